@@ -1,0 +1,9 @@
+"""The web process (ASGI)."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsketch.settings")
+
+application = get_asgi_application()

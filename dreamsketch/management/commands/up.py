@@ -1,0 +1,180 @@
+"""manage.py up: everything on one machine, started, watched and stopped together."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import User
+from generation.offered import model_named
+
+CALM_SECONDS = 30
+"""A child that lived this long is restarted at once; one that keeps dying is restarted ever more slowly."""
+SLOWEST_RESTART_SECONDS = 30
+READY_SECONDS = 120
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Child:
+    """One process of the site."""
+
+    name: str
+    command: list[str]
+    environment: dict = field(default_factory=dict)
+    process: subprocess.Popen | None = None
+    started: float = 0.0
+    failures: int = 0
+    restart_at: float = 0.0
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command, env=os.environ | self.environment, stdin=subprocess.DEVNULL,
+            # A session of its own: Ctrl-C reaches only us, and we stop the children in order.
+            start_new_session=True, preexec_fn=die_with_parent)
+
+    def signal(self, number) -> None:
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
+
+def die_with_parent() -> None:
+    """On Linux, have the kernel end a child whose parent was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Command(BaseCommand):
+    help = "Run web, workers and scheduler on this machine. Ctrl-C stops all of it."
+
+    def add_arguments(self, parser):
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *, host, port, **options):
+        self.stopping = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.on_signal)
+        self.check_port(host, port)
+        self.prepare()
+        children = self.children(host, port)
+        try:
+            for child in children:
+                child.start()
+            self.announce(host, port, children)
+            while not self.stopping:
+                self.look_after(children)
+                time.sleep(0.2)
+        finally:
+            self.stop(children)
+
+    def on_signal(self, number, frame):
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+
+    @staticmethod
+    def check_port(host, port) -> None:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise CommandError(f"Port {port} on {host} cannot be used: {error.strerror}. "
+                                   "Choose another one with --port.") from error
+
+    def prepare(self) -> None:
+        self.say("preparing the database")
+        call_command("migrate", verbosity=0, interactive=False)
+        if not settings.DEBUG:
+            call_command("collectstatic", verbosity=0, interactive=False)
+        spec = model_named(None)
+        if spec.built_in and not os.path.isdir(spec.sources[0]):
+            raise CommandError(f"The built-in model is missing: {spec.sources[0]}. Run manage.py train_sketch.")
+
+    @staticmethod
+    def children(host, port) -> list[Child]:
+        celery = [sys.executable, "-m", "celery", "-A", "dreamsketch"]
+        quiet = ["--without-gossip", "--without-mingle", "--loglevel", settings.LOG_LEVEL]
+        return [
+            Child("web", [sys.executable, "-m", "uvicorn", "dreamsketch.asgi:application", "--host", host,
+                          "--port", str(port), "--lifespan", "off", "--no-server-header", "--log-level", "warning",
+                          "--timeout-graceful-shutdown", "3",
+                          *(["--proxy-headers"] if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ["--no-proxy-headers"])]),
+            Child("worker", [*celery, "worker", "-Q", "generation", "-P", "threads", "-c", "1",
+                             "-n", "generation@%h", *quiet]),
+            Child("maintenance", [*celery, "worker", "-Q", "maintenance", "-P", "threads", "-c", "1",
+                                  "-n", "maintenance@%h", *quiet]),
+            Child("scheduler", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"]),
+        ]
+
+    def announce(self, host, port, children) -> None:
+        """Wait until the site answers, then say where it is."""
+        shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
+        health = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/api/health/"
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.stopping:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(health, timeout=2)
+                break
+            if time.monotonic() > deadline:
+                raise CommandError("The web process does not answer. See the lines above.")
+            self.look_after(children)
+            time.sleep(0.1)
+        if self.stopping:
+            return
+        self.say(f"ready at http://{shown}:{port}/")
+        if not User.objects.exists():
+            self.say("sign up there, or make a staff account: "
+                     f"{os.path.relpath(sys.executable)} manage.py create_user you@example.com --staff")
+        self.say(f"data is kept in {settings.VAR_DIR}"
+                 + ("" if settings.EMAIL_URL else ", e-mail is written to its folder mail"))
+        self.say("Ctrl-C stops everything")
+
+    def look_after(self, children) -> None:
+        """Restart what has ended."""
+        now = time.monotonic()
+        for child in children:
+            if child.process is None:
+                if now >= child.restart_at:
+                    child.start()
+            elif (code := child.process.poll()) is not None and not self.stopping:
+                child.failures = 1 if now - child.started > CALM_SECONDS else child.failures + 1
+                wait = 0 if child.failures == 1 else min(2 ** (child.failures - 1), SLOWEST_RESTART_SECONDS)
+                cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                self.say(f"{child.name} ended with {cause}; restarting {'now' if not wait else f'in {wait} s'}")
+                child.process, child.restart_at = None, now + wait
+
+    def stop(self, children) -> None:
+        """The worker gets time to finish its pictures; a second Ctrl-C takes it away."""
+        self.say("stopping; a second Ctrl-C stops at once")
+        for child in children:
+            child.signal(signal.SIGTERM)
+        try:
+            deadline = time.monotonic() + settings.DRAIN_SECONDS + 15
+            for child in children:
+                if child.process:
+                    child.process.wait(max(0.1, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            self.say("stopping at once; what is unfinished will be drawn after the next start")
+            for child in children:
+                child.signal(signal.SIGKILL)
+                if child.process:
+                    child.process.wait()
+        self.say("stopped")
+
+    def say(self, text: str) -> None:
+        self.stdout.write(f"dreamsketch: {text}")
+        self.stdout.flush()

@@ -1,0 +1,78 @@
+"""A request id on every answer, and a clear 503 while Postgres is away."""
+
+import logging
+import re
+import uuid
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.db import InterfaceError, OperationalError
+
+from generation.log import log_context
+
+log = logging.getLogger(__name__)
+_CLEAN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+class RequestId:
+    """Sets `request.request_id` (the caller's X-Request-Id where it is well-formed) and answers with it."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request):
+        given = request.headers.get("X-Request-Id", "")
+        request.request_id = given if _CLEAN_ID.fullmatch(given) else uuid.uuid4().hex
+        if iscoroutinefunction(self):
+            return self._acall(request)
+        with log_context(request=request.request_id):
+            return self._mark(request, self.get_response(request))
+
+    async def _acall(self, request):
+        with log_context(request=request.request_id):
+            return self._mark(request, await self.get_response(request))
+
+    @staticmethod
+    def _mark(request, response):
+        response["X-Request-Id"] = request.request_id
+        return response
+
+
+class DatabaseDown:
+    """Turns lost database connections into 503 with Retry-After, wherever they come up."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request):
+        if iscoroutinefunction(self):
+            return self._acall(request)
+        try:
+            return self.get_response(request)
+        except (OperationalError, InterfaceError) as error:
+            return unavailable(request, error)
+
+    async def _acall(self, request):
+        try:
+            return await self.get_response(request)
+        except (OperationalError, InterfaceError) as error:
+            return unavailable(request, error)
+
+    def process_exception(self, request, exception):
+        if isinstance(exception, (OperationalError, InterfaceError)):
+            return unavailable(request, exception)
+        return None
+
+
+def unavailable(request, error):
+    from . import views
+
+    log.error("The database is away: %s", error)
+    return views.unavailable(request)

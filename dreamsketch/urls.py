@@ -1,0 +1,26 @@
+"""The whole URL map on one page. Each app's part lies beside its views."""
+
+from allauth.account.decorators import secure_admin_login
+from django.contrib import admin
+from django.urls import include, path
+
+from . import views
+
+admin.site.login = secure_admin_login(admin.site.login)
+admin.site.site_header = admin.site.site_title = "DreamSketch"
+
+urlpatterns = [
+    path("accounts/", include("allauth.urls")),
+    path("users/sign_in", views.to_login),
+    path("users/sign_up", views.to_signup),
+    path("media/", include("generation.media_urls")),
+    path("api/", include("generation.api.urls")),
+    path("docs/api/", include("generation.api.docs_urls")),
+    path("admin/", admin.site.urls),
+    path("", include("gallery.urls")),
+]
+
+handler400 = "dreamsketch.views.bad_request"
+handler403 = "dreamsketch.views.forbidden"
+handler404 = "dreamsketch.views.not_found"
+handler500 = "dreamsketch.views.server_error"
