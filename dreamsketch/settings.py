@@ -69,7 +69,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "django.contrib.staticfiles",
+    "dreamsketch.apps.StaticFiles",
     "django.contrib.humanize",
     "django.contrib.postgres",
     "allauth",
@@ -291,12 +291,14 @@ if STORAGE == "s3":
 else:
     media_storage = {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": MEDIA_ROOT, "file_permissions": 0o640, "directory_permissions": 0o750},
+        "OPTIONS": {"location": MEDIA_ROOT, "file_permissions_mode": 0o640,
+                    "directory_permissions_mode": 0o750},
     }
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(os.environ.get("STATIC_ROOT") or VAR_DIR / "static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = DEBUG or TESTING
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["gz", "br", "map", "png", "webp", "jpg", "ico", "woff", "woff2", "zip"]
 STORAGES = {
     "default": media_storage,
     "staticfiles": {
@@ -354,11 +356,13 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser", "rest_framework.parsers.FormParser",
-                               "rest_framework.parsers.MultiPartParser"],
+    "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.JSONParser", "generation.api.parsers.FormParser",
+                               "generation.api.parsers.MultiPartParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "generation.api.negotiation.AlwaysTheFirst",
+    "DEFAULT_THROTTLE_CLASSES": ["generation.api.throttling.CallsPerMinute"],
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "generation.api.errors.handle",
-    "STRICT_JSON": True,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {
@@ -367,10 +371,16 @@ SPECTACULAR_SETTINGS = {
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api",
+    "PREPROCESSING_HOOKS": ["generation.api.schema.without_slashes"],
+    "ENUM_NAME_OVERRIDES": {
+        "Visibility": "generation.models.Visibility",
+        "GenerationStatusName": "generation.models.Generation.Status",
+        "HoldState": "accounts.models.QuotaHold.State",
+        "ServiceState": ["ok", "away"],
+        "HealthState": ["ok", "unavailable"],
+        "CancelResult": ["cancelled", "cancelling", "already_finished"],
+    },
 }
 
 # --- Logs and errors -------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
+from generation.api import views as api_views
+
 from . import views
 
 admin.site.login = secure_admin_login(admin.site.login)
@@ -14,6 +16,7 @@ urlpatterns = [
     path("users/sign_in", views.to_login),
     path("users/sign_up", views.to_signup),
     path("media/", include("generation.media_urls")),
+    path("api", api_views.info),
     path("api/", include("generation.api.urls")),
     path("docs/api/", include("generation.api.docs_urls")),
     path("admin/", admin.site.urls),

@@ -17,14 +17,14 @@ PASSWORD = "correct horse battery"
 def media_folder(settings, tmp_path):
     """Pictures of a test lie in a folder of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": settings.MEDIA_ROOT}}
-    }
+    local = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": settings.MEDIA_ROOT}}
+    settings.STORAGES = settings.STORAGES | {"default": local}
     return settings.MEDIA_ROOT
 
 
 @pytest.fixture(autouse=True)
-def empty_redis():
+def empty_redis(monkeypatch):
+    monkeypatch.setattr(progress, "_silent_until", 0.0)
     progress._client.flushdb()
 
 
@@ -82,10 +82,11 @@ def api_client():
     return make
 
 
-GENERATION_FIELDS = dict(
-    prompt="a red boat at sea", composed_prompt="a red boat at sea", model="dreamsketch-tiny", width=64, height=48,
-    steps=4, guidance_scale=5.0, sampler="Euler", seed=7, priority=20, owner_slots=1,
-)
+GENERATION_FIELDS = {
+    "prompt": "a red boat at sea", "composed_prompt": "a red boat at sea", "model": "dreamsketch-tiny",
+    "width": 64, "height": 48, "steps": 4, "guidance_scale": 5.0, "sampler": "Euler", "seed": 7,
+    "priority": 20, "owner_slots": 1,
+}
 
 
 @pytest.fixture
@@ -115,7 +116,8 @@ def make_image(make_generation):
         generation = make_generation(owner, status="completed", image_count=1, started_at=now, finished_at=now,
                                      **(generation_fields or {}))
         pixels = Image.new("RGB", (generation.width, generation.height), colour)
-        stored = files.store_image(generation, EngineImage(0, generation.seed, pixels, {"model": generation.model}, 1.5))
+        drawn = EngineImage(0, generation.seed, pixels, {"model": generation.model}, 1.5)
+        stored = files.store_image(generation, drawn)
         return GeneratedImage.objects.create(
             id=stored.id, generation=generation, owner=owner, index=0, seed=stored.seed, file=stored.file,
             thumbnail=stored.thumbnail, width=stored.width, height=stored.height, file_size=stored.file_size,

@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("VAR_DIR", str(ROOT / "var" / "test"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["DEBUG"] = ""
+(Path(os.environ["VAR_DIR"]) / "static").mkdir(parents=True, exist_ok=True)  # whitenoise warns where it is missing
 
 from dreamsketch import embedded  # noqa: E402
 

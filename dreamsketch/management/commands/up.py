@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import signal
 import socket
@@ -9,20 +10,26 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
+from dreamsketch import embedded
+from dreamsketch.apps import StaticFiles
 from generation.offered import model_named
 
 CALM_SECONDS = 30
 """A child that lived this long is restarted at once; one that keeps dying is restarted ever more slowly."""
 SLOWEST_RESTART_SECONDS = 30
 READY_SECONDS = 120
+SERVER_CHECK_SECONDS = 1
 PR_SET_PDEATHSIG = 1
+# Celery warns at length when run as root, as in a container; our messages are JSON and carry nothing.
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore:You're running the worker"}
 
 
 @dataclass
@@ -31,7 +38,6 @@ class Child:
 
     name: str
     command: list[str]
-    environment: dict = field(default_factory=dict)
     process: subprocess.Popen | None = None
     started: float = 0.0
     failures: int = 0
@@ -40,7 +46,7 @@ class Child:
     def start(self) -> None:
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            self.command, env=os.environ | self.environment, stdin=subprocess.DEVNULL,
+            self.command, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL,
             # A session of its own: Ctrl-C reaches only us, and we stop the children in order.
             start_new_session=True, preexec_fn=die_with_parent)
 
@@ -64,7 +70,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, *, host, port, **options):
-        self.stopping = False
+        self.stopping, self.servers_seen = False, 0.0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.on_signal)
         self.check_port(host, port)
@@ -99,14 +105,26 @@ class Command(BaseCommand):
         self.say("preparing the database")
         call_command("migrate", verbosity=0, interactive=False)
         if not settings.DEBUG:
-            call_command("collectstatic", verbosity=0, interactive=False)
+            self.collect_static()
         spec = model_named(None)
-        if spec.built_in and not os.path.isdir(spec.sources[0]):
+        if settings.DREAMSKETCH_ENGINE == "torch" and spec.built_in and not os.path.isdir(spec.sources[0]):
             raise CommandError(f"The built-in model is missing: {spec.sources[0]}. Run manage.py train_sketch.")
+
+    def collect_static(self) -> None:
+        """Hash and compress the static files, when one of them changed since the last start."""
+        stamp = settings.STATIC_ROOT / ".collected"
+        found = sorted(
+            (path, os.stat(storage.path(path)).st_mtime_ns)
+            for finder in get_finders() for path, storage in finder.list(StaticFiles.ignore_patterns))
+        digest = hashlib.sha256(repr(found).encode()).hexdigest()
+        if not stamp.exists() or stamp.read_text() != digest:
+            self.say("preparing the static files")
+            call_command("collectstatic", verbosity=0, interactive=False)
+            stamp.write_text(digest)
 
     @staticmethod
     def children(host, port) -> list[Child]:
-        celery = [sys.executable, "-m", "celery", "-A", "dreamsketch"]
+        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "dreamsketch"]
         quiet = ["--without-gossip", "--without-mingle", "--loglevel", settings.LOG_LEVEL]
         return [
             Child("web", [sys.executable, "-m", "uvicorn", "dreamsketch.asgi:application", "--host", host,
@@ -146,6 +164,10 @@ class Command(BaseCommand):
     def look_after(self, children) -> None:
         """Restart what has ended."""
         now = time.monotonic()
+        if now - self.servers_seen > SERVER_CHECK_SECONDS:
+            self.servers_seen = now
+            for server in embedded.revive(settings.VAR_DIR):
+                self.say(f"the embedded {server} had ended and was started again")
         for child in children:
             if child.process is None:
                 if now >= child.restart_at:

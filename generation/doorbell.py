@@ -1,0 +1,21 @@
+"""The Celery message: "there is work". Losing it costs seconds, getting it twice costs one empty query."""
+
+import logging
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+EXPIRES_SECONDS = 600
+
+
+def ring() -> bool:
+    """Tell the workers to look at the queue. Never raises: the row is the job, and idle workers look anyway."""
+    try:
+        current_app.send_task("generation.work", expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
+        return True
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("The doorbell could not ring: %s", error)
+        return False

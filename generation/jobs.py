@@ -1,0 +1,287 @@
+"""The fenced life of a generation's row: claim, heartbeat, finish, hand back, sweep.
+
+A claim raises `epoch`; every later write of that worker names it, so a worker that lost its lease changes
+nothing. Locks are taken in one order everywhere: generation, hold, usage. All clocks are the database's.
+"""
+
+import datetime as dt
+import logging
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from accounts import quotas
+from accounts.models import QuotaHold
+
+from . import doorbell, progress
+from .models import GeneratedImage, Generation
+
+log = logging.getLogger(__name__)
+
+Status = Generation.Status
+
+# Pro before free, but ten minutes of waiting outweigh the plan, so nobody starves.
+QUEUE_ORDER = "g.priority - extract(epoch FROM clock_timestamp() - g.created_at) / 60, g.created_at"
+
+
+class LeaseLost(Exception):
+    """Another worker, the sweeper or the owner has decided about this generation: discard your results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Answer to a heartbeat: is the lease still ours, and does the owner want to stop?"""
+
+    alive: bool
+    cancel_requested: bool
+
+
+def _seconds(value: float) -> dt.timedelta:
+    return dt.timedelta(seconds=value)
+
+
+# --- claim ----------------------------------------------------------------------------------------------
+
+
+def claim(worker: str) -> Generation | None:
+    """Take the next generation in line for `worker`, or None when nothing may run now.
+
+    In line: plan priority with ageing, then the user with the fewest running, then age.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "WITH running AS (SELECT owner_id, count(*) AS n FROM generation_generation"
+            "   WHERE status = 'processing' GROUP BY owner_id)"
+            " SELECT g.id, g.owner_id FROM generation_generation g"
+            " LEFT JOIN running ON running.owner_id = g.owner_id"
+            " WHERE g.status = 'queued' AND g.not_before <= clock_timestamp() AND g.deadline_at > clock_timestamp()"
+            "   AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
+            " ORDER BY g.priority - floor(extract(epoch FROM clock_timestamp() - g.created_at) / 60),"
+            "   coalesce(running.n, 0), g.created_at"
+            " FOR UPDATE OF g SKIP LOCKED LIMIT 1")
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        generation_id, owner_id = row
+        # Two claims may take two rows of one owner at once and neither sees the other as running. The
+        # second one to come past this lock does.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('running generations of a user'), %s)", [owner_id])
+        cursor.execute(
+            "UPDATE generation_generation g SET status = 'processing', epoch = epoch + 1, attempt = attempt + 1,"
+            "   worker = %s, lease_until = clock_timestamp() + %s, phase = 'loading', step = 0,"
+            "   started_at = clock_timestamp()"
+            " WHERE g.id = %s AND (g.owner_slots IS NULL OR g.owner_slots > (SELECT count(*)"
+            "   FROM generation_generation r WHERE r.owner_id = g.owner_id AND r.status = 'processing'))"
+            " RETURNING g.id",
+            [worker, _seconds(settings.LEASE_SECONDS), generation_id])
+        if cursor.fetchone() is None:
+            return None
+        generation = Generation.objects.get(pk=generation_id)
+    progress.publish_state(generation)
+    return generation
+
+
+def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) -> Beat:
+    """Report where the worker stands, and keep the lease if `extend`. Fenced by the epoch of `generation`."""
+    lease = "clock_timestamp() + %s" if extend else "lease_until + %s"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE generation_generation SET phase = %s, step = %s, lease_until = {lease}"
+            " WHERE id = %s AND epoch = %s AND status = 'processing' RETURNING cancel_requested",
+            [phase, step, _seconds(settings.LEASE_SECONDS if extend else 0), generation.pk, generation.epoch])
+        row = cursor.fetchone()
+    return Beat(alive=row is not None, cancel_requested=bool(row and row[0]))
+
+
+# --- the end ----------------------------------------------------------------------------------------------
+
+
+def _end(generation: Generation, status: str, **fields) -> None:
+    """Change our own processing row to `status`, or raise LeaseLost. Must run in a transaction."""
+    changed = Generation.objects.filter(
+        pk=generation.pk, epoch=generation.epoch, status=Status.PROCESSING,
+        # A cancel that came before the finish wins; one that comes later finds a final row.
+        **({"cancel_requested": False} if status == Status.COMPLETED else {}),
+    ).update(status=status, finished_at=Now(), lease_until=None, **fields)
+    if not changed:
+        raise LeaseLost(str(generation.pk))
+
+
+def finish(generation: Generation, stored: list) -> None:
+    """Complete with the `stored` images (files.StoredImage), whose files exist already.
+
+    One transaction: status, image rows, quota. Raises LeaseLost, and then the caller deletes its files.
+    """
+    with transaction.atomic():
+        _end(generation, Status.COMPLETED, image_count=len(stored), step=generation.total_steps, phase="done")
+        _insert_images(generation, stored)
+        quotas.settle(generation.pk, images=len(stored), reason="completed")
+    announce_end(generation.pk)
+
+
+def finish_cancelled(generation: Generation, stored: list) -> None:
+    """End as cancelled, keeping images that were finished before the cancel.
+
+    The first few cancels of a day charge only those; later ones charge everything that was asked for.
+    """
+    with transaction.atomic():
+        _end(generation, Status.CANCELLED, image_count=len(stored))
+        _insert_images(generation, stored)
+        _settle_cancel(generation, len(stored))
+    announce_end(generation.pk)
+
+
+def _settle_cancel(generation, finished) -> None:
+    hold = QuotaHold.objects.get(generation_id=generation.pk)
+    free = quotas.take_free_cancel(generation.owner_id, hold.day)
+    charged = finished if free else generation.num_images
+    if charged:
+        quotas.settle(generation.pk, images=charged, reason="cancelled while running")
+    else:
+        quotas.release(generation.pk, reason="cancelled while running")
+
+
+def _insert_images(generation, stored) -> None:
+    GeneratedImage.objects.bulk_create(
+        GeneratedImage(
+            id=image.id, generation=generation, owner_id=generation.owner_id, index=image.index, seed=image.seed,
+            file=image.file, thumbnail=image.thumbnail, width=image.width, height=image.height,
+            file_size=image.file_size, sha256=image.sha256, colour=image.colour,
+            generation_time=image.seconds, visibility=generation.visibility,
+        )
+        for image in stored
+    )
+
+
+def fail(generation: Generation, *, code: str, message: str, transient: bool) -> None:
+    """End as failed, or queue again with back-off when another attempt may succeed. Never charged."""
+    if transient and generation.attempt < settings.MAX_ATTEMPTS:
+        with transaction.atomic():
+            _back_to_queue(generation, not_before=Now() + _seconds(_backoff(generation.attempt)))
+        progress.publish_state(Generation(pk=generation.pk, owner_id=generation.owner_id, status=Status.QUEUED))
+        return
+    with transaction.atomic():
+        _end(generation, Status.FAILED, error_code=code, error_message=message)
+        quotas.release(generation.pk, reason=code)
+    announce_end(generation.pk)
+
+
+def block(generation: Generation) -> None:
+    """End as blocked: every picture was held back by the safety check. Not charged, but a strike."""
+    with transaction.atomic():
+        _end(generation, Status.BLOCKED, error_code="output_blocked",
+             error_message="The picture was held back by the safety check. It was not counted.")
+        quotas.release(generation.pk, reason="output blocked")
+        day = QuotaHold.objects.values_list("day", flat=True).get(generation_id=generation.pk)
+        if quotas.strike(generation.owner_id, day) >= settings.STRIKES_PER_DAY:
+            generation.owner.__class__.objects.filter(pk=generation.owner_id, locked_reason="").update(
+                locked_reason="Too many pictures were held back today. A moderator will have a look.")
+    announce_end(generation.pk)
+
+
+def hand_back(generation: Generation) -> None:
+    """Return a generation to the queue without burning an attempt, as on a deploy."""
+    with transaction.atomic():
+        _back_to_queue(generation, attempt=F("attempt") - 1, not_before=Now())
+    progress.publish_state(Generation(pk=generation.pk, owner_id=generation.owner_id, status=Status.QUEUED))
+    doorbell.ring()
+
+
+def _back_to_queue(generation, **fields) -> None:
+    changed = Generation.objects.filter(pk=generation.pk, epoch=generation.epoch, status=Status.PROCESSING).update(
+        status=Status.QUEUED, lease_until=None, worker="", phase="", step=0, **fields)
+    if not changed:
+        raise LeaseLost(str(generation.pk))
+
+
+def _backoff(attempt: int) -> float:
+    first, second = settings.RETRY_BACKOFF_SECONDS
+    return first if attempt <= 1 else second
+
+
+def announce_end(generation_id) -> None:
+    """Tell the watchers that a row reached its final state."""
+    generation = Generation.objects.filter(pk=generation_id).only("pk", "owner_id", "status").first()
+    if generation:
+        progress.publish_state(generation)
+        progress.forget_preview(generation_id)
+
+
+# --- the sweeper --------------------------------------------------------------------------------------------
+
+
+def sweep() -> dict:
+    """Repair what lost processes left behind. Safe to run twice at once; returns what it changed."""
+    report = {
+        "requeued": 0, "failed": 0, "cancelled": 0,
+        "expired": _expire(),
+        "holds_released": _release_stray_holds(),
+    }
+    while True:
+        outcome = _sweep_one_lease()
+        if outcome is None:
+            break
+        report[outcome] += 1
+    if Generation.objects.filter(status=Status.QUEUED, not_before__lte=Now()).exists():
+        doorbell.ring()
+    if any(report.values()):
+        log.warning("Swept: %s", ", ".join(f"{count} {what}" for what, count in report.items() if count))
+    return report
+
+
+def _sweep_one_lease() -> str | None:
+    """Decide about one generation whose lease ran out; None when there is none left."""
+    with transaction.atomic():
+        lost = (Generation.objects.select_for_update(skip_locked=True)
+                .filter(status=Status.PROCESSING, lease_until__lt=Now()).order_by("lease_until").first())
+        if lost is None:
+            return None
+        if lost.cancel_requested:
+            _end(lost, Status.CANCELLED)
+            _settle_cancel(lost, 0)
+            outcome = "cancelled"
+        elif lost.attempt >= settings.MAX_ATTEMPTS:
+            _end(lost, Status.FAILED, error_code="worker_lost",
+                 error_message="The image could not be finished: its worker was lost three times. It was not counted.")
+            quotas.release(lost.pk, reason="worker_lost")
+            outcome = "failed"
+        else:
+            # The first loss is most likely a restart, so the next try comes at once.
+            wait = 0 if lost.attempt == 1 else _backoff(lost.attempt)
+            _back_to_queue(lost, not_before=Now() + _seconds(wait))
+            outcome = "requeued"
+    lost.refresh_from_db()
+    progress.publish_state(lost)
+    return outcome
+
+
+def _expire() -> int:
+    """End what is past its deadline, running or not."""
+    count = 0
+    overdue = Generation.objects.active().filter(deadline_at__lt=Now()).values_list("pk", flat=True)
+    for generation_id in list(overdue[:1000]):
+        with transaction.atomic():
+            changed = Generation.objects.active().filter(pk=generation_id, deadline_at__lt=Now()).update(
+                status=Status.EXPIRED, finished_at=Now(), lease_until=None, error_code="deadline",
+                error_message="This waited too long and was given up. It was not counted.")
+            if changed:
+                quotas.release(generation_id, reason="deadline")
+        if changed:
+            count += 1
+            announce_end(generation_id)
+    return count
+
+
+def _release_stray_holds() -> int:
+    """Give back holds whose generation is gone. Those of ended generations end with them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT h.generation_id FROM accounts_quotahold h"
+            " WHERE h.state = 'held' AND h.created_at < clock_timestamp() - interval '1 minute'"
+            "   AND NOT EXISTS (SELECT 1 FROM generation_generation g WHERE g.id = h.generation_id"
+            "     AND g.status IN ('queued', 'processing')) LIMIT 1000")
+        stray = [row[0] for row in cursor.fetchall()]
+    return sum(quotas.release(generation_id, reason="generation gone") for generation_id in stray)

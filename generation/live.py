@@ -1,0 +1,191 @@
+"""Live events for open streams: one Redis subscription per web process, shared by all who watch.
+
+    async with hub.subscribe(user.pk) as events:
+        async for event in events:      # a dict as in progress.py, {"event": "resync"}, or None
+            ...
+
+A stream may miss nothing that matters: whenever events may have been lost (Redis was away, or the reader
+was too slow) it is told to `resync`, which means "read the rows again". While Redis is away that comes
+every two seconds, so that streams go on as slow polling. `None` comes every 15 s, for heartbeats.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from weakref import WeakKeyDictionary
+
+import redis.asyncio
+from django.conf import settings
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from . import progress
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+AWAY_SECONDS = 2.0
+"""Between attempts to reach Redis, and so between resyncs while it is away."""
+PING_SECONDS = 10.0
+"""A subscription that is silent this long is asked whether it is still there."""
+JOIN_SECONDS = 1.0
+"""How long a new stream waits for the subscription before it goes on without."""
+WATCH_SECONDS = 8.0
+PENDING_LIMIT = 500
+RESYNC = {"event": "resync"}
+
+
+class _Reader:
+    """What one stream has yet to read, oldest first.
+
+    Of the progress of one generation only the newest report waits. Other events are all kept; if a stream
+    falls so far behind that `PENDING_LIMIT` of them wait, a resync takes the place of them all.
+    """
+
+    def __init__(self):
+        self._pending: dict = {}
+        self._arrived = asyncio.Event()
+
+    def put(self, event: dict) -> None:
+        key = event["event"]
+        if key == "progress":
+            key = (event["id"], "progress")
+        elif key != "resync":
+            key = (event["id"], event["number"])
+        self._pending.pop(key, None)  # a newer report goes to the end, so that numbers rise
+        self._pending[key] = event
+        if len(self._pending) > PENDING_LIMIT:
+            self._pending = {"resync": RESYNC}
+        self._arrived.set()
+
+    async def events(self) -> AsyncIterator[dict | None]:
+        clock = asyncio.get_running_loop().time
+        beat = clock() + HEARTBEAT_SECONDS
+        while True:
+            while self._pending:
+                yield self._pending.pop(next(iter(self._pending)))
+                if clock() >= beat:
+                    break
+            else:
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), max(0, beat - clock()))
+            if clock() >= beat:
+                beat = clock() + HEARTBEAT_SECONDS
+                yield None
+
+
+class Hub:
+    """The subscription of one event loop and its readers. It is connected only while somebody watches."""
+
+    def __init__(self):
+        self._readers: dict[int, set[_Reader]] = {}
+        self._users = 0
+        self._tasks: list[asyncio.Task] = []
+        self._connected = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self, owner_id: int) -> AsyncIterator[AsyncIterator[dict | None]]:
+        """Yields an endless iterator over the events of one account's generations, from now on.
+
+        Also keeps the account marked as watched, so that previews are made. Takes no database connection.
+        """
+        reader = _Reader()
+        self._users += 1
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_watched())]
+        try:
+            with contextlib.suppress(TimeoutError):
+                # From here on nothing is missed by a snapshot that the caller reads next.
+                await asyncio.wait_for(self._connected.wait(), JOIN_SECONDS)
+            self._readers.setdefault(owner_id, set()).add(reader)
+            await asyncio.to_thread(progress.watch, owner_id)
+            yield reader.events()
+        finally:
+            readers = self._readers.get(owner_id, set())
+            readers.discard(reader)
+            if not readers:
+                self._readers.pop(owner_id, None)
+            self._users -= 1
+            if not self._users:
+                tasks, self._tasks = self._tasks, []
+                self._connected.clear()
+                for task in tasks:
+                    task.cancel()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except (RedisError, OSError) as error:
+                if self._connected.is_set():
+                    log.warning("Live events are off until Redis answers: %s", error)
+                self._connected.clear()
+            self._resync()
+            await asyncio.sleep(AWAY_SECONDS)
+
+    async def _follow(self) -> None:
+        """Hand out events until the connection breaks, which raises."""
+        # No retries inside the client: it would reconnect in silence, and what was said meanwhile is lost.
+        client = redis.asyncio.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0))
+        async with client, client.pubsub() as subscription:
+            await subscription.subscribe(progress.CHANNEL)
+            asked = False
+            while True:
+                message = await subscription.get_message(timeout=PING_SECONDS)
+                if message is None and asked:
+                    raise redis.exceptions.TimeoutError("no answer to PING")
+                if message is None:
+                    asked = True
+                    await subscription.ping()
+                    continue
+                asked = False
+                if message["type"] == "subscribe":
+                    self._resync()  # those that came while Redis was away
+                    self._connected.set()
+                elif message["type"] == "message":
+                    self._hand_out(message["data"])
+
+    def _hand_out(self, text: bytes) -> None:
+        try:
+            event = json.loads(text)
+            readers = self._readers.get(event["owner"], ())
+            for reader in readers:
+                reader.put(event)
+        except (ValueError, TypeError, LookupError):
+            # A worker of another version, perhaps. One strange message must not silence all the others.
+            log.exception("A live event could not be understood.")
+
+    def _resync(self) -> None:
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.put(RESYNC)
+
+    async def _keep_watched(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            owners = list(self._readers)
+            if owners:
+                await asyncio.to_thread(progress.watch, *owners)
+
+
+class _HubOfThisLoop:
+    """Subscriptions cannot be shared between event loops. A web process has one loop, and so one hub."""
+
+    def __init__(self):
+        self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+    def subscribe(self, owner_id: int):
+        """See `Hub.subscribe`."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._hubs:
+            self._hubs[loop] = Hub()
+        return self._hubs[loop].subscribe(owner_id)
+
+
+hub = _HubOfThisLoop()

@@ -1,0 +1,13 @@
+"""manage.py sweep: repair once what lost processes left behind."""
+
+from django.core.management.base import BaseCommand
+
+from generation.jobs import sweep
+
+
+class Command(BaseCommand):
+    help = "Queue lost generations again, expire overdue ones, release stray holds. The scheduler does this by itself."
+
+    def handle(self, **options):
+        for what, count in sweep().items():
+            self.stdout.write(f"{count:6}  {what.replace('_', ' ')}")

@@ -1,0 +1,66 @@
+"""Image bytes, after a permission check. The only way that a stored file leaves the house."""
+
+import re
+
+from django.core.files.storage import default_storage
+from django.http import Http404, HttpResponse, HttpResponseNotModified
+from django.shortcuts import get_object_or_404
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_safe
+
+from accounts.authentication import user_of
+
+from .models import GeneratedImage
+
+VARIANTS = {"file": ("file", "image/png"), "thumbnail": ("thumbnail", "image/webp")}
+
+
+@require_safe
+def image_file(request, image_id):
+    return image_response(request, visible_image(request, id=image_id), "file")
+
+
+@require_safe
+def image_thumbnail(request, image_id):
+    return image_response(request, visible_image(request, id=image_id), "thumbnail")
+
+
+def visible_image(request, **lookup) -> GeneratedImage:
+    """The image that the caller (session or API key) may see, else 404."""
+    images = GeneratedImage.objects.visible_to(user_of(request)).select_related("generation")
+    return get_object_or_404(images, **lookup)
+
+
+def image_response(request, image: GeneratedImage, variant: str, *, download: bool = False) -> HttpResponse:
+    """The stored bytes of one variant ("file" or "thumbnail"). The caller has checked the permission.
+
+    A file never changes, so its hash serves as ETag; but permission may be withdrawn, so browsers ask each time.
+    """
+    field, content_type = VARIANTS[variant]
+    etag = f'"{image.sha256[:32]}-{variant}"'
+    if etag in re.split(r"\s*,\s*", request.headers.get("If-None-Match", "")):
+        response = HttpResponseNotModified()
+    else:
+        response = HttpResponse(_read(getattr(image, field)), content_type=content_type)
+    response["ETag"] = etag
+    response["Cache-Control"] = "private, no-cache"
+    response["Vary"] = "Cookie, Authorization"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["Content-Disposition"] = content_disposition_header(download, file_name(image)) or "inline"
+    return response
+
+
+def _read(name: str) -> bytes:
+    # Whole, not streamed: Django's file streaming is synchronous, and pictures are small.
+    try:
+        with default_storage.open(name) as stored:
+            return stored.read()
+    except FileNotFoundError:
+        raise Http404("The picture was deleted a moment ago.") from None
+
+
+def file_name(image: GeneratedImage) -> str:
+    """A friendly name: words of the prompt and the image's number. `a-red-boat-at-sea-17.png`."""
+    words = re.findall(r"[a-z0-9]+", image.generation.prompt.lower())[:8]
+    return f"{'-'.join(words)[:60] or 'dreamsketch'}-{image.number}.png"

@@ -1,0 +1,205 @@
+"""A generation is what somebody asked for and how it fares; a generated image is what came of it."""
+
+import secrets
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from .engine.request import MAX_SEED, ImageRequest
+
+SHORT_ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
+
+
+class Visibility(models.TextChoices):
+    PRIVATE = "private", "Private"
+    UNLISTED = "unlisted", "Anyone with the link"
+    PUBLIC = "public", "Public"
+
+
+class GenerationQuerySet(models.QuerySet):
+    def visible_to(self, user):
+        """Those that `user` may see: their own. The only way for a view to reach a generation."""
+        return self.filter(owner=user) if user.is_authenticated else self.none()
+
+    def active(self):
+        return self.filter(status__in=Generation.ACTIVE)
+
+
+class Generation(models.Model):
+    """A request for images and its state. The row is the job: it outlives every process and message.
+
+    `queued → processing → completed | failed | blocked | cancelled | expired`; `processing → queued` when
+    a worker is lost or hands back. Final states never change (a trigger refuses it). Only `services` and
+    `jobs` write here; a worker's writes are fenced by `epoch`, which each claim raises.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        PROCESSING = "processing"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        BLOCKED = "blocked"
+        CANCELLED = "cancelled"
+        EXPIRED = "expired"
+
+    ACTIVE = (Status.QUEUED, Status.PROCESSING)
+    FINAL = (Status.COMPLETED, Status.FAILED, Status.BLOCKED, Status.CANCELLED, Status.EXPIRED)
+
+    class Source(models.TextChoices):
+        PAGE = "page"
+        API = "api"
+        OPENAI = "openai"
+        A1111 = "a1111"
+        COMMAND = "command"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations")
+    source = models.CharField(max_length=8, choices=Source, default=Source.PAGE)
+    api_key = models.ForeignKey("accounts.ApiKey", models.SET_NULL, null=True, blank=True, related_name="+")
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
+    retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
+
+    # What was asked for. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
+    prompt = models.TextField()
+    negative_prompt = models.TextField(blank=True)
+    style = models.CharField(max_length=40, blank=True)
+    composed_prompt = models.TextField()
+    composed_negative_prompt = models.TextField(blank=True)
+    model = models.CharField(max_length=80)
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    steps = models.PositiveIntegerField()
+    guidance_scale = models.FloatField()
+    sampler = models.CharField(max_length=40)
+    seed = models.BigIntegerField()
+    num_images = models.PositiveSmallIntegerField(default=1)
+    visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PRIVATE)
+
+    # How it fares.
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    created_at = models.DateTimeField(db_default=Now())
+    not_before = models.DateTimeField(db_default=Now())
+    deadline_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    priority = models.SmallIntegerField(help_text="lower is served first; from the owner's plan")
+    owner_slots = models.PositiveIntegerField(null=True, help_text="how many of the owner's may run at once")
+    epoch = models.PositiveIntegerField(default=0, help_text="fencing token: each claim raises it")
+    attempt = models.PositiveIntegerField(default=0)
+    worker = models.CharField(max_length=120, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    phase = models.CharField(max_length=12, blank=True)
+    step = models.PositiveIntegerField(default=0, help_text="denoising steps done, over all images")
+    image_count = models.PositiveSmallIntegerField(default=0)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+
+    objects = GenerationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["owner", "-created_at"], name="generation_of_owner"),
+            models.Index(fields=["priority", "created_at"], name="generation_queue", condition=Q(status="queued")),
+            models.Index(fields=["owner"], name="generation_running", condition=Q(status="processing")),
+            models.Index(fields=["lease_until"], name="generation_leases", condition=Q(status="processing")),
+            models.Index(fields=["model", "-finished_at"], name="generation_durations",
+                         condition=Q(status="completed")),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="generation_once_per_key"),
+            models.CheckConstraint(condition=Q(num_images__gte=1), name="generation_has_images"),
+            models.CheckConstraint(condition=Q(image_count__lte=F("num_images")),
+                                   name="generation_not_more_than_asked"),
+            models.CheckConstraint(condition=Q(seed__gte=0, seed__lte=MAX_SEED), name="generation_seed_range"),
+        ]
+
+    def __str__(self):
+        return f"{self.id} {self.status}"
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in self.FINAL
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps * self.num_images
+
+    def request(self) -> ImageRequest:
+        """What the engine is asked for."""
+        return ImageRequest(
+            model=self.model, prompt=self.composed_prompt, negative_prompt=self.composed_negative_prompt,
+            width=self.width, height=self.height, steps=self.steps, guidance_scale=self.guidance_scale,
+            sampler=self.sampler, seed=self.seed, num_images=self.num_images,
+        )
+
+
+class GeneratedImageQuerySet(models.QuerySet):
+    def visible_to(self, user):
+        """Those that `user` may see: their own (also in the trash) and published ones. The only way in."""
+        published = Q(visibility__in=(Visibility.PUBLIC, Visibility.UNLISTED), deleted_at=None)
+        return self.filter(published | Q(owner=user) if user.is_authenticated else published)
+
+    def owned_by(self, user):
+        """Those that `user` may change."""
+        return self.filter(owner=user) if user.is_authenticated else self.none()
+
+    def kept(self):
+        return self.filter(deleted_at=None)
+
+    def trashed(self):
+        return self.exclude(deleted_at=None)
+
+
+def new_short_id() -> str:
+    return "".join(secrets.choice(SHORT_ID_ALPHABET) for _ in range(12))
+
+
+class GeneratedImage(models.Model):
+    """One finished picture. The row exists only with its file, and the file never changes."""
+
+    number = models.BigAutoField(primary_key=True)
+    id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    short_id = models.CharField(max_length=12, unique=True, default=new_short_id, editable=False)
+    generation = models.ForeignKey(Generation, models.CASCADE, related_name="images")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="images")
+    index = models.PositiveSmallIntegerField()
+    seed = models.BigIntegerField()
+    file = models.CharField(max_length=200, unique=True, help_text="storage name of the PNG")
+    thumbnail = models.CharField(max_length=200, unique=True, help_text="storage name of the WebP thumbnail")
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    file_size = models.PositiveBigIntegerField(help_text="bytes of the PNG")
+    sha256 = models.CharField(max_length=64)
+    colour = models.CharField(max_length=7, default="#888888", help_text="dominant colour, shown while it loads")
+    generation_time = models.FloatField(help_text="seconds")
+    title = models.CharField(max_length=120, blank=True)
+    visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PRIVATE)
+    favourite = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now())
+    deleted_at = models.DateTimeField(null=True, blank=True, help_text="in the trash since")
+
+    objects = GeneratedImageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-number"]
+        indexes = [
+            models.Index(fields=["owner", "-number"], name="image_gallery", condition=Q(deleted_at=None)),
+            models.Index(fields=["owner", "-number"], name="image_favourites",
+                         condition=Q(deleted_at=None, favourite=True)),
+            models.Index(fields=["deleted_at"], name="image_trash", condition=Q(deleted_at__isnull=False)),
+            models.Index(fields=["-number"], name="image_public", condition=Q(deleted_at=None, visibility="public")),
+        ]
+        constraints = [models.UniqueConstraint(fields=["generation", "index"], name="image_once_per_index")]
+
+    def __str__(self):
+        return f"{self.number} {self.width}×{self.height}"
+
+    @property
+    def alt_text(self) -> str:
+        return f"AI-generated image: {self.title or self.generation.prompt[:200]}"

@@ -1,0 +1,143 @@
+"""Live progress through Redis: what a worker reports and whoever watches reads. Losing it loses no job.
+
+Keys, all of them short-lived: `live:<id>` the latest report, `preview:<id>` the latest preview (WebP),
+`events:<id>` numbered events for replay, `watched:<owner>` while somebody of that account watches.
+One channel, `CHANNEL`, carries every event; each web process subscribes once and fans out.
+"""
+
+import json
+import logging
+import time
+
+import redis
+from django.conf import settings
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "dreamsketch:live"
+LIVE_SECONDS = 3600
+PREVIEW_SECONDS = 120
+EVENTS_SECONDS = 900
+EVENTS_KEPT = 256
+WATCHED_SECONDS = 20
+
+_client = redis.Redis.from_url(
+    settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, health_check_interval=30, max_connections=32)
+_silent_until = 0.0
+SILENCE_SECONDS = 3.0
+"""After an error Redis is left alone this long, so that its absence slows nobody."""
+
+
+def _try(action, default=None):
+    """Run `action(client)`, or return `default` when Redis is away."""
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        return default
+    try:
+        return action(_client)
+    except redis.RedisError as error:
+        _silent_until = time.monotonic() + SILENCE_SECONDS
+        log.warning("Live progress is off for a moment: %s", error)
+        return default
+
+
+def publish_progress(generation_id, owner_id: int, *, phase: str, step: int, steps: int,
+                     eta_seconds: float | None = None, preview: bytes | None = None) -> None:
+    """Report where a running generation stands."""
+    report = {"phase": phase, "step": step, "steps": steps, "eta_seconds": eta_seconds}
+
+    def send(client):
+        pipe = client.pipeline(transaction=False)
+        if preview:
+            pipe.set(f"preview:{generation_id}", preview, ex=PREVIEW_SECONDS)
+            # The step names the preview, so that an <img> changes its address when the picture changes.
+            pipe.set(f"preview-step:{generation_id}", step, ex=PREVIEW_SECONDS)
+        pipe.get(f"preview-step:{generation_id}")
+        shown = pipe.execute()[-1]
+        report["preview_step"] = int(shown) if shown is not None else None
+        client.set(f"live:{generation_id}", json.dumps(report), ex=LIVE_SECONDS)
+        _send(client, generation_id, owner_id, "progress", report)
+
+    _try(send)
+
+
+def publish_state(generation) -> None:
+    """Report that the row changed: queued, claimed, cancelling, handed back, or at an end."""
+    _try(lambda client: _send(client, generation.pk, generation.owner_id, "state", {"status": generation.status}))
+
+
+def _send(client, generation_id, owner_id, event, data) -> None:
+    number = client.incr(f"event-number:{generation_id}")
+    message = json.dumps({"id": str(generation_id), "owner": owner_id, "number": number, "event": event, "data": data})
+    pipe = client.pipeline(transaction=False)
+    pipe.expire(f"event-number:{generation_id}", EVENTS_SECONDS)
+    pipe.rpush(f"events:{generation_id}", message)
+    pipe.ltrim(f"events:{generation_id}", -EVENTS_KEPT, -1)
+    pipe.expire(f"events:{generation_id}", EVENTS_SECONDS)
+    pipe.publish(CHANNEL, message)
+    pipe.execute()
+
+
+def live(generation_ids) -> dict:
+    """The latest reports, by generation id (UUID). Those without one are absent."""
+    ids = list(generation_ids)
+    found = _try(lambda client: client.mget([f"live:{one}" for one in ids]), []) if ids else []
+    return {one: json.loads(text) for one, text in zip(ids, found, strict=False) if text}
+
+
+def preview(generation_id) -> bytes | None:
+    """The latest preview of a running generation: a small WebP."""
+    return _try(lambda client: client.get(f"preview:{generation_id}"))
+
+
+def forget_preview(generation_id) -> None:
+    _try(lambda client: client.delete(f"preview:{generation_id}", f"preview-step:{generation_id}"))
+
+
+def watch(*owner_ids: int) -> None:
+    """Note that somebody watches these accounts' generations; previews are made only then."""
+    def send(client):
+        pipe = client.pipeline(transaction=False)
+        for owner_id in owner_ids:
+            pipe.set(f"watched:{owner_id}", 1, ex=WATCHED_SECONDS)
+        pipe.execute()
+
+    _try(send)
+
+
+def is_watched(owner_id: int) -> bool:
+    return bool(_try(lambda client: client.exists(f"watched:{owner_id}"), 0))
+
+
+def events_after(generation_id, number: int) -> list[dict]:
+    """The kept events of a generation with a number above `number`, oldest first."""
+    kept = _try(lambda client: client.lrange(f"events:{generation_id}", 0, -1), [])
+    return [event for event in map(json.loads, kept) if event["number"] > number]
+
+
+# --- workers ------------------------------------------------------------------------------------------------
+
+WORKER_SECONDS = 30
+
+
+def worker_seen(name: str, status: dict) -> None:
+    """A worker says that it is there: its engine's status and how many it is `running`."""
+    report = json.dumps(status | {"name": name, "seen_at": time.time()}, default=str)
+    _try(lambda client: client.set(f"worker:{name}", report, ex=WORKER_SECONDS))
+
+
+def worker_left(name: str) -> None:
+    _try(lambda client: client.delete(f"worker:{name}"))
+
+
+def workers() -> list[dict]:
+    """The live workers' last reports, by name; None-free and empty when Redis is away."""
+    def read(client):
+        keys = sorted(client.scan_iter("worker:*", count=1000))
+        return [json.loads(text) for text in (client.mget(keys) if keys else []) if text]
+
+    return _try(read, [])
+
+
+def redis_answers() -> bool:
+    return bool(_try(lambda client: client.ping(), False))

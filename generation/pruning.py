@@ -1,0 +1,73 @@
+"""Removing what is no longer wanted: old trash, pictures past their plan's retention, files without a row."""
+
+import datetime as dt
+import logging
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db.models.functions import Now
+
+from accounts.models import User
+from accounts.plans import PLANS
+
+from .files import delete_files
+from .models import GeneratedImage, Visibility
+from .services import delete_images
+
+log = logging.getLogger(__name__)
+
+ORPHAN_AGE = dt.timedelta(hours=24)
+"""A younger file may belong to a generation that is just being finished."""
+FOLDERS = ("generated_images", "thumbnails")
+
+
+def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> dict[str, int]:
+    """Prune and return the counts. `older_than` replaces the plans' retention for unstarred private pictures."""
+    trash = GeneratedImage.objects.trashed().filter(deleted_at__lt=Now() - dt.timedelta(days=settings.TRASH_DAYS))
+    report = {"in the trash too long": _delete(trash, dry_run), "past their retention": 0}
+    for plan in PLANS.values():
+        age = older_than or (dt.timedelta(days=plan.retention_days) if plan.retention_days else None)
+        if age is not None:
+            old = GeneratedImage.objects.kept().filter(
+                owner__plan=plan.key, owner__is_staff=False, favourite=False, visibility=Visibility.PRIVATE,
+                created_at__lt=Now() - age)
+            report["past their retention"] += _delete(old, dry_run)
+    orphans = list(orphan_files())
+    if not dry_run:
+        delete_files(orphans)
+    report["files without a picture"] = len(orphans)
+    log.info("Pruned%s: %s", " (dry run)" if dry_run else "", report)
+    return report
+
+
+def _delete(images, dry_run) -> int:
+    if dry_run:
+        return images.count()
+    count = 0
+    for owner_id in list(images.order_by().values_list("owner_id", flat=True).distinct()):
+        count += delete_images(User.objects.get(pk=owner_id), list(images.filter(owner_id=owner_id)))
+    return count
+
+
+def orphan_files():
+    """Names of stored files, older than a day, that no picture has. Leftover `.part` files too."""
+    limit = dt.datetime.now(dt.UTC) - ORPHAN_AGE
+    for folder in FOLDERS:
+        for name in _walk(folder):
+            if not _known(name) and default_storage.get_modified_time(name) < limit:
+                yield name
+
+
+def _known(name: str) -> bool:
+    field = "file" if name.startswith("generated_images/") else "thumbnail"
+    return GeneratedImage.objects.filter(**{field: name}).exists()
+
+
+def _walk(folder: str):
+    try:
+        folders, files = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    yield from (f"{folder}/{name}" for name in files)
+    for inner in folders:
+        yield from _walk(f"{folder}/{inner}")

@@ -1,0 +1,33 @@
+"""Refusals of the generation service. See `accounts.refusals`."""
+
+from accounts.refusals import Refusal
+
+
+class PromptRejected(Refusal):
+    """The prompt breaks a rule of this site; nothing was held or drawn."""
+
+    code = "prompt_rejected"
+
+
+class TooManyRunning(Refusal):
+    """The plan's places for running and waiting generations are taken."""
+
+    code = "too_many_running"
+
+
+class RateLimited(Refusal):
+    """Too many requests were accepted in the last hour."""
+
+    code = "rate_limited"
+
+
+class AccountLocked(Refusal):
+    """A moderator has to look at this account before it may generate."""
+
+    code = "account_locked"
+
+
+class IdempotencyConflict(Refusal):
+    """The Idempotency-Key was used for another request."""
+
+    code = "idempotency_conflict"

@@ -1,0 +1,247 @@
+"""What people and programs may do with generations and images. Every change of theirs comes through here.
+
+Adapters (pages, the JSON APIs, the command line) translate their words into these calls and nothing else.
+Refusals are raised as `accounts.refusals.Refusal` or `InvalidRequest`; nothing has changed then.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import asdict
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts import quotas
+from accounts.plans import plan_of
+
+from . import doorbell, moderation, progress
+from .engine.errors import InvalidRequest
+from .engine.request import ImageRequest, build_request
+from .files import delete_files
+from .models import GeneratedImage, Generation, Visibility
+from .offered import model_named
+from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
+from .styles import find_style
+
+
+def create_generation(*, user, idempotency_key: str | None = None, **asked) -> tuple[Generation, bool]:
+    """Accept a request for images; the only door, whoever knocks. `asked` is described at `_prepare`.
+
+    Returns the queued generation and True, or the earlier one and False when `idempotency_key` was seen
+    before with the same request. Raises InvalidRequest (a field is wrong), PromptRejected, AccountLocked,
+    IdempotencyConflict, RateLimited, TooManyRunning or QuotaExceeded.
+    """
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= 255:
+        raise InvalidRequest("The Idempotency-Key must have 1 to 255 characters.", "Idempotency-Key")
+    generation = _prepare(user=user, idempotency_key=idempotency_key, **asked)
+    with transaction.atomic():
+        _one_at_a_time(user)
+        earlier = _earlier(user, generation)
+        if earlier:
+            return earlier, False
+        _admit(generation)
+        generation.save(force_insert=True)
+        transaction.on_commit(lambda: _announce(generation))
+    generation.refresh_from_db()
+    return generation, True
+
+
+def quote_generation(*, user, **asked) -> Generation:
+    """The unsaved generation that `create_generation` would make now. Raises as it does, and changes nothing."""
+    generation = _prepare(user=user, **asked)
+    with transaction.atomic():
+        _one_at_a_time(user)
+        _admit(generation)
+        # The real checks, the hold included, and then all of it undone: a quote cannot differ from the deed.
+        transaction.set_rollback(True)
+    return generation
+
+
+def _admit(generation: Generation) -> None:
+    """Check the owner's limits and hold the images. Within the transaction that makes the generation."""
+    _check_limits(generation.owner, plan_of(generation.owner))
+    quotas.hold(user=generation.owner, generation_id=generation.pk, images=generation.num_images)
+
+
+def _prepare(
+    *,
+    user,
+    prompt: str,
+    negative_prompt: str = "",
+    model: str | None = None,
+    style: str = "",
+    width: int | None = None,
+    height: int | None = None,
+    aspect_ratio: str | None = None,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str | None = None,
+    seed: int | None = None,
+    num_images: int | None = None,
+    visibility: str = Visibility.PRIVATE,
+    source: str = Generation.Source.API,
+    api_key=None,
+    idempotency_key: str | None = None,
+    retry_of: Generation | None = None,
+) -> Generation:
+    """Check what was asked for, apart from the limits, and return the generation it makes, not saved yet."""
+    spec = model_named(model)
+    chosen_style = find_style(style)
+    if visibility not in Visibility.values:
+        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
+    asked = build_request(
+        spec, prompt=prompt, negative_prompt=negative_prompt, width=width, height=height, aspect_ratio=aspect_ratio,
+        steps=steps, guidance_scale=guidance_scale, sampler=sampler, seed=seed, num_images=num_images,
+    )
+    plan = plan_of(user)
+    if asked.num_images > plan.max_images:
+        raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
+    if user.locked_reason:
+        raise AccountLocked(user.locked_reason)
+    moderation.check_prompt(asked.prompt, param="prompt")
+    moderation.check_prompt(asked.negative_prompt, param="negative_prompt")
+
+    composed, composed_negative = asked.prompt, asked.negative_prompt
+    if chosen_style:
+        composed, composed_negative = chosen_style.compose(composed, composed_negative)
+    if spec.prompt_prefix:
+        composed = f"{spec.prompt_prefix} {composed}"
+    return Generation(
+        owner=user, source=source, api_key=api_key, retry_of=retry_of,
+        idempotency_key=idempotency_key, fingerprint=_fingerprint(asked, seed, style, visibility),
+        prompt=asked.prompt, negative_prompt=asked.negative_prompt, style=chosen_style.key if chosen_style else "",
+        composed_prompt=composed, composed_negative_prompt=composed_negative, model=asked.model,
+        width=asked.width, height=asked.height, steps=asked.steps, guidance_scale=asked.guidance_scale,
+        sampler=asked.sampler, seed=asked.seed, num_images=asked.num_images, visibility=visibility,
+        priority=plan.priority, owner_slots=plan.running,
+        deadline_at=timezone.now() + dt.timedelta(seconds=settings.GENERATION_DEADLINE_SECONDS),
+    )
+
+
+def _announce(generation) -> None:
+    doorbell.ring()
+    progress.publish_state(generation)
+
+
+def _fingerprint(asked: ImageRequest, seed, style, visibility) -> str:
+    """The same for the same request; a seed that was left to us does not count."""
+    own_seed = None if seed in (None, -1) else asked.seed
+    content = asdict(asked) | {"seed": own_seed, "style": style, "visibility": visibility}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _one_at_a_time(user) -> None:
+    """Hold back other requests of this user until the transaction ends, so that the counts below are exact."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('generations of a user'), %s)", [user.pk])
+
+
+def _earlier(user, generation) -> Generation | None:
+    if generation.idempotency_key is None:
+        return None
+    earlier = Generation.objects.filter(owner=user, idempotency_key=generation.idempotency_key).first()
+    if earlier and earlier.fingerprint != generation.fingerprint:
+        raise IdempotencyConflict("This Idempotency-Key was used for another request.", param="Idempotency-Key")
+    return earlier
+
+
+def _check_limits(user, plan) -> None:
+    own = Generation.objects.filter(owner=user)
+    if plan.running is not None and own.active().count() >= plan.running + plan.queued:
+        raise TooManyRunning(
+            f"You already have {plan.running + plan.queued} generations running or waiting. Let one finish first.",
+            retry_after=10)
+    if plan.hourly_requests is not None:
+        last_hour = own.filter(created_at__gt=Now() - dt.timedelta(hours=1)).order_by("-created_at")
+        recent = list(last_hour.values_list("created_at", flat=True)[: plan.hourly_requests])
+        if len(recent) >= plan.hourly_requests:
+            wait = recent[-1] + dt.timedelta(hours=1) - timezone.now()
+            raise RateLimited(f"At most {plan.hourly_requests} requests an hour are accepted. Please wait a little.",
+                              retry_after=max(1, int(wait.total_seconds()) + 1))
+
+
+def cancel_generation(generation: Generation) -> str:
+    """Cancel; returns what the row says now: `cancelled`, `cancelling` or `already_finished`.
+
+    A queued generation ends at once and is not charged. A running one stops at the next step border.
+    """
+    from . import jobs
+
+    with transaction.atomic():
+        changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
+            status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now())
+        if changed:
+            quotas.release(generation.pk, reason="cancelled while queued")
+    if changed:
+        jobs.announce_end(generation.pk)
+        return "cancelled"
+    running = Generation.objects.filter(pk=generation.pk, status=Generation.Status.PROCESSING)
+    if running.update(cancel_requested=True):
+        progress.publish_state(generation)
+        return "cancelling"
+    generation.refresh_from_db()
+    return "cancelled" if generation.status == Generation.Status.CANCELLED else "already_finished"
+
+
+def retry_generation(generation: Generation, *, source: str, api_key=None) -> Generation:
+    """Ask again for the same as a generation that ended without completing. Counts like any new request."""
+    generation.refresh_from_db(fields=["status"])
+    if not generation.is_final or generation.status == Generation.Status.COMPLETED:
+        raise InvalidRequest("Only a generation that failed, expired or was cancelled can be tried again.", "id")
+    again, _ = create_generation(
+        user=generation.owner, prompt=generation.prompt, negative_prompt=generation.negative_prompt,
+        model=generation.model, style=generation.style, width=generation.width, height=generation.height,
+        steps=generation.steps, guidance_scale=generation.guidance_scale, sampler=generation.sampler,
+        seed=generation.seed, num_images=generation.num_images, visibility=generation.visibility,
+        source=source, api_key=api_key, retry_of=generation,
+    )
+    return again
+
+
+def trash_images(user, images) -> list[GeneratedImage]:
+    """Move `images` (a queryset or list of GeneratedImage) to the trash; returns those of `user` that moved."""
+    return _move(user, images, from_trash=False)
+
+
+def restore_images(user, images) -> list[GeneratedImage]:
+    """Bring `images` back from the trash; returns those of `user` that came back."""
+    return _move(user, images, from_trash=True)
+
+
+def _move(user, images, *, from_trash) -> list[GeneratedImage]:
+    with transaction.atomic():
+        own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+        own = own.trashed() if from_trash else own.kept()
+        rows = list(own.select_for_update())
+        GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).update(deleted_at=None if from_trash else Now())
+    return rows
+
+
+def delete_images(user, images) -> int:
+    """Delete `images` of `user` for good, files and thumbnails included; returns how many went.
+
+    Row first, file after the commit: a crash between leaves a file that `prune` removes, never a row
+    without its file.
+    """
+    with transaction.atomic():
+        own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+        rows = list(own.select_for_update())
+        GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
+    return len(rows)
+
+
+def set_visibility(image: GeneratedImage, visibility: str) -> None:
+    """Publish or withdraw an image."""
+    if visibility not in Visibility.values:
+        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
+    GeneratedImage.objects.filter(pk=image.pk).update(visibility=visibility)
+    image.visibility = visibility
+
+
+def set_favourite(image: GeneratedImage, favourite: bool) -> None:
+    GeneratedImage.objects.filter(pk=image.pk).update(favourite=favourite)
+    image.favourite = favourite

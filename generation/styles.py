@@ -1,0 +1,50 @@
+"""Built-in style presets: words joined to the prompt and to what is left out."""
+
+from dataclasses import dataclass
+
+from .engine.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    key: str
+    title: str
+    words: str
+    negative: str
+
+    def compose(self, prompt: str, negative_prompt: str) -> tuple[str, str]:
+        """Prompt and negative prompt with this style's words behind the user's own."""
+        return _join(prompt, self.words), _join(negative_prompt, self.negative)
+
+
+def _join(*parts: str) -> str:
+    return ", ".join(part.strip().rstrip(",") for part in parts if part.strip())
+
+
+STYLES = {
+    style.key: style
+    for style in (
+        Style("standard", "Standard", "professional, balanced composition, fine detail",
+              "blurry, low quality, distorted"),
+        Style("anime", "Anime", "anime style, vivid colours, detailed shading", "photograph, dull colours, blurry"),
+        Style("line-art", "Line art", "line art, clean lines, minimal, vector",
+              "colour, shading, texture, photograph"),
+        Style("flat-logo", "Flat logo", "flat logo, flat design, bold shapes",
+              "gradient, texture, photograph, clutter"),
+        Style("watercolour", "Watercolour", "watercolour, soft blending, visible brush strokes",
+              "hard edges, photograph, 3d render"),
+        Style("abstract", "Abstract", "abstract, geometric shapes", "realistic, photograph, figure"),
+        Style("minimalist", "Minimalist", "minimalist, simple, much negative space", "clutter, busy, ornate"),
+        Style("vintage", "Vintage", "vintage, retro, aged texture, faded colours", "modern, neon, glossy"),
+        Style("grunge", "Grunge", "grunge, distressed texture, urban, gritty", "clean, polished, pastel"),
+    )
+}
+
+
+def find_style(key: str) -> Style | None:
+    """The style of that key, or None for none. Raises InvalidRequest when there is no such style."""
+    if not key or key == "none":
+        return None
+    if not isinstance(key, str) or key.strip().casefold().replace(" ", "-").replace("_", "-") not in STYLES:
+        raise InvalidRequest(f"There is no such style. There are: {', '.join(STYLES)}.", "style")
+    return STYLES[key.strip().casefold().replace(" ", "-").replace("_", "-")]

@@ -1,0 +1,24 @@
+"""Celery entry points. They decide nothing."""
+
+from celery import shared_task
+
+
+@shared_task(name="generation.work")
+def work():
+    from .worker import bell
+
+    bell()
+
+
+@shared_task(name="generation.sweep")
+def sweep():
+    from . import jobs
+
+    jobs.sweep()
+
+
+@shared_task(name="generation.prune")
+def prune():
+    from . import pruning
+
+    pruning.prune()
