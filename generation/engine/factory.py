@@ -1,0 +1,25 @@
+"""Choosing an engine by name. Importing this loads no torch; making a `torch` engine does."""
+
+from .catalog import Catalog
+from .request import Engine
+
+KINDS = ("torch", "fake")
+
+
+def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
+    """An engine that has not been started.
+
+    torch: `device` (auto, cuda, mps, cpu), `dtype` (auto, fp32, bf16, fp16), `models_dir`, `cache_dir`,
+    `allow_download`, `hf_token`, `memory_budget` (bytes), `threads`, `preview_interval` (seconds).
+    fake: `seconds_per_step`, `load_seconds`, `preview_interval`, `faults_allowed`, `faults_folder`.
+    Raises ValueError for another kind.
+    """
+    if kind == "torch":
+        from .engine import DiffusionEngine
+
+        return DiffusionEngine(catalog, **options)
+    if kind == "fake":
+        from .fake import FakeEngine
+
+        return FakeEngine(catalog, **options)
+    raise ValueError(f"There is no engine called {kind!r}. There is: {', '.join(KINDS)}.")

@@ -1,0 +1,189 @@
+"""An engine without PyTorch: same protocol, same reports, same ends. It exists so that promises about
+queues, leases and quotas can be tried quickly, and broken on purpose.
+
+    [fault:KIND]  [fault:KIND@STEP]  [fault:KIND@STEP:once]        in a prompt, only while `faults_allowed`
+
+| kind  | what happens once STEP (1 if not said) steps of all images are done                   |
+|-------|----------------------------------------------------------------------------------------|
+| exit  | the process ends with status 70, no clean-up                                           |
+| kill  | the process gets SIGKILL                                                               |
+| segv  | the process gets SIGSEGV                                                               |
+| hang  | the thread sleeps for ever and hears no cancel                                         |
+| spin  | the thread computes for ever and hears no cancel                                       |
+| slow  | every following step takes ten times as long                                           |
+| oom   | OutOfMemory                                                                            |
+| error | an exception that is no EngineError                                                    |
+| black | the picture comes out black, so BadOutput                                              |
+| short | one image fewer than asked for, as a broken engine might return                        |
+
+With `once` a fault strikes one time only, also if the process dies of it: that is remembered in
+`faults_folder`, by request.
+"""
+
+import hashlib
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from .catalog import Catalog
+from .errors import Cancelled, EngineStopped, OutOfMemory
+from .inbox import Inbox, Report, cancel, fail, succeed
+from .pixels import refuse_black
+from .request import EngineImage, ImageRequest, Job, no_preview, no_report
+
+_FAULT = re.compile(r"\[fault:(exit|kill|segv|hang|spin|slow|oom|error|black|short)(?:@(\d{1,5}))?(:once)?\]")
+
+
+class FakeEngine:
+    """Draws colour fields that depend on seed, prompt and size alone; see `request.Engine`.
+
+    `seconds_per_step`: how long a step takes. `load_seconds`: how long the first use of a model takes.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog | None = None,
+        *,
+        seconds_per_step: float = 0.02,
+        load_seconds: float = 0.0,
+        preview_interval: float = 0.25,
+        faults_allowed: bool = False,
+        faults_folder=None,
+    ):
+        self.catalog = catalog or Catalog()
+        self._seconds_per_step = seconds_per_step
+        self._load_seconds = load_seconds
+        self._preview_interval = preview_interval
+        self._faults_allowed = faults_allowed
+        self._faults_folder = Path(faults_folder) if faults_folder else None
+        self._loaded: list[str] = []
+        self._inbox = Inbox()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._stopping.clear()
+            self._inbox.open()
+            self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+            self._thread.start()
+
+    def submit(self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview) -> Job:
+        job = Job(request, on_progress, wants_preview)
+        self._inbox.put(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        cancel(self._inbox, job)
+
+    def stop(self) -> None:
+        """Waits for the thread, but not for one that hangs on purpose."""
+        self._stopping.set()
+        self._inbox.close()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+            self._thread = None
+
+    def status(self) -> dict:
+        return {"device": "fake", "device_name": "no device", "dtype": "fp32", "memory": None,
+                "models": list(self._loaded)}
+
+    def _run(self) -> None:
+        while job := self._inbox.take():
+            try:
+                self._serve(job)
+            except Exception as error:
+                fail(job, error)
+            else:
+                succeed(job)
+
+    def _serve(self, job: Job) -> None:
+        request, report = job.request, Report(job, self._preview_interval)
+        spec = self.catalog.get(request.model)
+        if spec.key not in self._loaded:
+            report.phase("loading")
+            self._wait(job, self._load_seconds)
+            self._loaded.append(spec.key)
+        fault, strikes_at = self._fault(request)
+        pace, done = self._seconds_per_step, 0
+        for index in range(request.num_images):
+            began, seed = time.perf_counter(), request.seed_of(index)
+            report.phase("generating")
+            picture = draw(request, seed)
+            for step in range(1, request.steps + 1):
+                self._wait(job, pace)
+                done += 1
+                report.step(done, lambda picture=picture, step=step: _unfinished(picture, step, request))
+                if done == strikes_at:
+                    if fault == "slow":
+                        pace *= 10
+                    _strike(fault)
+                self._wait(job, 0)
+            if fault == "black":
+                picture = Image.new("RGB", picture.size)
+            refuse_black(picture)
+            if fault == "short" and index == request.num_images - 1:
+                return
+            recipe = {"engine": "fake", "model": spec.key, "weights": "", "dtype": "fp32", "device": "fake"}
+            job.images.append(EngineImage(index, seed, picture, recipe, time.perf_counter() - began))
+
+    def _wait(self, job: Job, seconds: float) -> None:
+        """A step border, and the time up to it."""
+        self._stopping.wait(seconds)
+        if job.cancelled:
+            raise Cancelled(list(job.images))
+        if self._stopping.is_set():
+            raise EngineStopped()
+
+    def _fault(self, request: ImageRequest) -> tuple[str | None, int]:
+        match = _FAULT.search(request.prompt) if self._faults_allowed else None
+        if match is None or (match[3] and not self._first_time(request)):
+            return None, 0
+        return match[1], int(match[2] or 1)
+
+    def _first_time(self, request: ImageRequest) -> bool:
+        if self._faults_folder is None:
+            raise ValueError("faults_folder must be given for a fault that strikes once")
+        self._faults_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (self._faults_folder / hashlib.sha256(repr(request).encode()).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def draw(request: ImageRequest, seed: int) -> Image.Image:
+    """Soft colour fields from a 4 x 4 grid of hashed colours."""
+    key = repr((seed, request.prompt, request.negative_prompt, request.width, request.height)).encode()
+    fields = Image.frombytes("RGB", (4, 4), hashlib.shake_256(key).digest(48))
+    return fields.resize((request.width, request.height), Image.Resampling.BICUBIC)
+
+
+def _unfinished(picture: Image.Image, step: int, request: ImageRequest) -> Image.Image:
+    speckles = hashlib.shake_256(f"{request.seed} {step}".encode()).digest(32 * 32 * 3)
+    noise = Image.frombytes("RGB", (32, 32), speckles)
+    return Image.blend(noise, picture.resize((32, 32)), step / request.steps)
+
+
+def _strike(fault: str | None) -> None:
+    match fault:
+        case "exit":
+            os._exit(70)
+        case "kill":
+            signal.raise_signal(signal.SIGKILL)
+        case "segv":
+            signal.raise_signal(signal.SIGSEGV)  # in this thread, so at this very step
+        case "hang":
+            threading.Event().wait()
+        case "spin":
+            while True:
+                pass
+        case "oom":
+            raise OutOfMemory()
+        case "error":
+            raise RuntimeError("a fault that was asked for")

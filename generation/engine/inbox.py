@@ -1,0 +1,133 @@
+"""What every engine needs around its drawing: the queue of jobs, their ends, the reports. No torch."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from PIL import Image
+
+from .errors import Cancelled, EngineError, EngineStopped
+from .pixels import encode_preview
+from .request import Job, Progress
+
+log = logging.getLogger(__name__)
+
+
+class Inbox:
+    """The jobs of one engine that have not begun, first come, first served. Safe to use from any thread."""
+
+    def __init__(self):
+        self._jobs: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._open = False
+
+    def open(self) -> None:
+        with self._changed:
+            self._open = True
+
+    def put(self, job: Job) -> None:
+        """Queue the job; if the inbox is closed it ends with EngineStopped at once."""
+        with self._changed:
+            if self._open:
+                self._jobs.append(job)
+                self._changed.notify()
+                return
+        fail(job, EngineStopped("The engine is not running."))
+
+    def take(self) -> Job | None:
+        """Wait for the next job. None once the inbox is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or not self._open)
+            return self._jobs.popleft() if self._open else None
+
+    def withdraw(self, job: Job) -> bool:
+        """Take the job back if it has not begun."""
+        with self._changed:
+            try:
+                self._jobs.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def close(self) -> None:
+        """Accept nothing more; what is waiting ends with EngineStopped."""
+        with self._changed:
+            self._open = False
+            waiting = list(self._jobs)
+            self._jobs.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            fail(job, EngineStopped("The engine was stopped."))
+
+
+def cancel(inbox: Inbox, job: Job) -> None:
+    """Mark the job; end it at once if it has not begun, else the engine ends it at its next step border."""
+    job.cancelled = True
+    if inbox.withdraw(job):
+        fail(job, Cancelled())
+
+
+def succeed(job: Job) -> None:
+    job.future.set_result(list(job.images))
+
+
+def fail(job: Job, error: Exception) -> None:
+    """End the job with an EngineError; anything else is logged and becomes a plain one.
+
+    The traceback is dropped: a future outlives its job, and the frames would keep the device's tensors.
+    """
+    if not isinstance(error, EngineError):
+        log.error("A job failed unexpectedly", exc_info=error)
+        error = EngineError()
+    error.__cause__ = error.__context__ = None
+    job.future.set_exception(error.with_traceback(None))
+
+
+class Report:
+    """Tells the caller of one job how it goes.
+
+    Steps never go back, previews are made only when somebody watches and at most every
+    `preview_interval` seconds, and an error in a callback never hurts the picture.
+    """
+
+    def __init__(self, job: Job, preview_interval: float = 0.25):
+        self._job = job
+        self._interval = preview_interval
+        self._last_preview = float("-inf")
+        self._last_phase = ("", float("-inf"))
+        self._step = 0
+        self._steps = job.request.steps * job.request.num_images
+
+    def phase(self, phase: str, fraction: float | None = None) -> None:
+        """Downloading (with a fraction, told at most every half second), loading, or generating."""
+        now, (last, when) = time.monotonic(), self._last_phase
+        if phase == last and now - when < 0.5 and fraction != 1.0:
+            return
+        self._last_phase = (phase, now)
+        self._send(Progress(phase, self._step, self._steps, fraction=fraction))
+
+    def step(self, step: int, picture: Callable[[], Image.Image]) -> None:
+        """`step` of all images' steps is done; `picture()` shows what it looks like now, at any size."""
+        self._step = max(self._step, step)
+        self._send(Progress("generating", self._step, self._steps, self._preview(picture)))
+
+    def _preview(self, picture) -> bytes | None:
+        now = time.monotonic()
+        if now - self._last_preview < self._interval:
+            return None
+        try:
+            if not self._job.wants_preview():
+                return None
+            self._last_preview = now
+            return encode_preview(picture(), self._job.request.width, self._job.request.height)
+        except Exception:
+            log.exception("A preview could not be made")
+            return None
+
+    def _send(self, progress) -> None:
+        try:
+            self._job.on_progress(progress)
+        except Exception:
+            log.exception("A progress callback failed")

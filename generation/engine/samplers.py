@@ -1,0 +1,57 @@
+"""The samplers on offer, by the names that users of diffusers and A1111 know. No torch here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """One sampler.
+
+    `name` is the display name and what is stored; `scheduler` the diffusers scheduler class that
+    defines it; `options` are config overrides of that class; `aliases` are matched without regard to
+    case, spaces, dots, dashes and underscores; `max_steps` is the most it can take (LCM's 50 are those
+    it was distilled on).
+    """
+
+    name: str
+    scheduler: str
+    options: tuple[tuple[str, object], ...] = ()
+    aliases: tuple[str, ...] = ()
+    max_steps: int = 1000
+
+
+SAMPLERS = (
+    Sampler("Euler", "EulerDiscreteScheduler", aliases=("k_euler", "EulerDiscreteScheduler")),
+    Sampler("Euler a", "EulerAncestralDiscreteScheduler",
+            aliases=("k_euler_a", "k_euler_ancestral", "Euler Ancestral", "EulerAncestralDiscreteScheduler")),
+    Sampler("DDIM", "DDIMScheduler", aliases=("DDIMScheduler",)),
+    Sampler("PLMS", "PNDMScheduler", (("skip_prk_steps", True),),
+            aliases=("PNDM", "PNDMScheduler", "LMS PLMS")),
+    # Said outright, because a model's own schedule may ask for Karras spacing or another algorithm.
+    Sampler("DPM++ 2M", "DPMSolverMultistepScheduler",
+            (("algorithm_type", "dpmsolver++"), ("use_karras_sigmas", False)),
+            aliases=("k_dpmpp_2m", "dpm++", "DPMSolverMultistepScheduler")),
+    Sampler("DPM++ 2M Karras", "DPMSolverMultistepScheduler",
+            (("algorithm_type", "dpmsolver++"), ("use_karras_sigmas", True)),
+            aliases=("k_dpmpp_2m_ka", "dpmpp_2m_karras")),
+    Sampler("DPM++ 2M SDE", "DPMSolverMultistepScheduler",
+            (("algorithm_type", "sde-dpmsolver++"), ("use_karras_sigmas", False)),
+            aliases=("k_dpmpp_2m_sde",)),
+    Sampler("UniPC", "UniPCMultistepScheduler", aliases=("uni_pc", "UniPCMultistepScheduler")),
+    Sampler("Heun", "HeunDiscreteScheduler", aliases=("k_heun", "HeunDiscreteScheduler")),
+    Sampler("LCM", "LCMScheduler", aliases=("LCMScheduler",), max_steps=50),
+)
+
+DEFAULT_SAMPLER = "Euler"
+
+
+def _fold(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum() or c == "+")
+
+
+_BY_NAME = {_fold(alias): sampler for sampler in SAMPLERS for alias in (sampler.name, *sampler.aliases)}
+
+
+def find_sampler(name: str) -> Sampler | None:
+    """The sampler of that name or alias, or None. `find_sampler("k_euler_a").name == "Euler a"`."""
+    return _BY_NAME.get(_fold(name))

@@ -1,0 +1,185 @@
+"""Prompts to text embeddings.
+
+A plain prompt of at most one window (77 tokens for CLIP) is encoded exactly as diffusers does. A prompt
+with A1111's emphasis, or a longer one, is encoded window by window:
+
+    (word:1.2)  weight 1.2      (word)  1.1      [word]  1/1.1      \\( \\) \\[ \\]  the characters themselves
+
+Weights scale the embeddings of their tokens, and the mean of the whole is put back afterwards, as A1111
+does. A bracket without its partner is a character like any other.
+"""
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+
+MAX_WINDOWS = 10
+"""750 tokens with CLIP. What comes after is left out and counted, since attention pays for every window."""
+MAX_WEIGHT = 10.0
+CACHE_SIZE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """One encoded prompt. `tokens` is 1 x (windows * length) x width; `pooled` is 1 x width or None."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor | None
+    dropped: int = 0
+    """Tokens that did not fit."""
+
+
+class PromptEncoder:
+    """The text encoders of one model, with the last prompts kept.
+
+    `encoders` are (tokenizer, text encoder) pairs: one for SD, two for SDXL, whose second gives the
+    pooled embedding.
+    """
+
+    def __init__(self, encoders: list[tuple], device: torch.device, dtype: torch.dtype):
+        self._encoders = encoders
+        self._device = device
+        self._dtype = dtype
+        self._cache: OrderedDict[tuple[str, int], Embedding] = OrderedDict()
+
+    def encode(self, prompt: str) -> Embedding:
+        return self._cached(prompt, 1)
+
+    def encode_pair(self, prompt: str, negative: str) -> tuple[Embedding, Embedding]:
+        """Both prompts, the shorter one filled up with empty windows to the length of the longer."""
+        pair = self.encode(prompt), self.encode(negative)
+        lengths = [embedding.tokens.shape[1] for embedding in pair]
+        if lengths[0] != lengths[1]:
+            windows = max(lengths) // self._encoders[0][0].model_max_length
+            pair = self._cached(prompt, windows), self._cached(negative, windows)
+        return pair
+
+    def forget(self) -> None:
+        self._cache.clear()
+
+    def _cached(self, prompt, least_windows) -> Embedding:
+        key = prompt, least_windows
+        if key not in self._cache:
+            self._cache[key] = self._encode(prompt, least_windows)
+            if len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _encode(self, prompt, least_windows) -> Embedding:
+        pieces = parse_emphasis(prompt)
+        weighted = any(weight != 1.0 for _, weight in pieces)
+        text = "".join(text for text, _ in pieces)
+        short = least_windows == 1 and all(_fits(tokenizer, text) for tokenizer, _ in self._encoders)
+        if short and not weighted:
+            results = [self._run(*encoder, _plain_inputs(encoder[0], text)) for encoder in self._encoders]
+            dropped = 0
+        else:
+            split = [_windows(tokenizer, pieces) for tokenizer, _ in self._encoders]
+            dropped = max(sum(len(tokens) for tokens, _ in windows[MAX_WINDOWS:]) for windows in split)
+            count = min(max(least_windows, *map(len, split)), MAX_WINDOWS)
+            results = [self._run_windows(*encoder, windows, count)
+                       for encoder, windows in zip(self._encoders, split, strict=True)]
+        return Embedding(
+            torch.cat([tokens for tokens, _ in results], dim=-1).to(self._device, self._dtype),
+            results[-1][1],
+            dropped,
+        )
+
+    def _run(self, tokenizer, encoder, inputs) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Hidden states (windows x length x width) and, from SDXL's second encoder, the pooled embedding."""
+        ids, mask = inputs
+        mask = mask.to(self._device) if getattr(encoder.config, "use_attention_mask", False) else None
+        if len(self._encoders) == 1:
+            return encoder(ids.to(self._device), attention_mask=mask)[0], None
+        output = encoder(ids.to(self._device), attention_mask=mask, output_hidden_states=True)
+        pooled = output[0] if output[0].ndim == 2 else None
+        return output.hidden_states[-2], pooled
+
+    def _run_windows(self, tokenizer, encoder, windows, count):
+        length = tokenizer.model_max_length
+        windows = (windows + [([], [])] * count)[:count]
+        ids = torch.full((count, length), tokenizer.pad_token_id)
+        mask = torch.zeros((count, length), dtype=torch.long)
+        weights = torch.ones(count, length)
+        for row, (tokens, token_weights) in enumerate(windows):
+            filled = len(tokens) + 2
+            ids[row, :filled] = torch.tensor([tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id])
+            mask[row, :filled] = 1
+            weights[row, 1 : filled - 1] = torch.tensor(token_weights)
+        states, pooled = self._run(tokenizer, encoder, (ids, mask))
+        states = states.reshape(1, count * length, -1)
+        scaled = states * weights.reshape(1, -1, 1).to(states)
+        mean = scaled.float().mean()
+        if mean != 0:
+            scaled = scaled * (states.float().mean() / mean).to(scaled.dtype)
+        return scaled, None if pooled is None else pooled[:1]
+
+
+def _fits(tokenizer, text) -> bool:
+    return len(tokenizer(text, truncation=False, verbose=False).input_ids) <= tokenizer.model_max_length
+
+
+def _plain_inputs(tokenizer, text):
+    length = tokenizer.model_max_length
+    inputs = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return inputs.input_ids, inputs.attention_mask
+
+
+def _windows(tokenizer, pieces) -> list[tuple[list[int], list[float]]]:
+    """Token ids and their weights, cut into windows without their start and end tokens. At least one."""
+    tokens, weights = [], []
+    for text, weight in pieces:
+        found = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        tokens += found
+        weights += [weight] * len(found)
+    room = tokenizer.model_max_length - 2
+    return [(tokens[i : i + room], weights[i : i + room]) for i in range(0, len(tokens) or 1, room)]
+
+
+_MARK = re.compile(r"\\[()\[\]\\]|[()\[\]]|:\s*(\d{1,4}(?:\.\d{0,6})?|\.\d{1,6})\s*(?=\))")
+_CLOSES = {")": "(", "]": "["}
+_FACTOR = {"(": 1.1, "[": 1 / 1.1}
+
+
+def parse_emphasis(prompt: str) -> list[tuple[str, float]]:
+    """Split a prompt into (text, weight) pieces. `parse_emphasis("a (red:1.3) boat")` gives
+    `[("a ", 1.0), ("red", 1.3), (" boat", 1.0)]`. Weights are kept within 0…10.
+    """
+    pieces: list[list] = []
+    opened: list[int] = []  # where in `pieces` each bracket stands that has no partner yet
+    explicit, end = None, 0
+    for match in _MARK.finditer(prompt):
+        pieces.append([prompt[end : match.start()], 1.0])
+        mark, end = match.group(), match.end()
+        if mark[0] == ":":
+            if opened and pieces[opened[-1]][0] == "(":
+                explicit = float(match[1])
+            else:
+                pieces.append([mark, 1.0])
+        elif mark in "([":
+            opened.append(len(pieces))
+            pieces.append([mark, 1.0])
+        elif mark in ")]" and opened and pieces[opened[-1]][0] == _CLOSES[mark]:
+            start = opened.pop()
+            factor = _FACTOR[_CLOSES[mark]] if explicit is None else explicit
+            pieces[start][0] = ""
+            for piece in pieces[start:]:
+                piece[1] = min(piece[1] * factor, MAX_WEIGHT)
+            explicit = None
+        else:
+            pieces.append([mark[-1], 1.0])
+    pieces.append([prompt[end:], 1.0])
+    return _merge(pieces)
+
+
+def _merge(pieces) -> list[tuple[str, float]]:
+    merged: list[tuple[str, float]] = []
+    for text, weight in pieces:
+        if merged and merged[-1][1] == weight:
+            merged[-1] = merged[-1][0] + text, weight
+        elif text:
+            merged.append((text, weight))
+    return merged or [("", 1.0)]

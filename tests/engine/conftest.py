@@ -1,0 +1,61 @@
+import gc
+import os
+
+import pytest
+
+# Two busy neighbours share these cores, and tiny models lose time by threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from generation.engine.catalog import Catalog
+from generation.engine.factory import make_engine
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Folders of tiny models by key."""
+    from .models import save_sd, save_sdxl
+
+    root = tmp_path_factory.mktemp("models")
+    folders = {
+        "sd1": save_sd(root / "sd1"),
+        "sd2": save_sd(root / "sd2", prediction="v_prediction", seed=1),
+        "other": save_sd(root / "other", seed=2),
+        "lcm": save_sd(root / "lcm", seed=3, time_cond_proj_dim=16),
+        "sdxl": save_sdxl(root / "sdxl"),
+    }
+    # Engines collect garbage when they stop; what the imports left need not be searched every time.
+    gc.freeze()
+    return folders
+
+
+@pytest.fixture(scope="session")
+def catalog(models):
+    from .models import tiny_spec
+
+    return Catalog(
+        tiny_spec(key, path, family="sdxl" if key == "sdxl" else "sd", default_sampler="Euler")
+        for key, path in models.items()
+    )
+
+
+@pytest.fixture
+def torch_engine(catalog):
+    """A started engine on the CPU that may not use the network."""
+    engine = make_engine("torch", catalog, device="cpu", allow_download=False, threads=1, preview_interval=0)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def fake_engine(catalog):
+    engine = make_engine("fake", catalog, seconds_per_step=0.002, preview_interval=0)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(params=["torch", "fake"])
+def engine(request):
+    """Either engine: what a test says of it is the contract of both."""
+    return request.getfixturevalue(f"{request.param}_engine")

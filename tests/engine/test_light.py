@@ -1,0 +1,40 @@
+"""The web process reads half of the engine, and must not load PyTorch for it. The engine knows no Django."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIGHT = [
+    "request", "errors", "samplers", "catalog", "sources", "inbox", "pixels", "metadata", "fake", "factory",
+]
+HEAVY = ["torch", "diffusers", "transformers", "numpy"]
+
+
+def modules_after(code):
+    probe = f"{code}\nimport sys\nprint(*sys.modules)"
+    command = [sys.executable, "-c", probe]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_light_modules_load_no_torch():
+    imports = "\n".join(f"import generation.engine.{name}" for name in LIGHT)
+    use = "from generation.engine.catalog import MODELS\nfrom generation.engine.sources import is_ready\n"
+    use += "[is_ready(spec, models_dir='/nowhere', cache_dir='/nowhere') for spec in MODELS]\n"
+    use += "from generation.engine.factory import make_engine\ne = make_engine('fake')\ne.start()\ne.stop()"
+    assert not modules_after(f"{imports}\n{use}").intersection(HEAVY)
+
+
+@pytest.mark.parametrize("name", ["engine", "fake"])
+def test_the_engine_knows_no_django(name):
+    assert "django" not in modules_after(f"import generation.engine.{name}")
+
+
+def test_the_factory_knows_its_kinds():
+    from generation.engine.factory import make_engine
+
+    with pytest.raises(ValueError, match="fake"):
+        make_engine("quantum")

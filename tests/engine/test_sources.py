@@ -1,0 +1,301 @@
+"""Finding models, refusing what is not safetensors, and fetching from a Hub (one on this machine)."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from generation.engine import sources
+from generation.engine.errors import ModelUnavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+class Canary:
+    """Unpickling this leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+@pytest.fixture
+def spec(catalog):
+    return catalog.get("sd1")
+
+
+@pytest.fixture
+def copy(models, tmp_path):
+    return Path(shutil.copytree(models["sd1"], tmp_path / "models" / "sd1"))
+
+
+def at(spec, *names, **changes):
+    return replace(spec, sources=tuple(map(str, names)), **changes)
+
+
+def test_a_folder_is_found(spec, models):
+    assert sources.is_ready(spec)
+    assert sources.fetch(spec, allow_download=False).path == models["sd1"]
+
+
+def test_the_models_folder_is_looked_at_before_the_hub(spec, copy):
+    hub_only = at(spec, "somebody/something")
+    found = sources.fetch(hub_only, models_dir=copy.parent, cache_dir="/nowhere", allow_download=False)
+    assert found.path == copy
+    assert not sources.is_ready(hub_only, cache_dir="/nowhere")
+
+
+def test_the_first_source_that_is_complete_wins(spec, copy, models):
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert sources.locate(at(spec, "/nowhere", copy, models["sd1"])).path == models["sd1"]
+
+
+@pytest.mark.parametrize("missing", [
+    "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+    "tokenizer", "scheduler",
+])
+def test_an_incomplete_folder_is_not_ready(spec, copy, missing):
+    gone = copy / missing
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    assert not sources.is_ready(at(spec, copy))
+    with pytest.raises(ModelUnavailable) as caught:
+        sources.fetch(at(spec, copy), allow_download=False)
+    assert str(copy) in caught.value.details[0]
+    assert str(copy) not in str(caught.value), "users need not know our folders"
+
+
+@pytest.mark.parametrize("name", [
+    "diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.Safetensors", "diffusion_pytorch_model.ckpt",
+    "diffusion_pytorch_model.fp16.safetensors",
+])
+def test_a_pickle_is_refused_and_never_run(torch_engine, catalog, spec, copy, tmp_path, name):
+    from generation.engine.request import build_request
+
+    canary = tmp_path / "canary"
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (copy / "unet" / name).write_bytes(pickle.dumps(Canary(canary)))
+    evil = at(spec, copy, key="evil", variant="fp16")
+    torch_engine.catalog = catalog.adding(evil)
+    with pytest.raises(ModelUnavailable):
+        torch_engine.submit(build_request(evil, prompt="a cat")).result(30)
+    assert not canary.exists()
+
+
+def test_code_named_by_a_model_is_never_imported(torch_engine, catalog, spec, copy, tmp_path):
+    from generation.engine.request import build_request
+
+    canary = tmp_path / "canary"
+    code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nclass Evil: pass\n"
+    for folder in (copy, copy / "unet", copy / "text_encoder", copy / "tokenizer"):
+        (folder / "evil.py").write_text(code)
+    files = ("model_index.json", "unet/config.json", "text_encoder/config.json")
+    for file in (*files, "tokenizer/tokenizer_config.json"):
+        config = json.loads((copy / file).read_text())
+        reference = "evil.Evil"
+        config |= {"auto_map": {"AutoModel": reference, "AutoTokenizer": [reference, reference]}}
+        if file == "model_index.json":
+            config |= {"unet": ["evil", "Evil"], "_class_name": ["evil", "Evil"]}
+        (copy / file).write_text(json.dumps(config))
+    odd = at(spec, copy, key="odd")
+    torch_engine.catalog = catalog.adding(odd)
+    assert torch_engine.submit(build_request(odd, prompt="a cat", steps=1)).result(30)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "grown", "header", "empty", "huge header", "no json"])
+def test_a_damaged_file_is_refused(spec, copy, harm):
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes({
+        "cut": data[:-10], "grown": data + b"x", "header": b"\0" * 8 + data[8:], "empty": b"",
+        "huge header": b"\xff" * 8 + data[8:], "no json": data[:8] + b"[" * (len(data) - 8),
+    }[harm])
+    with pytest.raises(ModelUnavailable):
+        sources.fetch(at(spec, copy), allow_download=False)
+
+
+def test_a_model_that_cannot_be_built_is_unavailable_and_the_next_is_right(torch_engine, catalog, spec, copy):
+    from generation.engine.request import build_request
+
+    (copy / "unet" / "config.json").write_text('{"block_out_channels": "x"}')
+    broken = at(spec, copy, key="broken")
+    torch_engine.catalog = catalog.adding(broken)
+    with pytest.raises(ModelUnavailable):
+        torch_engine.submit(build_request(broken, prompt="a cat")).result(30)
+    assert torch_engine.submit(build_request(spec, prompt="a cat", steps=1)).result(30)
+
+
+def test_half_precision_files_and_shards_are_chosen(tmp_path):
+    choose = sources.choose_weights
+    both = ["m.safetensors", "m.fp16.safetensors", "m.bin"]
+    assert choose(both, "m", "fp16") == (["m.fp16.safetensors"], "fp16")
+    assert choose(both, "m", None) == (["m.safetensors"], None)
+    assert choose(["m.safetensors"], "m", "fp16") == (["m.safetensors"], None)
+    assert choose(["m.non_ema.safetensors", "m.bin", "../m.safetensors"], "m", None) == ([], None)
+    shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors", "m.safetensors.index.json"]
+    assert choose(shards, "m", None) == (shards[:2], None)
+    assert choose(shards[1:], "m", None) == ([], None), "one is missing"
+    half = ["m.fp16-00001-of-00001.safetensors", "m.safetensors.index.fp16.json"]
+    assert choose(half + shards, "m", "fp16") == (half[:1], "fp16")
+
+
+def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
+    from generation.engine.request import build_request
+
+    for part, stem in sources.WEIGHTED_PARTS["sd"].items():
+        file = copy / part / f"{stem}.safetensors"
+        save_file({name: tensor.half() for name, tensor in load_file(file).items()},
+                  file.with_name(f"{stem}.fp16.safetensors"), metadata={"format": "pt"})
+        file.unlink()
+    half = at(spec, copy, key="half", variant="fp16")
+    torch_engine.catalog = catalog.adding(half)
+    assert torch_engine.submit(build_request(half, prompt="a cat", steps=1)).result(30)
+
+
+def test_the_hash_is_that_of_the_unets_file(spec, models):
+    files = sources.weight_files(spec, models["sd1"], "unet")
+    assert sources.weights_hash(files) == hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert sources.weights_hash(files * 2) != sources.weights_hash(files)
+
+
+def test_the_budget_keeps_the_models_used_last(catalog):
+    from generation.engine.loader import ModelManager
+
+    first = ModelManager(device="cpu", allow_download=False)
+    size = first.get(catalog.get("sd1")).nbytes
+    manager = ModelManager(device="cpu", allow_download=False, memory_budget=int(size * 2.5))
+    for key in ("sd1", "sd2", "sd1", "other"):
+        manager.get(catalog.get(key))
+    assert manager.resident() == ["sd1", "other"]
+    tight = ModelManager(device="cpu", allow_download=False, memory_budget=1)
+    for key in ("sd1", "sd2"):
+        assert tight.get(catalog.get(key)).spec.key == key
+    assert tight.resident() == ["sd2"]
+
+
+def test_preload_says_the_source_and_fails_loudly(catalog, models, spec):
+    from generation.engine.loader import ModelManager
+
+    manager = ModelManager(device="cpu", allow_download=False, cache_dir="/nowhere")
+    assert manager.preload(spec).name == str(models["sd1"])
+    with pytest.raises(ModelUnavailable) as caught:
+        manager.preload(at(spec, "somebody/something", key="hub"))
+    assert caught.value.details == ["somebody/something: not downloaded, and downloading is switched off"]
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of huggingface.co as the client asks for. `root` holds `<owner>/<name>/` folders."""
+
+    root, sha = None, "0123456789abcdef0123456789abcdef01234567"
+    asked: list = []
+
+    def do_GET(self):
+        self.asked.append((self.path, self.headers.get("authorization")))
+        path = self.path.split("?")[0].strip("/").split("/")
+        if path[:2] == ["api", "models"]:
+            return self._listing(self.root / "/".join(path[2:4]))
+        file = self.root / "/".join(path[:2]) / "/".join(path[4:])
+        return self._send(file.read_bytes(), file) if file.is_file() else self.send_error(404)
+
+    do_HEAD = do_GET
+
+    def _listing(self, folder):
+        if not folder.is_dir():
+            return self.send_error(404)
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        siblings = [{"rfilename": str(file.relative_to(folder)), "size": file.stat().st_size}
+                    for file in files]
+        body = {"id": "test/sd1", "modelId": "test/sd1", "sha": self.sha, "siblings": siblings, "tags": [],
+                "private": False, "downloads": 0}
+        return self._send(json.dumps(body).encode())
+
+    def _send(self, body, file=None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        if file:
+            self.send_header("X-Repo-Commit", self.sha)
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path, models):
+    shutil.copytree(models["sd1"], tmp_path / "hub" / "test" / "sd1")
+    Hub.root, Hub.asked = tmp_path / "hub", []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+FETCH = """
+import json, sys
+from generation.engine import sources
+from generation.engine.catalog import local_model
+from dataclasses import replace
+spec = replace(local_model("sd1", "x"), sources=("test/missing", "test/sd1"), variant="fp16")
+fractions = []
+kind = sys.argv[2]
+def on_fraction(fraction):
+    fractions.append(fraction)
+    if kind == "cancel":
+        raise RuntimeError("cancelled by the test")
+before = sources.is_ready(spec, cache_dir=sys.argv[1])
+try:
+    found = sources.fetch(spec, cache_dir=sys.argv[1], hf_token="hf_secret", on_fraction=on_fraction)
+except sources.ModelUnavailable as error:
+    sys.exit("; ".join(error.details))
+assert "torch" not in sys.modules
+after = sources.is_ready(spec, cache_dir=sys.argv[1])
+print(json.dumps([before, found.name, str(found.path), fractions[-1], after]))
+"""
+
+
+def fetch(hub, cache, kind="all"):
+    return subprocess.run(
+        [sys.executable, "-c", FETCH, str(cache), kind], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0",
+                          "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+    )
+
+
+def test_a_model_is_fetched_from_the_first_hub_id_that_has_it(hub, tmp_path, spec):
+    (tmp_path / "hub/test/sd1/unet/pytorch_model.bin").write_bytes(b"never asked for")
+    result = fetch(hub, tmp_path / "cache")
+    assert result.returncode == 0, result.stderr
+    before, name, path, fraction, after = json.loads(result.stdout)
+    assert (before, name, fraction, after) == (False, "test/sd1", 1.0, True)
+    assert sources.locate(at(spec, path)).path == Path(path)
+    assert not [asked for asked, _ in Hub.asked if asked.endswith((".bin", "model_index.json"))]
+    assert "Bearer hf_secret" in {authorization for _, authorization in Hub.asked}
+    assert "hf_secret" not in result.stdout + result.stderr
+
+
+def test_a_download_can_be_broken_off(hub, tmp_path):
+    result = fetch(hub, tmp_path / "cache", "cancel")
+    assert "cancelled by the test" in result.stderr
+
+
+def test_a_hub_that_is_away_is_said_plainly(hub, tmp_path):
+    shutil.rmtree(tmp_path / "hub" / "test")
+    result = fetch(hub, tmp_path / "cache")
+    assert "test/missing: " in result.stderr and "test/sd1: " in result.stderr
