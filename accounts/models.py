@@ -154,7 +154,7 @@ class ApiKey(models.Model):
     @classmethod
     def find(cls, token: str) -> "ApiKey | None":
         """The active key that `token` is, with its user, or None."""
-        if not token.startswith(KEY_PREFIX) or len(token) > 100 or not token.isascii():
+        if not token.startswith(KEY_PREFIX) or len(token) > 100 or not (token.isascii() and token.isprintable()):
             return None
         public_id, _, secret = token.removeprefix(KEY_PREFIX).partition("_")
         key = cls.objects.active().select_related("user").filter(public_id=public_id).first()

@@ -3,9 +3,13 @@ from django.contrib.staticfiles.apps import StaticFilesConfig
 
 
 class DreamSketchConfig(AppConfig):
-    """The project itself, for its commands."""
+    """The project itself, for its commands and checks."""
 
     name = "dreamsketch"
+    default = True  # of the two in this file
+
+    def ready(self):
+        from . import checks  # noqa: F401
 
 
 class StaticFiles(StaticFilesConfig):

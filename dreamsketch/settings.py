@@ -12,11 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 from . import embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
 
 env = environ.Env()
-if (BASE_DIR / ".env").exists():
+if (BASE_DIR / ".env").exists() and not os.environ.get("IGNORE_ENV_FILE"):
     env.read_env(BASE_DIR / ".env")
+VAR_DIR = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
 
 
 def number(name: str, default: float, low: float, high: float, kind=int):
@@ -38,10 +38,24 @@ def choice(name: str, default: str, *allowed: str) -> str:
     return value
 
 
+def flag(name: str, default: bool) -> bool:
+    """Yes or no from the environment; an empty value means the default."""
+    value = os.environ.get(name, "").strip().lower()
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value and value not in known:
+        raise ImproperlyConfigured(f"{name}={value!r} must be 1 or 0.")
+    return known.get(value, default)
+
+
+def names(name: str, *default: str) -> list[str]:
+    """Names with commas between them."""
+    return [one.strip() for one in os.environ.get(name, "").split(",") if one.strip()] or list(default)
+
+
 # --- Who we are ---------------------------------------------------------------------------------------
 
 VERSION = "0.1.0"
-DEBUG = env.bool("DEBUG", False)
+DEBUG = flag("DEBUG", False)
 TESTING = "pytest" in sys.modules
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
 if not SECRET_KEY:
@@ -56,9 +70,9 @@ if not SECRET_KEY:
 if len(SECRET_KEY) < 32:
     raise ImproperlyConfigured("SECRET_KEY is too short: use at least 32 random characters.")
 
-ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+ALLOWED_HOSTS = names("DJANGO_ALLOWED_HOSTS", "localhost", "127.0.0.1", "[::1]")
+CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
+CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/(api|v1|sdapi)/.*$"
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "x-csrftoken"]
 CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after"]
@@ -194,7 +208,7 @@ DRAIN_SECONDS = number("DRAIN_SECONDS", 60, 0, 3600, float)
 IDLE_POLL_SECONDS = number("IDLE_POLL_SECONDS", 15, 0.2, 600, float)
 FREE_RUNNING_CANCELS = number("FREE_RUNNING_CANCELS", 3, 0, 1000)
 STRIKES_PER_DAY = number("STRIKES_PER_DAY", 10, 1, 1000)
-PROMPT_BLOCKLIST = env.list("PROMPT_BLOCKLIST", default=[])
+PROMPT_BLOCKLIST = names("PROMPT_BLOCKLIST")
 
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "generation.sweep", "schedule": schedule(SWEEP_SECONDS),
@@ -216,12 +230,12 @@ TRASH_DAYS = number("TRASH_DAYS", 30, 1, 3650)
 # --- Models and the engine --------------------------------------------------------------------------------
 
 DREAMSKETCH_ENGINE = choice("DREAMSKETCH_ENGINE", "torch", "torch", "fake")
-FAULTS_ALLOWED = env.bool("FAULTS_ALLOWED", False)
+FAULTS_ALLOWED = flag("FAULTS_ALLOWED", False)
 FAKE_SECONDS_PER_STEP = number("FAKE_SECONDS_PER_STEP", 0.05, 0, 60, float)
 DEFAULT_MODEL = os.environ.get("DEFAULT_MODEL", "") or "dreamsketch-tiny"
-ENABLED_MODELS = env.list("ENABLED_MODELS", default=[])
+ENABLED_MODELS = names("ENABLED_MODELS")
 MODELS_DIR = Path(os.environ.get("MODELS_DIR") or VAR_DIR / "models")
-MODEL_DOWNLOADS = env.bool("MODEL_DOWNLOADS", True)
+MODEL_DOWNLOADS = flag("MODEL_DOWNLOADS", True)
 HF_TOKEN = os.environ.get("HF_TOKEN", "")
 DEVICE = choice("DEVICE", "auto", "auto", "cpu", "cuda", "mps")
 DTYPE = choice("DTYPE", "auto", "auto", "fp32", "fp16", "bf16")
@@ -248,7 +262,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_SESSION_REMEMBER = True
 ALLAUTH_TRUSTED_PROXY_COUNT = number("TRUSTED_PROXY_COUNT", 0, 0, 10)
-REGISTRATION_OPEN = env.bool("REGISTRATION_OPEN", True)
+REGISTRATION_OPEN = flag("REGISTRATION_OPEN", True)
 
 EMAIL_URL = os.environ.get("EMAIL_URL", "")
 if EMAIL_URL:
@@ -262,10 +276,12 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 # --- Files ----------------------------------------------------------------------------------------------------
 
 MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or VAR_DIR / "media")
-MEDIA_URL = os.environ.get("MEDIA_URL", "/media/")
+MEDIA_URL = os.environ.get("MEDIA_URL") or "/media/"
+if not (MEDIA_URL.startswith("/") and MEDIA_URL.endswith("/") and len(MEDIA_URL) > 1):
+    raise ImproperlyConfigured(f"MEDIA_URL={MEDIA_URL!r} must be a path of this site, like /media/.")
 STORAGE = choice("STORAGE", "local", "local", "s3")
 MAX_IMAGE_FILE_SIZE = number("MAX_IMAGE_FILE_SIZE", 10_485_760, 1024, 2**31)
-ALLOWED_IMAGE_FORMATS = env.list("ALLOWED_IMAGE_FORMATS", default=["PNG", "JPEG", "WEBP"])
+ALLOWED_IMAGE_FORMATS = names("ALLOWED_IMAGE_FORMATS", "PNG", "JPEG", "WEBP")
 THUMBNAIL_SIZE = number("THUMBNAIL_SIZE", 256, 32, 1024)
 MIN_FREE_DISK_BYTES = number("MIN_FREE_DISK_BYTES", 2**29, 0, 2**50)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_IMAGE_FILE_SIZE * 2
@@ -318,7 +334,7 @@ LOCALE_PATHS = [BASE_DIR / "dreamsketch" / "locale"]
 
 # --- Security ----------------------------------------------------------------------------------------------------
 
-HTTPS = env.bool("HTTPS", False)
+HTTPS = flag("HTTPS", False)
 SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS

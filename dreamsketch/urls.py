@@ -1,6 +1,7 @@
 """The whole URL map on one page. Each app's part lies beside its views."""
 
 from allauth.account.decorators import secure_admin_login
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
@@ -15,7 +16,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("users/sign_in", views.to_login),
     path("users/sign_up", views.to_signup),
-    path("media/", include("generation.media_urls")),
+    path(settings.MEDIA_URL.removeprefix("/"), include("generation.media_urls")),
     path("api", api_views.info),
     path("api/", include("generation.api.urls")),
     path("docs/api/", include("generation.api.docs_urls")),

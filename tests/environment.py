@@ -10,11 +10,14 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("VAR_DIR", str(ROOT / "var" / "test"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["DEBUG"] = ""
+os.environ["IGNORE_ENV_FILE"] = "1"  # it may name the database of a real site
 (Path(os.environ["VAR_DIR"]) / "static").mkdir(parents=True, exist_ok=True)  # whitenoise warns where it is missing
 
 from dreamsketch import embedded  # noqa: E402
 
-if not os.environ.get("REDIS_URL"):
-    # A Redis database for each parallel worker: they have users of the same numbers.
+if not os.environ.get("REDIS_URL") or os.environ.get("TEST_REDIS"):
+    # A Redis database for each parallel worker: they have users of the same numbers. TEST_REDIS says that the
+    # REDIS_URL which a worker inherits is the one that the process before it made here.
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
-    os.environ["REDIS_URL"] = embedded.redis_url(Path(os.environ["VAR_DIR"])).removesuffix("0") + str(worker + 1)
+    os.environ["TEST_REDIS"] = os.environ.get("TEST_REDIS") or embedded.redis_url(Path(os.environ["VAR_DIR"]))
+    os.environ["REDIS_URL"] = os.environ["TEST_REDIS"].removesuffix("0") + str(worker + 1)

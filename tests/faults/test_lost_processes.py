@@ -1,7 +1,6 @@
 """Processes are killed, and Redis with them. What was accepted still comes, once, and is charged once."""
 
 import signal
-import uuid
 
 import psutil
 import pytest
@@ -13,7 +12,7 @@ from tests.site import wait_for
 @pytest.fixture
 def person(fault_site):
     """A pro account of its own for each test."""
-    with fault_site.user(f"{uuid.uuid4().hex}@example.com") as client:
+    with fault_site.user() as client:
         yield client
 
 

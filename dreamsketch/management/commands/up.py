@@ -3,15 +3,16 @@
 import contextlib
 import ctypes
 import hashlib
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass
 
+import fasteners
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
@@ -28,8 +29,13 @@ SLOWEST_RESTART_SECONDS = 30
 READY_SECONDS = 120
 SERVER_CHECK_SECONDS = 1
 PR_SET_PDEATHSIG = 1
-# Celery warns at length when run as root, as in a container; our messages are JSON and carry nothing.
-ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore:You're running the worker"}
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    # Celery warns at length when run as root, as in a container; our messages are JSON and carry nothing.
+    "PYTHONWARNINGS": "ignore:You're running the worker",
+    # OpenMP threads that wait by spinning take the processor from the web process beside them.
+    "OMP_WAIT_POLICY": "passive",
+}
 
 
 @dataclass
@@ -60,6 +66,18 @@ def die_with_parent() -> None:
     """On Linux, have the kernel end a child whose parent was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def web_answers(host: str, port: int) -> bool:
+    """Whether the web process serves. Asks as a proxy does, so that allowed hosts and HTTPS do not refuse it."""
+    name = settings.ALLOWED_HOSTS[0].removeprefix(".").replace("*", "localhost")
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    try:
+        with contextlib.closing(http.client.HTTPConnection(address, port, timeout=2)) as web:
+            web.request("GET", "/api/health/", headers={"Host": name, "X-Forwarded-Proto": "https"})
+            return web.getresponse().status < 400
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 class Command(BaseCommand):
@@ -112,6 +130,11 @@ class Command(BaseCommand):
 
     def collect_static(self) -> None:
         """Hash and compress the static files, when one of them changed since the last start."""
+        settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+        with fasteners.InterProcessLock(settings.STATIC_ROOT / ".lock"):
+            self.collect_changed_static()
+
+    def collect_changed_static(self) -> None:
         stamp = settings.STATIC_ROOT / ".collected"
         found = sorted(
             (path, os.stat(storage.path(path)).st_mtime_ns)
@@ -141,11 +164,9 @@ class Command(BaseCommand):
     def announce(self, host, port, children) -> None:
         """Wait until the site answers, then say where it is."""
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
-        health = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/api/health/"
         deadline = time.monotonic() + READY_SECONDS
         while not self.stopping:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(health, timeout=2)
+            if web_answers(host, port):
                 break
             if time.monotonic() > deadline:
                 raise CommandError("The web process does not answer. See the lines above.")

@@ -1,5 +1,7 @@
 """manage.py preload_models: fetch models before anybody asks for them."""
 
+import sys
+
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
@@ -24,14 +26,22 @@ class Command(BaseCommand):
         except EngineError as error:
             raise CommandError(str(error)) from error
         manager = ModelManager(device=settings.DEVICE, dtype=settings.DTYPE, models_dir=settings.MODELS_DIR,
-                               downloads=settings.MODEL_DOWNLOADS and not check, hf_token=settings.HF_TOKEN)
+                               hf_token=settings.HF_TOKEN or None,
+                               allow_download=settings.MODEL_DOWNLOADS and not check)
         failed = []
         for spec in specs:
             try:
-                source = manager.preload(spec)
+                source = manager.preload(spec, self.show)
                 self.stdout.write(f"{spec.key}: ready, from {source}")
             except EngineError as error:
                 failed.append(spec.key)
-                self.stderr.write(f"{spec.key}: {error}")
+                for line in (str(error), *getattr(error, "details", ())):
+                    self.stderr.write(f"{spec.key}: {line}")
         if failed:
             raise CommandError(f"Not ready: {', '.join(failed)}")
+
+    def show(self, phase: str, fraction: float | None = None) -> None:
+        if sys.stderr.isatty():
+            share = "" if fraction is None else f" {fraction:4.0%}"
+            self.stderr.write(f"\r{phase}{share} ", ending="")
+            self.stderr.flush()

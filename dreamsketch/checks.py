@@ -1,0 +1,38 @@
+"""System checks of our own: what would start, and should not."""
+
+from django.conf import settings
+from django.core.checks import Error, Tags, register
+
+from generation.engine.catalog import MODELS
+from generation.engine.errors import UnknownModel
+from generation.offered import catalog, model_named
+
+
+@register("dreamsketch")
+def models_are_known(app_configs, **kwargs):
+    """ENABLED_MODELS and DEFAULT_MODEL name models of the catalogue, the default an enabled one."""
+    try:
+        catalog()
+    except UnknownModel as error:
+        return [Error(f"ENABLED_MODELS: {error}", id="dreamsketch.E001",
+                      hint=f"The catalogue has: {', '.join(spec.key for spec in MODELS)}.")]
+    try:
+        model_named(None)
+    except UnknownModel as error:
+        offered = ", ".join(spec.key for spec in catalog())
+        return [Error(f"DEFAULT_MODEL: {error}", id="dreamsketch.E002", hint=f"Offered here: {offered}.")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def nothing_is_for_tests(app_configs, **kwargs):
+    """A site that people use neither draws fake pictures nor breaks on purpose."""
+    if settings.DEBUG:
+        return []
+    found = []
+    if settings.DREAMSKETCH_ENGINE == "fake":
+        found.append(Error("DREAMSKETCH_ENGINE=fake draws test pictures.", id="dreamsketch.E003",
+                           hint="Remove it, or set it to torch."))
+    if settings.FAULTS_ALLOWED:
+        found.append(Error("FAULTS_ALLOWED lets prompts break workers.", id="dreamsketch.E004", hint="Remove it."))
+    return found

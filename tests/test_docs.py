@@ -1,0 +1,83 @@
+"""The guides name only what exists: files, headings, commands, settings."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+
+from tests.test_settings import example, settings_read
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = [*sorted((ROOT / "docs").glob("*.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```", re.S)
+REGISTRIES = ("pypi.org", "pythonhosted.org", "npmjs.org", "npmjs.com", "docker.io", "docker.com", "ghcr.io", "quay.io",
+              "gcr.io", "download.pytorch.org", "crates.io", "proxy.golang.org")
+# Variables that are no settings of the site: our scripts, the container's health check, PyTorch.
+OTHER_VARIABLES = {"PYTHON", "TEST_VAR_DIR", "PORT", "PIP_INDEX_URL"}
+
+
+def names(paths):
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+@pytest.fixture(params=DOCS, ids=names(DOCS))
+def doc(request) -> Path:
+    return request.param
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings in a Markdown file, as the usual viewers make them."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", path.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_relative_link_leads_somewhere(doc):
+    dead = []
+    for target in LINK.findall(CODE.sub("", doc.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (doc.parent / file).resolve() if file else doc
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_every_command_exists(doc):
+    text = doc.read_text()
+    named = set(re.findall(r"manage\.py ([a-z_]+)", text))
+    assert named <= set(get_commands()), named - set(get_commands())
+    scripts = set(re.findall(r"\bbin/[a-z-]+\b", re.sub(r"\S*/bin/\S*", "", text)))
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
+def variables_named(text: str) -> set[str]:
+    """`NAME_WITH_UNDERSCORE` in code, and NAME of `NAME=value`, but no variables of an example's own shell."""
+    code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.S))
+    named = set(re.findall(r"(?<![\w.])[A-Z][A-Z0-9]*_[A-Z0-9_]+(?!\w)", code))
+    named |= set(re.findall(r"(?<![\w.-])([A-Z][A-Z0-9_]+)=", code))
+    return named - set(re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", code))
+
+
+def test_every_environment_variable_is_one_that_something_reads(doc):
+    known = set(settings_read()) | set(example()) | OTHER_VARIABLES
+    assert variables_named(doc.read_text()) - known == set()
+
+
+def test_no_package_registry_is_named(doc):
+    assert [host for host in REGISTRIES if host in doc.read_text()] == []
+
+
+def test_the_index_lists_every_guide():
+    listed = LINK.findall((ROOT / "docs" / "README.md").read_text())
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= set(listed)
+
+
+def test_the_configuration_guide_lists_every_setting_with_its_default():
+    guide = (ROOT / "docs" / "configuration.md").read_text()
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| (?:`(.*?)`|–) \| (.+) \|$", guide, re.M)
+    assert {name: default for name, default, _ in rows} == {name: default for name, (default, _) in example().items()}
+    assert len(rows) == len(example())
