@@ -6,4 +6,6 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsketch.settings")
 
-application = get_asgi_application()
+from dreamsketch.limits import BodyLimit
+
+application = BodyLimit(get_asgi_application())

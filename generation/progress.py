@@ -123,20 +123,30 @@ WORKER_SECONDS = 30
 def worker_seen(name: str, status: dict) -> None:
     """A worker says that it is there: its engine's status and how many it is `running`."""
     report = json.dumps(status | {"name": name, "seen_at": time.time()}, default=str)
-    _try(lambda client: client.set(f"worker:{name}", report, ex=WORKER_SECONDS))
+
+    alive = {one["name"] for one in workers()} | {name}
+
+    def note(client):
+        gone = [one for one in client.hkeys("workers") if one.decode() not in alive]
+        pipe = client.pipeline(transaction=False)
+        pipe.hset("workers", name, report)
+        pipe.expire("workers", WORKER_SECONDS)
+        if gone:
+            pipe.hdel("workers", *gone)
+        pipe.execute()
+
+    _try(note)
 
 
 def worker_left(name: str) -> None:
-    _try(lambda client: client.delete(f"worker:{name}"))
+    _try(lambda client: client.hdel("workers", name))
 
 
 def workers() -> list[dict]:
-    """The live workers' last reports, by name; None-free and empty when Redis is away."""
-    def read(client):
-        keys = sorted(client.scan_iter("worker:*", count=1000))
-        return [json.loads(text) for text in (client.mget(keys) if keys else []) if text]
-
-    return _try(read, [])
+    """The last reports of the workers seen in the last WORKER_SECONDS, by name; none when Redis is away."""
+    reports = map(json.loads, _try(lambda client: client.hvals("workers"), []))
+    alive = (report for report in reports if time.time() - report["seen_at"] < WORKER_SECONDS)
+    return sorted(alive, key=lambda report: report["name"])
 
 
 def redis_answers() -> bool:

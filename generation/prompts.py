@@ -53,12 +53,14 @@ SUGGESTIONS = {
 }
 """Mood → prompts."""
 
-_THINGS = ("boat", "house", "cat", "bird", "tree", "lighthouse", "balloon", "rocket", "castle", "car", "fish", "flower",
-           "mushroom", "umbrella", "star", "moon")
-_COLOURS = ("red", "yellow", "green", "teal", "blue", "purple", "pink", "white", "golden", "violet", "emerald", "crimson")
+_THINGS = ("boat", "house", "cat", "bird", "tree", "lighthouse", "balloon", "rocket", "castle", "car", "fish",
+           "flower", "mushroom", "umbrella", "star", "moon")
+_COLOURS = ("red", "yellow", "green", "teal", "blue", "purple", "pink", "white", "golden", "violet", "emerald",
+            "crimson")
 _PLACES = ("at sea", "on a meadow", "in the forest", "in the desert", "in the mountains", "at sunset", "at night",
            "in the snow", "on paper", "under the stars")
-_OPENINGS = ("a {} {} {}",) * 3 + ("a watercolour of a {} {} {}", "a pencil drawing of a {} {} {}", "a flat poster of a {} {} {}")
+_OPENINGS = ("a {} {} {}", "a {} {} {}", "a {} {} {}", "a watercolour of a {} {} {}", "a pencil drawing of a {} {} {}",
+             "a flat poster of a {} {} {}")
 
 
 def suggestions(count: int = 6, rng: random.Random | None = None) -> list[str]:
@@ -78,9 +80,11 @@ def surprise(rng: random.Random | None = None) -> str:
 _DETAILS = (
     (r"\b(light|lit|lighting|sun|sunset|sunrise|dawn|dusk|night|moon|stars|glow\w*|shadow\w*|evening|morning)\b",
      "soft natural light"),
-    (r"\b(composition|composed|close-up|closeup|portrait|wide|view|centred|centered|framed)\b", "balanced composition"),
+    (r"\b(composition|composed|close-up|closeup|portrait|wide|view|centred|centered|framed)\b",
+     "balanced composition"),
     (r"\b(detail|details|detailed|intricate|minimal\w*|simple|flat|logo|sketch|poster)\b", "fine detail"),
-    (r"\b(colou?rs?|colou?red|palette|black and white|monochrome|pastel|vivid|muted|line art|ink)\b", "harmonious colours"),
+    (r"\b(colou?rs?|colou?red|palette|black and white|monochrome|pastel|vivid|muted|line art|ink)\b",
+     "harmonious colours"),
 )
 
 

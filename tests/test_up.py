@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -64,3 +65,9 @@ def test_given_addresses_win_over_embedded_servers(site, tmp_path):
     subprocess.run(migrate, cwd=ROOT, env=environment, check=True, timeout=90)
     assert not (tmp_path / "postgres").exists() and not (tmp_path / "redis").exists()
     assert redis.Redis.from_url(broker).ping()
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_received(site):
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        connection.sendall(b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n")
+        assert connection.recv(200).startswith(b"HTTP/1.1 413")

@@ -1,8 +1,8 @@
 """Trains the built-in model, or draws a sample of what it is trained on.
 
-    manage.py train_sketch --preset cpu                the whole thing, from nothing
-    manage.py train_sketch --preset cpu --resume       the same, taken up where it stopped
-    manage.py train_sketch --contact-sheet sheet.png   a sample of the drawn data, no torch needed
+manage.py train_sketch --preset cpu                the whole thing, from nothing
+manage.py train_sketch --preset cpu --resume       the same, taken up where it stopped
+manage.py train_sketch --contact-sheet sheet.png   a sample of the drawn data, no torch needed
 """
 
 from functools import partial
@@ -18,14 +18,20 @@ class Command(BaseCommand):
     help = "Trains dreamsketch-tiny from nothing: draw data, tokenizer, autoencoder, latents, text, denoiser, export."
 
     def add_arguments(self, parser):
-        parser.add_argument("--preset", default="cpu", choices=("smoke", "cpu", "full"), help="how much; full wants a GPU")
+        parser.add_argument(
+            "--preset", default="cpu", choices=("smoke", "cpu", "full"), help="how much; full wants a GPU"
+        )
         parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FOLDER", help="the finished model")
         parser.add_argument("--work", type=Path, metavar="FOLDER", help="data and checkpoints (var/sketch/<preset>)")
         parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the work folder")
-        parser.add_argument("--until", default="export", choices=STAGES, metavar="STAGE", help=f"stop after one of {', '.join(STAGES)}")
+        parser.add_argument(
+            "--until", default="export", choices=STAGES, metavar="STAGE", help=f"stop after one of {', '.join(STAGES)}"
+        )
         parser.add_argument("--only", default="", choices=STAGES, metavar="STAGE", help="run this one stage again")
         parser.add_argument("--device", default="", help="cpu or cuda; chosen by itself if not given")
-        parser.add_argument("--contact-sheet", type=Path, metavar="FILE", help="draw 64 training pictures into FILE and stop")
+        parser.add_argument(
+            "--contact-sheet", type=Path, metavar="FILE", help="draw 64 training pictures into FILE and stop"
+        )
 
     def handle(self, *, preset, out, work, resume, until, only, device, contact_sheet, **_):
         if contact_sheet:

@@ -1,0 +1,50 @@
+"""The largest request body, refused before it is received: Django's ASGI handler would write it to disk first."""
+
+import json
+
+from django.conf import settings
+
+MARGIN = 1_000_000
+"""For the other fields of a form that carries an upload."""
+
+
+class BodyLimit:
+    """ASGI middleware: 413 for bodies above DATA_UPLOAD_MAX_MEMORY_SIZE and a margin.
+
+    A body that does not tell its length is cut off at the limit, which Django sees as a caller who hung up.
+    """
+
+    def __init__(self, application):
+        self.application = application
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.application(scope, receive, send)
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + MARGIN
+        if _content_length(scope) > limit:
+            return await _refuse(send)
+        received = 0
+
+        async def counted():
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message if received <= limit else {"type": "http.disconnect"}
+
+        return await self.application(scope, counted, send)
+
+
+def _content_length(scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+async def _refuse(send) -> None:
+    error = {"error": {"code": "too_large", "message": "This request is too large.", "request_id": ""}}
+    body = json.dumps(error).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
+               (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

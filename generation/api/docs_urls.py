@@ -1,0 +1,5 @@
+from django.urls import path
+
+from . import schema
+
+urlpatterns = [path("", schema.page, name="api-docs")]

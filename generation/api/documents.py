@@ -1,0 +1,141 @@
+"""What the OpenAPI document says about each operation: parameters, every answer, examples."""
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+
+from . import serializers as shapes
+
+ID = "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7"
+SITE = "https://dreamsketch.example"
+
+
+def _problem(description: str, code: str, message: str, param: str = "") -> OpenApiResponse:
+    error = {"code": code, "message": message} | ({"param": param} if param else {})
+    example = OpenApiExample(code, value={"error": error | {"request_id": "5f0c9ad8e1b24a0f"}})
+    return OpenApiResponse(shapes.Error, description=description, examples=[example])
+
+
+MALFORMED = _problem("A field or the body is malformed; `param` names the field.", "invalid_request",
+                     "This must be between 1 and 100.", "steps")
+UNSIGNED = _problem("No key or session, or one that is not valid.", "not_authenticated",
+                    "Authentication credentials were not provided.")
+FORBIDDEN = _problem("A session without its CSRF token, or a locked account.", "csrf_failed",
+                     "CSRF Failed: CSRF token missing.")
+MISSING = _problem("There is no such object, or it is not yours.", "not_found", "There is nothing at this address.")
+CONFLICT = _problem("The Idempotency-Key was used for another request.", "idempotency_conflict",
+                    "This Idempotency-Key was used for another request.", "Idempotency-Key")
+TOO_LARGE = _problem("The body is too large.", "too_large", "This request is too large.")
+UNREADABLE = _problem("The body is neither JSON nor a form.", "unsupported_media_type",
+                      'Unsupported media type "text/plain" in request.')
+REJECTED = _problem("The prompt breaks a rule of this site. Nothing was counted.", "prompt_rejected",
+                    "This prompt contains a word that this site does not allow.", "prompt")
+LIMITED = _problem(
+    "`quota_exceeded` (today's images), `rate_limited` (requests an hour), `too_many_running`, `too_many_streams` or"
+    " `too_many_calls` (calls a minute). Retry-After says how many seconds to wait.",
+    "quota_exceeded", "You have used today's 10 images. More at 00:00 UTC.")
+AWAY = _problem("The database is away. Retry-After says when to try again.", "unavailable",
+                "The database does not answer. Please try again shortly.")
+
+COMMON = {401: UNSIGNED, 429: LIMITED, 503: AWAY}
+POSTED = {400: MALFORMED, 403: FORBIDDEN, 413: TOO_LARGE, 415: UNREADABLE} | COMMON
+
+
+def _answer(shape, description: str, value=None) -> OpenApiResponse:
+    examples = [OpenApiExample("answer", value=value)] if value is not None else []
+    return OpenApiResponse(shape, description=description, examples=examples)
+
+
+def _operation(name: str, tag: str, responses: dict, **more) -> dict:
+    return {"operation_id": name, "tags": [tag], "responses": responses, **more}
+
+
+_IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER,
+    description="Any text of 1 to 255 printable ASCII characters. A repeat with it gives the first job again.")
+_LINKS = {"status_url": f"{SITE}/api/status/{ID}", "events_url": f"{SITE}/api/generate/{ID}/events",
+          "cancel_url": f"{SITE}/api/generate/{ID}/cancel"}
+_SUBMITTED = _answer(shapes.Submitted, "Accepted; it is drawn in the background.", {
+    "job_id": ID, "jobId": ID, "id": ID, "status": "queued", **_LINKS, "queue_position": 1, "eta_seconds": 6.4})
+_QUOTE = _answer(shapes.Quote, "The quote that `dry_run` asked for; nothing has changed.", {
+    "dry_run": True, "images": 2, "remaining": 10, "eta_seconds": 12.8,
+    "request": {"model": "dreamsketch-tiny", "prompt": "a red boat at sea", "negative_prompt": "", "width": 256,
+                "height": 256, "steps": 20, "guidance_scale": 5.0, "sampler": "Euler", "seed": None, "num_images": 2}})
+_IMAGE_LINKS = {"imageUrl": f"{SITE}/media/images/{ID}.png", "thumbnailUrl": f"{SITE}/media/thumbnails/{ID}.webp"}
+_STATUS = {
+    "id": ID, "job_id": ID, "status": "completed", "cancel_requested": False, "phase": "done", "progress": 1.0,
+    "step": 20, "steps": 20, "preview_step": None, "queue_position": None, "eta_seconds": None, "attempt": 1,
+    "prompt": "a red boat at sea", "model": "dreamsketch-tiny", "num_images": 1,
+    "images": [{"id": ID, "number": 17, **_IMAGE_LINKS, "pageUrl": f"{SITE}/i/kP3xWq7RtYvB", "width": 256,
+                "height": 256, "seed": 7, "colour": "#3a6ea5"}],
+    "result_url": _IMAGE_LINKS["imageUrl"], "error": None, "error_message": None, "processing_time_ms": 5120,
+    "created_at": "2026-11-21T08:30:00.000Z", "finished_at": "2026-11-21T08:30:05.400Z", **_LINKS,
+}
+_HISTORY_IMAGE = {"id": ID, "prompt": "a red boat at sea", **_IMAGE_LINKS, "modelUsed": "dreamsketch-tiny",
+                  "createdAt": "2026-11-21T08:30:05.400Z"}
+_KEY = {"id": 3, "name": "laptop", "hint": "dsk_1a2b3c4d_…", "createdAt": "2026-11-21T08:30:00.000Z",
+        "lastUsedAt": None, "expiresAt": None, "revokedAt": None}
+
+INFO = _operation("info", "site", {200: _answer(shapes.Info, "Where things are.")}, auth=[])
+HEALTH = _operation("health", "site", {
+    200: _answer(shapes.Health, "Requests are served.", {
+        "status": "ok", "database": "ok", "redis": "ok", "storage": "ok", "workers": 1}),
+    503: _answer(shapes.Health, "Postgres is away.", {
+        "status": "unavailable", "database": "away", "redis": "ok", "storage": "ok", "workers": 1}),
+}, auth=[])
+SYSTEM_STATUS = _operation("systemStatus", "site", {200: _answer(shapes.SystemStatus, "How the site fares."), **COMMON})
+MODELS = _operation("listModels", "site", {200: _answer(shapes.Models, "All models."), **COMMON})
+
+GENERATE = _operation(
+    "generate", "generations",
+    {200: _QUOTE, 202: _SUBMITTED, **POSTED, 409: CONFLICT, 422: REJECTED},
+    request={"application/json": shapes.GenerateRequest, "application/x-www-form-urlencoded": shapes.GenerateRequest,
+             "multipart/form-data": shapes.GenerateRequest},
+    parameters=[_IDEMPOTENCY],
+    examples=[
+        OpenApiExample("shortest", request_only=True, value={"prompt": "a red boat at sea"}),
+        OpenApiExample("everything", request_only=True, value={
+            "prompt": "a red boat at sea", "negative_prompt": "people", "model": "dreamsketch-tiny",
+            "style": "watercolour", "width": 256, "height": 256, "steps": 20, "guidance_scale": 5, "sampler": "Euler a",
+            "seed": 7, "num_images": 2, "visibility": "private"}),
+    ],
+)
+GENERATION_STATUS = _operation("generationStatus", "generations", {
+    200: _answer(shapes.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON})
+GENERATION_STATUS_ALIAS = GENERATION_STATUS | {"operation_id": "generationStatusAlias"}
+EVENTS = _operation("generationEvents", "generations", {
+    (200, "text/event-stream"): OpenApiResponse(
+        OpenApiTypes.STR, description="Events `status` (as `/api/status/{id}`), `progress` and `state`."),
+    404: MISSING, **COMMON,
+}, parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER,
+                                description="The `id` of the last event that you have seen.")])
+CANCEL = _operation("cancel", "generations", {
+    200: _answer(shapes.Cancelled, "What the row says now.", {"id": ID, "status": "cancelled"}),
+    404: MISSING, **POSTED}, request=None)
+RETRY = _operation("retry", "generations", {202: _SUBMITTED, 404: MISSING, 422: REJECTED, **POSTED}, request=None)
+
+HISTORY = _operation("history", "images", {
+    200: _answer(shapes.History, "One page of your images.", {
+        "images": [_HISTORY_IMAGE], "total": 1, "page": 1, "perPage": 20, "nextCursor": None}),
+    400: MALFORMED, **COMMON,
+}, parameters=[
+    OpenApiParameter("page", int, description="From 1."),
+    OpenApiParameter("perPage", int, description="1 to 100; 20 where it is left out."),
+    OpenApiParameter("cursor", str, description="`nextCursor` of the page before, instead of `page`."),
+])
+IMAGE = _operation("image", "images", {
+    200: _answer(shapes.ImageDetail, "The image. Its bytes are at `imageUrl`, with the same key or session."),
+    404: MISSING, **COMMON})
+IMAGE_DELETE = _operation(
+    "deleteImage", "images", {204: OpenApiResponse(description="It is in the trash, or gone."), 404: MISSING,
+                              400: MALFORMED, 403: FORBIDDEN, **COMMON},
+    description="Move an image to the trash, or delete it for good with `permanent=true`.",
+    parameters=[OpenApiParameter("permanent", bool, description="File, thumbnail and row are removed.")])
+
+USAGE = _operation("usage", "account", {200: _answer(shapes.Usage, "Today's usage."), **COMMON})
+KEYS = _operation("listKeys", "account", {200: _answer(shapes.Keys, "Your keys.", {"keys": [_KEY]}), **COMMON})
+KEY_CREATE = _operation(
+    "createKey", "account",
+    {201: _answer(shapes.IssuedKey, "The key, shown this once.", _KEY | {"key": "dsk_1a2b3c4d_…"}), **POSTED},
+    request=shapes.NewKey, description="Make a key. For signed-in people; a key cannot make keys.")
+KEY_REVOKE = _operation("revokeKey", "account", {
+    204: OpenApiResponse(description="Revoked."), 404: MISSING, 403: FORBIDDEN, **COMMON})

@@ -1,0 +1,74 @@
+"""Reading request bodies: strict where carelessness would hide a mistake, and never able to break the server."""
+
+import json
+
+from django.conf import settings
+from django.http import QueryDict
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
+
+from generation.engine.errors import InvalidRequest
+
+from .errors import TooLarge
+
+
+def read_body(stream) -> bytes:
+    """The whole body. Raises TooLarge: DRF reads the stream itself, past Django's own limit."""
+    data = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+    if len(data) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        raise TooLarge()
+    return data
+
+
+class JSONParser(BaseParser):
+    """One JSON object in UTF-8 (RFC 8259), whatever charset the header claims.
+
+    NaN and Infinity are read as numbers here, so that the field that has one can be named in the refusal.
+    """
+
+    media_type = "application/json"
+
+    def parse(self, stream, media_type=None, parser_context=None) -> dict:
+        data = read_body(stream)
+        try:
+            content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object) if data.strip() else {}
+        except RecursionError:
+            raise ParseError("This JSON is nested too deeply.") from None
+        except ValueError as error:
+            raise ParseError(f"This is not JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ParseError("The body must be a JSON object.")
+        return content
+
+
+def _object(pairs) -> dict:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise InvalidRequest("This field is given twice.", twice[:60])
+    return content
+
+
+class FormParser(BaseParser):
+    """HTML form data in UTF-8, as a dict of text. Empty fields are left out, as a form cannot omit them."""
+
+    media_type = "application/x-www-form-urlencoded"
+
+    def parse(self, stream, media_type=None, parser_context=None) -> dict:
+        return as_dict(QueryDict(read_body(stream), encoding="utf-8"))
+
+
+class MultiPartParser(FrameworkMultiPartParser):
+    """Multipart form data in UTF-8; uploaded files are not read by anything yet and so left out."""
+
+    def parse(self, stream, media_type=None, parser_context=None) -> dict:
+        return as_dict(super().parse(stream, media_type, parser_context | {"encoding": "utf-8"}).data)
+
+
+def as_dict(form: QueryDict) -> dict:
+    for name, values in form.lists():
+        if len(values) > 1:
+            raise InvalidRequest("This field is given twice.", name[:60])
+    return {name: value for name, value in form.items() if value != ""}

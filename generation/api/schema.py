@@ -1,0 +1,39 @@
+"""The OpenAPI document and the page that shows it."""
+
+import json
+from functools import cache
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):
+    target_class = "accounts.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema):
+        return {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer dsk_…`."}
+
+
+def without_slashes(endpoints):
+    """Each address answers with and without a slash at its end; the document lists it once."""
+    return [endpoint for endpoint in endpoints if endpoint[0] != "/api/" and not endpoint[0].endswith("/")]
+
+
+@require_safe
+def schema(request):
+    """The OpenAPI 3.1 document as JSON. The same for everybody, so it is made once."""
+    return HttpResponse(_document(), content_type="application/json", headers={"Cache-Control": "public, max-age=300"})
+
+
+@cache
+def _document() -> bytes:
+    return json.dumps(SchemaGenerator().get_schema(request=None, public=True)).encode()
+
+
+@require_safe
+def page(request):
+    return render(request, "api/docs.html")

@@ -1,0 +1,27 @@
+"""docs/api.md tells the truth: its examples run as they stand, one after another, on a running site."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+RUNS = {"bash": ["bash", "-euo", "pipefail"], "python": [sys.executable]}
+
+
+@pytest.mark.parametrize("language", RUNS)
+def test_the_examples_run(language, fault_site, tmp_path):
+    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert len(blocks) == 10
+    script = tmp_path / f"guide.{language}"
+    script.write_text("\n".join(blocks))
+    client = fault_site.user()
+    token = client.headers["Authorization"].removeprefix("Bearer ")
+    result = subprocess.run([*RUNS[language], str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+                            env=os.environ | {"DREAMSKETCH_URL": fault_site.url, "DREAMSKETCH_KEY": token})
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [file for file in tmp_path.glob("boat*.png") if file.read_bytes()[:4] == b"\x89PNG"]
+    assert "invalid_request" in result.stdout
