@@ -68,7 +68,7 @@ def claim(worker: str) -> Generation | None:
         generation_id, owner_id = row
         # Two claims may take two rows of one owner at once and neither sees the other as running. The
         # second one to come past this lock does.
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('running generations of a user'), %s)", [owner_id])
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"claims of user {owner_id}"])
         cursor.execute(
             "UPDATE generation_generation g SET status = 'processing', epoch = epoch + 1, attempt = attempt + 1,"
             "   worker = %s, lease_until = clock_timestamp() + %s, phase = 'loading', step = 0,"

@@ -136,7 +136,7 @@ def _fingerprint(asked: ImageRequest, seed, style, visibility) -> str:
 def _one_at_a_time(user) -> None:
     """Hold back other requests of this user until the transaction ends, so that the counts below are exact."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('generations of a user'), %s)", [user.pk])
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"requests of user {user.pk}"])
 
 
 def _earlier(user, generation) -> Generation | None:
