@@ -1,0 +1,28 @@
+"""What every page may need. Everything that costs a query is lazy, so that pages without it cost none."""
+
+from django.conf import settings
+from django.utils.functional import SimpleLazyObject
+
+from accounts import quotas
+from generation.models import Generation
+
+from .panels import dock_panels
+
+THEMES = ("system", "light", "dark")
+
+
+def theme_of(request) -> str:
+    theme = request.COOKIES.get("theme", "system")
+    return theme if theme in THEMES else "system"
+
+
+def site(request) -> dict:
+    user = getattr(request, "user", None)
+    return {
+        "version": settings.VERSION,
+        "theme": theme_of(request),
+        "registration_open": settings.REGISTRATION_OPEN,
+        "quota": SimpleLazyObject(lambda: quotas.remaining(user)),
+        "active_jobs": SimpleLazyObject(lambda: Generation.objects.visible_to(user).active().count()),
+        "dock": SimpleLazyObject(lambda: dock_panels(user)),
+    }

@@ -1,0 +1,163 @@
+"""A generation as people see it: the words, shares and actions that `_job.html` and the dock show."""
+
+import math
+
+from django.urls import reverse
+
+from generation import status as statuses
+from generation.engine.errors import UnknownModel
+from generation.models import Generation
+from generation.offered import model_named
+from generation.styles import STYLES
+
+Status = Generation.Status
+
+DOCK_JOBS = 5
+ORDINALS = {1: "Next", 2: "2nd", 3: "3rd"}
+
+
+def panels(generations) -> list[dict]:
+    """One panel for each, in the given order. Two queries at most."""
+    generations = list(generations)
+    return [panel(one, told) for one, told in zip(generations, statuses.describe_all(generations), strict=True)]
+
+
+def panel(generation: Generation, told: dict) -> dict:
+    """`told` as `generation.status.describe` gives it, with what a person needs to read and press."""
+    active = generation.status in Generation.ACTIVE
+    cancelling = active and told["cancel_requested"]
+    return told | {
+        "active": active,
+        "cancelling": cancelling,
+        "tone": _tone(generation, told),
+        "headline": headline(generation, told),
+        "time_left": f"about {duration_words(told['eta_seconds'])} left" if _shows_time(told) else "",
+        "percent": math.floor(told["progress"] * 100),
+        "width": generation.width,
+        "height": generation.height,
+        "ratio": round(generation.width / generation.height, 4),
+        "preview_url": _preview_url(generation, told) if active else "",
+        "model_title": model_title(generation.model),
+        "style_title": STYLES[generation.style].title if generation.style in STYLES else "",
+        "pictures": [image | {"short_id": image["pageUrl"].rstrip("/").rpartition("/")[2]} for image in told["images"]],
+        "alt": f"AI-generated image: {generation.prompt[:200]}",
+        "not_counted": _not_counted(generation),
+        "retryable": generation.status in Generation.FINAL and generation.status != Status.COMPLETED,
+        "url": reverse("job", args=[generation.pk]),
+    }
+
+
+def _shows_time(told) -> bool:
+    return told["status"] == Status.PROCESSING and told["phase"] == "generating" and bool(told["eta_seconds"])
+
+
+def _preview_url(generation, told) -> str:
+    if not told["preview_step"]:
+        return ""
+    return f"{reverse('job-preview', args=[generation.pk])}?s={told['preview_step']}"
+
+
+def _tone(generation, told) -> str:
+    """Which of the looks of the panel: waiting, warming, drawing, finishing, done, wrong or stopped."""
+    if generation.status == Status.QUEUED:
+        return "waiting"
+    if generation.status == Status.PROCESSING:
+        return {"generating": "drawing", "saving": "finishing"}.get(told["phase"], "warming")
+    if generation.status == Status.COMPLETED:
+        return "done"
+    return "stopped" if generation.status == Status.CANCELLED else "wrong"
+
+
+def _not_counted(generation) -> bool:
+    """Whether to say that it cost nothing; some messages say so themselves."""
+    free = (Status.FAILED, Status.BLOCKED, Status.EXPIRED)
+    return generation.status in free and "not counted" not in generation.error_message
+
+
+def headline(generation: Generation, told: dict) -> str:
+    """The one sentence about where it stands."""
+    if told["cancel_requested"] and generation.status in Generation.ACTIVE:
+        return "Cancelling…"
+    match generation.status:
+        case Status.QUEUED:
+            return _queued(told)
+        case Status.PROCESSING:
+            return _processing(generation, told)
+        case Status.COMPLETED:
+            count = len(told["images"])
+            took = f" in {seconds_words(told['processing_time_ms'] / 1000)}" if told["processing_time_ms"] else ""
+            return f"{count} image{'' if count == 1 else 's'} ready{took}"
+        case Status.CANCELLED:
+            return f"Cancelled at step {told['step']}" if told["step"] else "Cancelled before it began. Not counted."
+        case Status.BLOCKED:
+            return "This picture was held back"
+        case Status.EXPIRED:
+            return "This waited too long and was given up"
+    return "The image could not be finished"
+
+
+def _queued(told) -> str:
+    place = told["queue_position"]
+    if not place:
+        return "Waiting for a place at the desk"
+    line = f"{ORDINALS.get(place, f'{place}th')} in line"
+    return f"{line} · ready in about {duration_words(told['eta_seconds'])}" if told["eta_seconds"] else line
+
+
+def _processing(generation, told) -> str:
+    match told["phase"]:
+        case "downloading":
+            return f"Fetching {model_title(generation.model)} — only needed once"
+        case "generating":
+            return f"Step {told['step']} of {told['steps']}"
+        case "saving":
+            return "Finishing touches"
+    return f"Warming up {model_title(generation.model)} — the first run takes longer"
+
+
+def spoken(panel: dict) -> str:
+    """What a screen reader says about a change of state."""
+    if panel["status"] == Status.COMPLETED:
+        count = len(panel["pictures"])
+        return f"Done. {count} image{'' if count == 1 else 's'} ready."
+    if panel["status"] == Status.PROCESSING:
+        return "Cancelling." if panel["cancelling"] else "Started."
+    if panel["status"] == Status.QUEUED:
+        return f"Queued, {panel['headline'].split(' · ')[0].lower()}."
+    if panel["status"] == Status.CANCELLED:
+        return "Cancelled."
+    return f"Failed: {panel['error_message'] or panel['headline']}"
+
+
+def duration_words(seconds: float) -> str:
+    """Rounded so that it does not flicker: seconds under 10, fives under a minute, then minutes."""
+    if seconds < 10:
+        return f"{max(1, math.ceil(seconds))} s"
+    if seconds < 57:
+        return f"{math.ceil(seconds / 5) * 5} s"
+    if seconds < 3600:
+        return f"{math.ceil(seconds / 60)} min"
+    return f"{math.ceil(seconds / 3600)} h"
+
+
+def seconds_words(seconds: float) -> str:
+    """An exact duration: `12.4 s`, `2 min 5 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def model_title(key: str) -> str:
+    """The model's title; its key when it is no longer offered."""
+    try:
+        return model_named(key).title
+    except UnknownModel:
+        return key
+
+
+def dock_panels(user) -> list[dict]:
+    """The latest jobs, those at work first, for the dock."""
+    newest = list(Generation.objects.visible_to(user).order_by("-created_at")[:DOCK_JOBS])
+    at_work = list(Generation.objects.visible_to(user).active().order_by("created_at")[:DOCK_JOBS])
+    shown = (at_work + [one for one in newest if one not in at_work])[:DOCK_JOBS]
+    return panels(shown)

@@ -1,0 +1,40 @@
+"""Small things that templates need: icons, the pencil, lookups."""
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str, extra: str = ""):
+    """A Lucide icon of the sprite. Always decoration: the control beside it carries the name."""
+    return format_html('<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"/></svg>',
+                       extra, static("icons/sprite.svg"), name)
+
+
+@register.filter
+def get(mapping, key):
+    """`mapping[key]`, or nothing."""
+    return mapping.get(key, "") if mapping else ""
+
+
+@register.filter
+def share(part, whole) -> int:
+    """`part` of `whole` in whole percent, between 0 and 100."""
+    return round(100 * min(1, max(0, part / whole))) if whole else 0
+
+
+@register.filter
+def undo_token(message) -> str:
+    """The token of a message that offers to undo, else nothing."""
+    tag = message.extra_tags or ""
+    return tag.removeprefix("undo=") if tag.startswith("undo=") else ""
+
+
+@register.simple_tag
+def problem(form, name: str) -> str:
+    """The first error of a field."""
+    found = form.errors.get(name)
+    return found[0] if found else ""

@@ -1,0 +1,61 @@
+"""Every page a person sees, except the account pages, the admin and the API documentation."""
+
+from django.urls import path, register_converter
+from django.views.generic import RedirectView
+
+from .events import events
+from .views import create, gallery, home, image, jobs, settings
+
+
+class ShortId:
+    """The letters and digits of `GeneratedImage.short_id`; anything else is no address."""
+
+    regex = "[0-9A-Za-z]{6,24}"
+
+    def to_python(self, value):
+        return value
+
+    to_url = to_python
+
+
+register_converter(ShortId, "short")
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("pricing/", home.pricing, name="pricing"),
+    path("docs/", home.docs, name="docs"),
+    path("docs/prompts/", home.docs_prompts, name="docs-prompts"),
+    path("create/", create.create, name="create"),
+    path("create/surprise/", create.surprise_me, name="create-surprise"),
+    path("create/improve/", create.improve_prompt, name="create-improve"),
+    path("create/suggestions/", create.more_ideas, name="create-suggestions"),
+    path("create/estimate/", create.estimate, name="create-estimate"),
+    path("jobs/<uuid:pk>/", jobs.job, name="job"),
+    path("jobs/<uuid:pk>/panel/", jobs.job_panel, name="job-panel"),
+    path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job-cancel"),
+    path("jobs/<uuid:pk>/retry/", jobs.job_retry, name="job-retry"),
+    path("jobs/<uuid:pk>/preview.webp", jobs.job_preview, name="job-preview"),
+    path("events/", events, name="events"),
+    path("gallery/", gallery.gallery, name="gallery"),
+    path("gallery/favourites/", gallery.favourites, name="gallery-favourites"),
+    path("gallery/trash/", gallery.trash, name="trash"),
+    path("gallery/bulk/", gallery.bulk, name="gallery-bulk"),
+    path("gallery/undo/<str:token>/", gallery.undo, name="gallery-undo"),
+    path("gallery/zip/", gallery.download_zip, name="gallery-zip"),
+    path("i/<short:short_id>/", image.image, name="image"),
+    path("i/<short:short_id>/download", image.download, name="image-download"),
+    path("i/<short:short_id>/favourite/", image.favourite, name="image-favourite"),
+    path("i/<short:short_id>/visibility/", image.visibility, name="image-visibility"),
+    path("i/<short:short_id>/trash/", image.trash, name="image-trash"),
+    path("i/<short:short_id>/restore/", image.restore, name="image-restore"),
+    path("i/<short:short_id>/delete/", image.delete, name="image-delete"),
+    path("settings/", settings.overview, name="settings"),
+    path("settings/plan/", settings.plan, name="settings-plan"),
+    path("settings/keys/", settings.keys, name="settings-keys"),
+    path("settings/keys/<int:pk>/revoke/", settings.revoke_key, name="settings-key-revoke"),
+    path("settings/appearance/", settings.appearance, name="settings-appearance"),
+    path("images", RedirectView.as_view(pattern_name="gallery", permanent=True)),
+    path("images/", RedirectView.as_view(pattern_name="gallery", permanent=True)),
+    path("images/<uuid:image_id>", image.by_uuid),
+    path("images/<uuid:image_id>/", image.by_uuid),
+]

@@ -1,0 +1,95 @@
+"""One job: its page, its panel, cancel and try again, and what it looks like so far."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.refusals import Refusal
+from generation import progress
+from generation.engine.errors import InvalidRequest
+from generation.media import image_response
+from generation.models import Generation
+from generation.services import cancel_generation, retry_generation
+
+from ..htmx import announce, wants_fragment
+from ..panels import panels, spoken
+
+
+def _own(request, pk) -> Generation:
+    return get_object_or_404(Generation.objects.visible_to(request.user), pk=pk)
+
+
+@login_required
+@require_safe
+def job(request, pk):
+    generation = _own(request, pk)
+    shown = panels([generation])[0]
+    if shown["active"]:
+        # Without scripts the page reloads itself and is the only one watching.
+        progress.watch(request.user.pk)
+    return render(request, "jobs/job.html", {"generation": generation, "panel": shown})
+
+
+@login_required
+@require_safe
+def job_panel(request, pk):
+    """The panel alone, for pages whose event stream does not get through."""
+    generation = _own(request, pk)
+    if not wants_fragment(request):
+        return redirect("job", pk)
+    progress.watch(request.user.pk)
+    return _panel(request, generation)
+
+
+def _panel(request, generation):
+    return render(request, "jobs/_panel_and_frame.html", {"panel": panels([generation])[0]})
+
+
+@login_required
+@require_POST
+def job_cancel(request, pk):
+    generation = _own(request, pk)
+    outcome = cancel_generation(generation)
+    generation.refresh_from_db()
+    if not wants_fragment(request):
+        if outcome == "already_finished":
+            messages.info(request, "It had already finished.")
+        return redirect("job", pk)
+    response = _panel(request, generation)
+    return announce(response, "Cancelling." if outcome == "cancelling" else spoken(panels([generation])[0]))
+
+
+@login_required
+@require_POST
+def job_retry(request, pk):
+    generation = _own(request, pk)
+    try:
+        again = retry_generation(generation, source=Generation.Source.PAGE)
+    except (Refusal, InvalidRequest) as refusal:
+        messages.error(request, str(refusal))
+        if not wants_fragment(request):
+            return redirect("job", pk)
+        response = _panel(request, generation)
+        if getattr(refusal, "retry_after", None):
+            response.status_code = 429
+            response["Retry-After"] = str(refusal.retry_after)
+        return response
+    if not wants_fragment(request):
+        return redirect("job", again.pk)
+    shown = panels([again])[0]
+    return announce(render(request, "jobs/_panel_and_frame.html", {"panel": shown, "oob_bus": True}),
+                    f"Queued. {shown['headline']}.")
+
+
+@login_required
+@require_safe
+def job_preview(request, pk):
+    generation = _own(request, pk)
+    preview = progress.preview(generation.pk)
+    if preview is None:
+        # Not yet, or a page asked while the job ended: nothing to see, and nothing wrong either.
+        finished = generation.images.kept().select_related("generation").first()
+        return image_response(request, finished, "thumbnail") if finished else HttpResponse(status=204)
+    return HttpResponse(preview, content_type="image/webp", headers={"Cache-Control": "private, max-age=60"})

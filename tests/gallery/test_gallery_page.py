@@ -1,0 +1,164 @@
+"""The gallery: days, filters, paging, and many images at once."""
+
+import io
+import zipfile
+
+import pytest
+from django.urls import reverse
+from PIL import Image
+
+from gallery.views import gallery as views
+from generation.models import GeneratedImage
+
+GALLERY, FAVOURITES, TRASH = "/gallery/", "/gallery/favourites/", "/gallery/trash/"
+BULK, ZIP = "/gallery/bulk/", "/gallery/zip/"
+
+
+def shown(response) -> list[int]:
+    return [image.number for day in response.context["days"] for image in day["images"]]
+
+
+@pytest.fixture
+def three(pro_user, make_image):
+    return [make_image(pro_user, generation_fields={"prompt": prompt}) for prompt in
+            ("a red boat at sea", "a blue bird in the forest", "a red car")]
+
+
+def test_it_shows_ones_own_images_newest_first(anna, three, other_user, make_image):
+    make_image(other_user)
+    assert shown(anna.get(GALLERY)) == [image.number for image in reversed(three)]
+
+
+def test_an_empty_gallery_leads_to_create(anna):
+    page = anna.get(GALLERY).content.decode()
+    assert "The walls are still bare" in page and reverse("create") in page
+
+
+def test_images_are_found_by_their_words(anna, three):
+    assert shown(anna.get(GALLERY, {"q": "RED"})) == [three[2].number, three[0].number]
+    assert shown(anna.get(GALLERY, {"q": "red sea"})) == [three[0].number]
+    nothing = anna.get(GALLERY, {"q": "elephant"})
+    assert shown(nothing) == [] and "Clear filters" in nothing.content.decode()
+
+
+def test_images_are_found_by_model(anna, three, pro_user, make_image):
+    other = make_image(pro_user, generation_fields={"model": "sdxl-base"})
+    assert shown(anna.get(GALLERY, {"model": "sdxl-base"})) == [other.number]
+
+
+@pytest.mark.parametrize("query", [{"q": "\x00"}, {"before": "x"}, {"before": "9" * 30}, {"upto": "-1"},
+                                   {"model": "\x00"}, {"day": "<b>"}, {"q": "%_\\'\""}])
+def test_strange_addresses_are_no_error(anna, three, query):
+    assert anna.get(GALLERY, query).status_code == 200
+
+
+def test_filters_answer_htmx_with_the_results_and_the_count(anna, three, htmx):
+    response = anna.get(GALLERY, {"q": "red"}, headers=htmx)
+    assert response.content.decode().lstrip().startswith('<div id="results"')
+    assert "2 images." in response["HX-Trigger"]
+
+
+def test_more_is_loaded_from_where_the_page_ended(anna, pro_user, make_image, monkeypatch, htmx):
+    monkeypatch.setattr(views, "PAGE_IMAGES", 2)
+    images = [make_image(pro_user) for _ in range(5)]
+    numbers = [image.number for image in reversed(images)]
+    first = anna.get(GALLERY)
+    assert shown(first) == numbers[:2] and first.context["more"] == numbers[1]
+    # A picture that arrives meanwhile moves nothing.
+    make_image(pro_user)
+    day = first.context["last_day"]
+    second = anna.get(GALLERY, {"before": numbers[1], "day": day}, headers=htmx)
+    assert shown(second) == numbers[2:4] and "<html" not in second.content.decode()
+    assert "<h2" not in second.content.decode(), "the day goes on without a second heading"
+    last = anna.get(GALLERY, {"before": numbers[3]})
+    assert shown(last) == numbers[4:] and last.context["more"] is None
+    assert len(shown(anna.get(GALLERY, {"upto": numbers[4]}))) == 6, "a reload shows what was loaded"
+
+
+def test_deleting_many_can_be_undone(anna, three, pro_user):
+    numbers = [image.number for image in three[:2]]
+    page = anna.post(BULK, {"action": "trash", "ids": numbers}, follow=True)
+    assert shown(page) == [three[2].number]
+    assert "2 images moved to trash." in page.content.decode()
+    assert set(shown(anna.get(TRASH))) == set(numbers)
+    undo = page.content.decode().partition('action="/gallery/undo/')[2].partition('"')[0]
+    back = anna.post(f"/gallery/undo/{undo}", follow=True)
+    assert len(shown(back)) == 3 and "2 images restored." in back.content.decode()
+
+
+def test_htmx_takes_the_cards_away_and_offers_undo(anna, three, htmx):
+    text = anna.post(BULK, {"action": "trash", "ids": [three[0].number]}, headers=htmx).content.decode()
+    assert f'hx-target="#image-{three[0].short_id}" hx-swap="delete"' in text
+    assert 'hx-target="#toasts"' in text and "/gallery/undo/" in text
+
+
+def test_an_undo_is_its_owners_and_ends_after_an_hour(anna, stranger, three, monkeypatch):
+    page = anna.post(BULK, {"action": "trash", "ids": [three[0].number]}, follow=True).content.decode()
+    undo = "/gallery/undo/" + page.partition('action="/gallery/undo/')[2].partition('"')[0]
+    stranger.post(undo)
+    assert GeneratedImage.objects.get(pk=three[0].pk).deleted_at
+    monkeypatch.setattr(views, "UNDO_SECONDS", -1)
+    assert anna.post(undo)["Location"] == TRASH
+    assert GeneratedImage.objects.get(pk=three[0].pk).deleted_at
+    assert anna.post("/gallery/undo/made-up/").status_code == 404
+
+
+def test_the_trash_restores(anna, three):
+    anna.post(BULK, {"action": "trash", "ids": [three[0].number]})
+    anna.post(BULK, {"action": "restore", "ids": [three[0].number], "next": TRASH})
+    assert len(shown(anna.get(GALLERY))) == 3 and shown(anna.get(TRASH)) == []
+
+
+def test_deleting_for_good_asks_once_more_and_takes_the_files(
+        anna, three, media_folder, django_capture_on_commit_callbacks):
+    anna.post(BULK, {"action": "trash", "ids": [three[0].number, three[1].number]})
+    ask = anna.post(BULK, {"action": "delete", "ids": [three[0].number]})
+    assert "Delete 1 image for good?" in ask.content.decode()
+    assert GeneratedImage.objects.filter(pk=three[0].pk).exists()
+    with django_capture_on_commit_callbacks(execute=True):
+        anna.post(BULK, {"action": "delete", "ids": [three[0].number], "sure": "yes"})
+    assert not GeneratedImage.objects.filter(pk=three[0].pk).exists()
+    assert not (media_folder / three[0].file).exists() and not (media_folder / three[0].thumbnail).exists()
+    assert (media_folder / three[1].file).exists()
+    anna.post(BULK, {"action": "empty", "sure": "yes"})
+    assert shown(anna.get(TRASH)) == [] and len(shown(anna.get(GALLERY))) == 1
+
+
+def test_what_is_not_in_the_trash_cannot_be_deleted_for_good(anna, three):
+    anna.post(BULK, {"action": "delete", "ids": [three[0].number], "sure": "yes"})
+    assert GeneratedImage.objects.filter(pk=three[0].pk, deleted_at=None).exists()
+
+
+def test_favourites_are_marked_and_shown(anna, three):
+    anna.post(BULK, {"action": "favourite", "ids": [three[0].number, three[2].number]})
+    assert shown(anna.get(FAVOURITES)) == [three[2].number, three[0].number]
+    anna.post(BULK, {"action": "unfavourite", "ids": [three[0].number], "next": FAVOURITES})
+    assert shown(anna.get(FAVOURITES)) == [three[2].number]
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+def test_a_zip_holds_the_chosen_pictures(anna, three):
+    response = anna.post(ZIP, {"ids": [three[0].number, three[1].number]})
+    assert response["Content-Disposition"].startswith('attachment; filename="dreamsketch-')
+    archive = zipfile.ZipFile(io.BytesIO(b"".join(response)))
+    assert archive.testzip() is None and len(archive.namelist()) == 2
+    assert Image.open(archive.open(archive.namelist()[0])).size == (64, 48)
+
+
+@pytest.mark.parametrize("action", ["trash", "restore", "delete", "favourite"])
+def test_nobody_changes_another_users_images(stranger, three, action):
+    for sure in ("", "yes"):
+        stranger.post(BULK, {"action": action, "ids": [image.number for image in three], "sure": sure})
+    assert GeneratedImage.objects.filter(deleted_at=None, favourite=False).count() == 3
+    assert stranger.post(ZIP, {"ids": [three[0].number]}).status_code == 302
+
+
+@pytest.mark.parametrize("sent", [{"action": "explode", "ids": [1]}, {"action": "trash", "ids": ["x"]},
+                                  {"action": "trash", "ids": ["9" * 40]}, {"action": "trash", "ids": ["1"] * 501}, {}])
+def test_malformed_selections_are_400(anna, sent):
+    assert anna.post(BULK, sent).status_code == 400
+
+
+def test_an_empty_selection_is_said(anna, three):
+    assert "Select at least one image" in anna.post(BULK, {"action": "trash"}, follow=True).content.decode()
+    assert "Select at least one image" in anna.post(ZIP, {}, follow=True).content.decode()
