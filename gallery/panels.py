@@ -84,16 +84,35 @@ def headline(generation: Generation, told: dict) -> str:
         case Status.PROCESSING:
             return _processing(generation, told)
         case Status.COMPLETED:
-            count = len(told["images"])
-            took = f" in {seconds_words(told['processing_time_ms'] / 1000)}" if told["processing_time_ms"] else ""
-            return f"{count} image{'' if count == 1 else 's'} ready{took}"
+            return _completed(generation, told)
         case Status.CANCELLED:
-            return f"Cancelled at step {told['step']}" if told["step"] else "Cancelled before it began. Not counted."
+            return _cancelled(generation, told)
         case Status.BLOCKED:
             return "This picture was held back"
         case Status.EXPIRED:
             return "This waited too long and was given up"
     return "The image could not be finished"
+
+
+def _completed(generation, told) -> str:
+    if not told["images"]:
+        return "Finished"
+    count, asked = generation.image_count, generation.num_images
+    pictures = images_word(count) if count == asked else f"{count} of {images_word(asked)}"
+    took = f" in {seconds_words(told['processing_time_ms'] / 1000)}" if told["processing_time_ms"] else ""
+    return f"{pictures} ready{took}"
+
+
+def _cancelled(generation, told) -> str:
+    if not told["step"] and not generation.image_count:
+        return "Cancelled before it began. Not counted."
+    kept = f", {images_word(generation.image_count)} kept" if generation.image_count else ""
+    return f"Cancelled at step {told['step']}{kept}"
+
+
+def images_word(count: int, kind: str = "") -> str:
+    """`1 image`, `5 images`, `5 more images`."""
+    return f"{count} {kind}image{'' if count == 1 else 's'}"
 
 
 def _queued(told) -> str:
@@ -118,8 +137,7 @@ def _processing(generation, told) -> str:
 def spoken(panel: dict) -> str:
     """What a screen reader says about a change of state."""
     if panel["status"] == Status.COMPLETED:
-        count = len(panel["pictures"])
-        return f"Done. {count} image{'' if count == 1 else 's'} ready."
+        return f"Done. {images_word(len(panel['pictures']))} ready."
     if panel["status"] == Status.PROCESSING:
         return "Cancelling." if panel["cancelling"] else "Started."
     if panel["status"] == Status.QUEUED:

@@ -56,7 +56,7 @@ def _create(request):
 def _starting_values(request) -> dict:
     """From an image whose settings are reused, or from the address; else the site's defaults."""
     values = {"model": settings.DEFAULT_MODEL, "shape": "1:1", "num_images": 1, "visibility": Visibility.PRIVATE}
-    if source := request.GET.get("from"):
+    if source := request.GET.get("from", "").replace("\x00", ""):
         images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
         image = get_object_or_404(images, short_id=source)
         asked = image.generation

@@ -27,6 +27,7 @@ from generation.services import delete_images, restore_images, set_favourite, tr
 
 from ..forms import MOST_SELECTED, selected_numbers
 from ..htmx import announce, reload_htmx, wants_fragment
+from ..panels import images_word
 
 PAGE_IMAGES = 40
 MOST_IMAGES = 200
@@ -75,10 +76,10 @@ def _grid(request, view, images):
     }
     if wants_fragment(request) and before:
         response = render(request, "gallery/_more.html", context)
-        return announce(response, f"{_images_word(len(rows), 'more ')}.")
+        return announce(response, f"{images_word(len(rows), 'more ')}.")
     context |= {"count": found.count(), "models": catalog(), "any": bool(rows) or images.exists()}
     if wants_fragment(request):
-        return announce(render(request, "gallery/_results.html", context), f"{_images_word(context['count'])}.")
+        return announce(render(request, "gallery/_results.html", context), f"{images_word(context['count'])}.")
     return render(request, "gallery/gallery.html", context)
 
 
@@ -109,10 +110,6 @@ def _day_name(day) -> str:
     return {0: "Today", 1: "Yesterday"}.get(ago, "")
 
 
-def _images_word(count: int, kind: str = "") -> str:
-    return f"{count} {kind}image{'' if count == 1 else 's'}"
-
-
 # --- many at once ---------------------------------------------------------------------------------------
 
 
@@ -138,7 +135,7 @@ def _favourite(request, images):
     rows = list(images.kept())
     for image in rows:
         set_favourite(image, wanted)
-    messages.success(request, f"{_images_word(len(rows))} {'added to' if wanted else 'removed from'} favourites.")
+    messages.success(request, f"{images_word(len(rows))} {'added to' if wanted else 'removed from'} favourites.")
     return _refresh(request)
 
 
@@ -154,12 +151,12 @@ def note_trashed(request, moved) -> None:
         messages.info(request, "Nothing moved: it was in the trash already.")
         return
     token = signing.dumps([image.number for image in moved], salt=UNDO_SALT, compress=True)
-    messages.success(request, f"{_images_word(len(moved))} moved to trash.", extra_tags=f"undo={token}")
+    messages.success(request, f"{images_word(len(moved))} moved to trash.", extra_tags=f"undo={token}")
 
 
 def _restore(request, images):
     moved = restore_images(request.user, images)
-    messages.success(request, f"{_images_word(len(moved))} restored.")
+    messages.success(request, f"{images_word(len(moved))} restored.")
     return _cards_left(request, moved)
 
 
@@ -170,7 +167,7 @@ def _delete(request, images):
         return render(request, "gallery/confirm_delete.html", {
             "images": named, "count": images.count(), "action": request.POST["action"]})
     gone = delete_images(request.user, list(images))
-    messages.success(request, f"{_images_word(gone)} deleted for good.")
+    messages.success(request, f"{images_word(gone)} deleted for good.")
     return redirect("trash")
 
 
@@ -209,7 +206,7 @@ def undo(request, token):
         raise Http404("No such undo.") from None
     own = GeneratedImage.objects.owned_by(request.user)
     restored = restore_images(request.user, own.filter(pk__in=numbers))
-    words = f"{_images_word(len(restored))} restored." if restored else "Nothing was left to restore."
+    words = f"{images_word(len(restored))} restored." if restored else "Nothing was left to restore."
     messages.success(request, words)
     if wants_fragment(request) and (request.htmx.current_url_abs_path or "").startswith(reverse("gallery")):
         return reload_htmx()  # so that the images come back to their places

@@ -138,7 +138,8 @@ def test_settings_of_an_image_are_reused(anna, pro_user, make_image):
 
 
 def test_another_users_private_image_cannot_be_reused(stranger, pro_user, make_image):
-    assert stranger.get(CREATE, {"from": make_image(pro_user).short_id}).status_code == 404
+    for source in (make_image(pro_user).short_id, "nothing-like-it", "a\x00b"):
+        assert stranger.get(CREATE, {"from": source}).status_code == 404
 
 
 def test_a_prompt_from_the_home_page_leads_through_sign_up(client):

@@ -1,7 +1,9 @@
 """A job's page and panel: what state it is in, cancel, try again, preview."""
 
 import pytest
+from django.db import connection
 from django.urls import reverse
+from django.utils import timezone
 
 from generation import progress
 from generation.models import Generation
@@ -59,6 +61,24 @@ def test_cancel_answers_htmx_with_the_panel(anna, pro_user, make_generation, htm
     job = make_generation(pro_user, status="processing", phase="generating")
     response = anna.post(url("job-cancel", job), headers=htmx)
     assert "Cancelling…" in response.content.decode() and "<html" not in response.content.decode()
+
+
+def test_what_was_finished_before_a_cancel_is_shown(anna, pro_user, make_image):
+    image = make_image(pro_user, generation_fields={"num_images": 3})
+    # A final state never changes, so this one is made as it would have ended.
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("UPDATE generation_generation SET status = 'cancelled', step = 6 WHERE id = %s",
+                       [image.generation_id])
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    page = anna.get(url("job", image.generation)).content.decode()
+    assert "Cancelled at step 6, 1 image kept" in page and reverse("image-file", args=[image.id]) in page
+
+
+def test_a_job_whose_images_were_deleted_says_so(anna, pro_user, make_image):
+    image = make_image(pro_user, deleted_at=timezone.now())
+    page = anna.get(url("job", image.generation)).content.decode()
+    assert "in the trash or deleted" in page and reverse("image-file", args=[image.id]) not in page
 
 
 def test_cancel_after_the_end_changes_nothing(anna, pro_user, make_image):
