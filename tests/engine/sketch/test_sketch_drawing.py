@@ -47,7 +47,6 @@ def test_objects_wear_the_named_colour(thing):
         for c in COLOURS
         if colour_share(draw(one(thing, c.key, "plain", "white" if c.key != "white" else "blue")), c.key) < 0.15
     ]
-    # The moon is mostly hollow, and white paint on it is still white.
     assert not wrong
 
 
