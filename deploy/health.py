@@ -6,11 +6,16 @@
 Without Django, so that it costs next to nothing each time. Reads the same environment as the site.
 """
 
+import json
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
+
+WORKER_SECONDS = 30
+"""As in `generation.progress`, which this program does not import: it would bring Django."""
 
 
 def web() -> str:
@@ -34,10 +39,13 @@ def worker() -> str:
 
     try:
         with redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=4, socket_connect_timeout=2) as client:
-            reports = next(client.scan_iter(f"worker:{socket.gethostname()}-*", count=1000), None)
+            reports = client.hgetall("workers")
     except redis.RedisError as error:
         return f"Redis is away, so nothing is known: {error}"
-    return "" if reports else "no report from the worker of this container"
+    own = f"{socket.gethostname()}-".encode()
+    fresh = any(name.startswith(own) and time.time() - json.loads(report)["seen_at"] < WORKER_SECONDS
+                for name, report in reports.items())
+    return "" if fresh else "no report from the worker of this container"
 
 
 CHECKS = {"web": web, "worker": worker}

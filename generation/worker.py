@@ -325,4 +325,6 @@ def configured_engine() -> Engine:
             faults_folder=settings.VAR_DIR / "faults")
     return make_engine(
         "torch", catalog(), device=settings.DEVICE, dtype=settings.DTYPE, models_dir=settings.MODELS_DIR,
-        allow_download=settings.MODEL_DOWNLOADS, hf_token=settings.HF_TOKEN or None)
+        allow_download=settings.MODEL_DOWNLOADS, hf_token=settings.HF_TOKEN or None,
+        # With guidance a picture takes two places in a forward pass.
+        max_rows=2 * settings.MAX_BATCH)

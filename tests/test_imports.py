@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dreamsketch", "gallery", "generation", "accounts")
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
-TORCH_FILES = {"engine.py", "batch.py", "text.py", "loader.py", "images.py", "pixels.py", "pipelines.py"}
+TORCH_FILES = {"engine.py", "batch.py", "text.py", "loader.py", "images.py", "pixels.py", "steploop.py",
+               "task.py", "sampling.py"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,31 +1,24 @@
 """The engine on PyTorch and diffusers: one thread owns the device and draws what is submitted to it."""
 
-import logging
 import platform
 import threading
-import time
-import traceback
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
-from .batch import Row, advance, foresee, start_row
-from .catalog import Catalog
-from .errors import Cancelled, EngineStopped, InvalidRequest, OutOfMemory
-from .images import decode
-from .inbox import Inbox, Report, cancel, fail, succeed
-from .loader import LoadedModel, ModelManager, dtype_name, is_out_of_memory
-from .request import EngineImage, ImageRequest, Job, no_preview, no_report
-
-log = logging.getLogger(__name__)
+from .catalog import Catalog, ModelSpec
+from .inbox import Inbox, cancel
+from .loader import ModelManager, dtype_name
+from .request import ImageRequest, Job, no_preview, no_report
+from .steploop import StepLoop
 
 
 class DiffusionEngine:
     """Draws with Stable Diffusion models; see `request.Engine` for what each method promises.
 
     `catalog`: the models on offer. `threads`: CPU threads for PyTorch, or None for its own choice.
-    `preview_interval`: least seconds between two previews. The other options are ModelManager's.
+    `preview_interval`: least seconds between two previews of a job. `max_rows`: the most pictures that go
+    through the UNet together, of one model and size; with guidance a picture counts twice. The other
+    options are ModelManager's.
     """
 
     def __init__(
@@ -34,12 +27,13 @@ class DiffusionEngine:
         *,
         threads: int | None = None,
         preview_interval: float = 0.25,
+        max_rows: int = 8,
         **loading,
     ):
         self.catalog = catalog or Catalog()
         self.models = ModelManager(**loading)
         self._threads = threads
-        self._preview_interval = preview_interval
+        self._loop_options = {"max_rows": max_rows, "preview_interval": preview_interval}
         self._inbox = Inbox()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -82,96 +76,7 @@ class DiffusionEngine:
     def _run(self) -> None:
         if self._threads:
             torch.set_num_threads(self._threads)
-        while job := self._inbox.take():
-            self._serve(job)
-            del job  # not to be held while waiting for the next
+        StepLoop(self._find_spec, self.models, self._inbox, self._stopping, **self._loop_options).run()
 
-    def _serve(self, job: Job) -> None:
-        report = Report(job, self._preview_interval)
-        try:
-            if not self._try(job, report):
-                # Here, outside the handler, nothing refers to the failed attempt any more.
-                self._recover_memory(job)
-                if not self._try(job, report, low_memory=True):
-                    self._recover_memory(job)
-                    raise OutOfMemory()
-        except Exception as error:
-            fail(job, error)
-        else:
-            succeed(job)
-
-    def _try(self, job: Job, report: Report, low_memory: bool = False) -> bool:
-        """Draw what the job still lacks. False when memory ran out."""
-        try:
-            model = self._model(job, report)
-            model.save_memory(low_memory)
-            while len(job.images) < job.request.num_images:
-                self._draw_next(model, job, report)
-            return True
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            log.warning("Out of memory%s: %s", " in low-memory mode" if low_memory else "", job.request.model)
-            # The frames hold the tensors that filled the memory.
-            traceback.clear_frames(error.__traceback__)
-            return False
-
-    def _recover_memory(self, job: Job) -> None:
-        self.models.unload(keep=self.catalog.get(job.request.model))
-
-    def _model(self, job: Job, report: Report) -> LoadedModel:
-        def on_phase(phase, fraction):
-            self._check_border(job)
-            report.phase(phase, fraction)
-
-        spec = self.catalog.get(job.request.model)
-        model = self.models.get(spec, on_phase)
-        for side, param in ((job.request.width, "width"), (job.request.height, "height")):
-            if side % model.vae_scale:
-                raise InvalidRequest(f"This must be a multiple of {model.vae_scale} for {spec.title}.", param)
-        return model
-
-    @torch.inference_mode()
-    def _draw_next(self, model: LoadedModel, job: Job, report: Report) -> None:
-        """Draw the next image of the job and add it to `job.images`."""
-        self._check_border(job)
-        began, index = time.perf_counter(), len(job.images)
-        report.phase("generating")
-        row = start_row(model, job.request, index)
-        before = index * job.request.steps
-        while not row.finished:
-            advance(model, row)
-            report.step(before + row.steps_done, lambda: model.colours.picture(foresee(row)))
-            self._check_border(job)
-        picture = decode(model, row.latents)
-        job.images.append(
-            EngineImage(
-                index=index,
-                seed=job.request.seed_of(index),
-                pixels=picture,
-                recipe=_recipe(model, row),
-                seconds=time.perf_counter() - began,
-            )
-        )
-
-    def _check_border(self, job: Job) -> None:
-        if job.cancelled:
-            raise Cancelled(list(job.images))
-        if self._stopping.is_set():
-            raise EngineStopped()
-
-
-def _recipe(model: LoadedModel, row: Row) -> dict:
-    source = model.source.name
-    recipe = {
-        "engine": "diffusers",
-        "model": model.spec.key,
-        "weights": model.weights_hash,
-        "source": Path(source).name if Path(source).is_absolute() else source,  # no paths of ours go out
-        "scheduler": type(row.scheduler).__name__,
-        "dtype": dtype_name(model.dtype),
-        "device": model.device.type,
-        "low_memory": model.low_memory,
-        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
-    }
-    return recipe | ({"prompt_tokens_dropped": row.dropped} if row.dropped else {})
+    def _find_spec(self, key: str) -> ModelSpec:
+        return self.catalog.get(key)  # asked every time: the catalogue may be exchanged

@@ -12,7 +12,8 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
     """An engine that has not been started.
 
     torch: `device` (auto, cuda, mps, cpu), `dtype` (auto, fp32, bf16, fp16), `models_dir`, `cache_dir`,
-    `allow_download`, `hf_token`, `memory_budget` (bytes), `threads`, `preview_interval` (seconds).
+    `allow_download`, `hf_token`, `memory_budget` (bytes), `threads`, `preview_interval` (seconds),
+    `max_rows` (pictures through the UNet at once; with guidance each counts twice).
     fake: `seconds_per_step`, `load_seconds`, `preview_interval`, `faults_allowed`, `faults_folder`.
     Raises ValueError for another kind.
     """

@@ -61,6 +61,7 @@ class LatentColours:
         return to_pil(torch.nan_to_num(rows @ self.matrix + self.bias))
 
 
+@torch.inference_mode()
 def decode(model, latents: torch.Tensor) -> Image.Image:
     """One row of scaled latents (1 x channels x h x w, fp32) as a finished picture.
 

@@ -42,6 +42,14 @@ class Inbox:
             self._changed.wait_for(lambda: self._jobs or not self._open)
             return self._jobs.popleft() if self._open else None
 
+    def take_first(self, wanted: Callable[[Job], bool]) -> Job | None:
+        """The first job that is `wanted`, without waiting; None if there is none. Others keep their places."""
+        with self._changed:
+            job = next(filter(wanted, self._jobs), None)
+            if job is not None:
+                self._jobs.remove(job)
+            return job
+
     def withdraw(self, job: Job) -> bool:
         """Take the job back if it has not begun."""
         with self._changed:

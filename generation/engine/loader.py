@@ -9,8 +9,9 @@ import gc
 import json
 import logging
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,14 @@ log = logging.getLogger(__name__)
 # Their bars draw over a server's log; what takes long is reported by phase.
 transformers.utils.logging.disable_progress_bar()
 diffusers.utils.logging.disable_progress_bar()
+
+
+class NoRoom(Exception):
+    """The models in use leave too little of the memory budget; there may be room when they are not."""
+
+
+# transformers creates weights under a default device and patched initialisers of the whole process.
+_ONE_AT_A_TIME = threading.Lock()
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -105,12 +114,17 @@ class ModelManager:
         self._hasher = ThreadPoolExecutor(1, thread_name_prefix="weights-hash")
 
     def get(
-        self, spec: ModelSpec, on_phase: Callable[[str, float | None], None] = lambda phase, fraction: None
+        self,
+        spec: ModelSpec,
+        on_phase: Callable[[str, float | None], None] = lambda phase, fraction: None,
+        *,
+        in_use: Collection[str] = (),
     ) -> LoadedModel:
         """The model, loaded if it is not resident.
 
         `on_phase` hears `("downloading", 0…1)` and `("loading", None)`; what it raises ends the load.
-        Raises ModelUnavailable.
+        `in_use`: keys of models that must not leave for it. Raises ModelUnavailable, and NoRoom if the
+        budget is too small for this one beside those in use.
         """
         if model := self._resident.get(spec.key):
             self._resident.move_to_end(spec.key)
@@ -123,9 +137,11 @@ class ModelManager:
         )
         on_phase("loading", None)
         files = sources.weight_files(spec, source.path)
-        self._make_room(sum(map(sources.check_safetensors, files)) * self.dtype_for(spec).itemsize)
+        needed = sum(map(sources.check_safetensors, files)) * self.dtype_for(spec).itemsize
+        self._make_room(needed, in_use)
         try:
-            model = self._load(spec, source)
+            with _ONE_AT_A_TIME:
+                model = self._load(spec, source)
         except Exception as error:  # what a wrong file makes the libraries raise is anything
             if is_out_of_memory(error):
                 raise
@@ -155,23 +171,29 @@ class ModelManager:
     def resident(self) -> list[str]:
         return list(self._resident)
 
-    def unload(self, *, keep: ModelSpec | None = None) -> None:
-        """Forget every resident model but `keep`, and that one's cached prompts; give the memory back."""
+    def unload(self, *, keep: Collection[str] = ()) -> None:
+        """Forget every resident model but those keys, and those ones' cached prompts; give the memory back."""
         for key in self.resident():
-            if keep is None or key != keep.key:
-                del self._resident[key]
-            else:
+            if key in keep:
                 self._resident[key].text.forget()
+            else:
+                del self._resident[key]
         free_memory(self.device)
 
-    def _make_room(self, needed) -> None:
-        freed = False
-        while self._resident and needed + sum(m.nbytes for m in self._resident.values()) > self._budget:
-            key, _ = self._resident.popitem(last=False)
-            freed = True
-            log.info("Unloaded %s to make room", key)
-        if freed:
+    def _make_room(self, needed: int, in_use: Collection[str]) -> None:
+        def lacking():
+            return self._resident and needed + sum(m.nbytes for m in self._resident.values()) > self._budget
+
+        idle = [key for key in self._resident if key not in in_use]
+        leaving = []
+        while idle and lacking():
+            leaving.append(idle.pop(0))
+            del self._resident[leaving[-1]]
+        if leaving:
+            log.info("Unloaded %s to make room", ", ".join(leaving))
             free_memory(self.device)
+        if in_use and lacking():
+            raise NoRoom
 
     def _load(self, spec, source) -> LoadedModel:
         dtype = self.dtype_for(spec)

@@ -27,17 +27,18 @@ SAMPLERS = (
     Sampler("DDIM", "DDIMScheduler", aliases=("DDIMScheduler",)),
     Sampler("PLMS", "PNDMScheduler", (("skip_prk_steps", True),),
             aliases=("PNDM", "PNDMScheduler", "LMS PLMS")),
-    # Said outright, because a model's own schedule may ask for Karras spacing or another algorithm.
+    # Said outright, because a model's own schedule may ask for Karras spacing, another order or algorithm.
     Sampler("DPM++ 2M", "DPMSolverMultistepScheduler",
-            (("algorithm_type", "dpmsolver++"), ("use_karras_sigmas", False)),
+            (("algorithm_type", "dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", False)),
             aliases=("k_dpmpp_2m", "dpm++", "DPMSolverMultistepScheduler")),
     Sampler("DPM++ 2M Karras", "DPMSolverMultistepScheduler",
-            (("algorithm_type", "dpmsolver++"), ("use_karras_sigmas", True)),
+            (("algorithm_type", "dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)),
             aliases=("k_dpmpp_2m_ka", "dpmpp_2m_karras")),
     Sampler("DPM++ 2M SDE", "DPMSolverMultistepScheduler",
-            (("algorithm_type", "sde-dpmsolver++"), ("use_karras_sigmas", False)),
+            (("algorithm_type", "sde-dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", False)),
             aliases=("k_dpmpp_2m_sde",)),
-    Sampler("UniPC", "UniPCMultistepScheduler", aliases=("uni_pc", "UniPCMultistepScheduler")),
+    Sampler("UniPC", "UniPCMultistepScheduler", (("solver_order", 2), ("predict_x0", True)),
+            aliases=("uni_pc", "UniPCMultistepScheduler")),
     Sampler("Heun", "HeunDiscreteScheduler", aliases=("k_heun", "HeunDiscreteScheduler")),
     Sampler("LCM", "LCMScheduler", aliases=("LCMScheduler",), max_steps=50),
 )

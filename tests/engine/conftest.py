@@ -48,6 +48,17 @@ def torch_engine(catalog):
 
 
 @pytest.fixture
+def narrow_engine(catalog):
+    """A torch engine with room for one guided image: those of a request are drawn one after another."""
+    engine = make_engine(
+        "torch", catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=2
+    )
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
 def fake_engine(catalog):
     engine = make_engine("fake", catalog, seconds_per_step=0.002, preview_interval=0)
     engine.start()
@@ -58,4 +69,10 @@ def fake_engine(catalog):
 @pytest.fixture(params=["torch", "fake"])
 def engine(request):
     """Either engine: what a test says of it is the contract of both."""
+    return request.getfixturevalue(f"{request.param}_engine")
+
+
+@pytest.fixture(params=["narrow", "fake"])
+def engine_in_turn(request):
+    """Either engine, drawing the images of a request one after another."""
     return request.getfixturevalue(f"{request.param}_engine")

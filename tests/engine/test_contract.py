@@ -110,14 +110,14 @@ def test_no_preview_for_nobody(engine, catalog):
     assert not any(report.preview for report in watcher.reports)
 
 
-def test_a_cancelled_job_keeps_its_finished_images_and_the_next_is_right(engine, catalog):
-    expected = draw(engine, make(catalog))[0]
-    watcher = Watcher(at=4, do=lambda: engine.cancel(job))
+def test_a_cancelled_job_keeps_its_finished_images_and_the_next_is_right(engine_in_turn, catalog):
+    expected = draw(engine_in_turn, make(catalog))[0]
+    watcher = Watcher(at=4, do=lambda: engine_in_turn.cancel(job))
     held = threading.Event()
-    job = engine.submit(
+    job = engine_in_turn.submit(
         make(catalog, num_images=3), on_progress=lambda progress: (held.wait(10), watcher(progress))
     )
-    following = engine.submit(make(catalog))
+    following = engine_in_turn.submit(make(catalog))
     held.set()
     with pytest.raises(Cancelled) as caught:
         job.result(60)
@@ -128,11 +128,11 @@ def test_a_cancelled_job_keeps_its_finished_images_and_the_next_is_right(engine,
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
-def test_cancel_at_any_step(engine, catalog, step):
+def test_cancel_at_any_step(engine_in_turn, catalog, step):
     jobs = []
-    watcher = Watcher(at=step, do=lambda: engine.cancel(jobs[0]))
+    watcher = Watcher(at=step, do=lambda: engine_in_turn.cancel(jobs[0]))
     ready = threading.Event()
-    jobs.append(engine.submit(
+    jobs.append(engine_in_turn.submit(
         make(catalog, num_images=2), on_progress=lambda progress: (ready.wait(10), watcher(progress))
     ))
     ready.set()

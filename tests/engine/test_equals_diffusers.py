@@ -71,6 +71,17 @@ def test_the_fewest_steps(torch_engine, catalog, models, key, sampler):
         assert_same(torch_engine.submit(request).result(60)[0].pixels, reference(models[key], request))
 
 
+@pytest.mark.parametrize("steps", [20])
+@pytest.mark.parametrize("key", ["sd1", "sd2"])
+def test_many_steps_with_all_samplers_in_company(torch_engine, catalog, models, key, steps):
+    requests = [
+        build_request(catalog.get(key), prompt=PROMPT, sampler=sampler.name, steps=steps, seed=2, guidance_scale=1)
+        for sampler in SAMPLERS
+    ]
+    for job, request in zip([torch_engine.submit(request) for request in requests], requests, strict=True):
+        assert_same(job.result(60)[0].pixels, reference(models[key], request))
+
+
 @pytest.mark.parametrize("guidance", [0, 1, 1.5, 20])
 def test_guidance_on_and_off(torch_engine, catalog, models, guidance):
     request = build_request(catalog.get("sd1"), prompt=PROMPT, guidance_scale=guidance, seed=3)

@@ -34,8 +34,8 @@ def request_(catalog):
 
 
 @pytest.fixture
-def expected(torch_engine, request_):
-    return [np.asarray(image.pixels) for image in torch_engine.submit(request_).result(60)]
+def expected(narrow_engine, request_):
+    return [np.asarray(image.pixels) for image in narrow_engine.submit(request_).result(60)]
 
 
 def unet_of(engine, catalog):
@@ -49,11 +49,11 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu"])
-def test_one_failure_is_retried_with_less(torch_engine, catalog, request_, expected, monkeypatch, error):
-    unet = unet_of(torch_engine, catalog)
+def test_one_failure_is_retried_with_less(narrow_engine, catalog, request_, expected, monkeypatch, error):
+    unet = unet_of(narrow_engine, catalog)
     monkeypatch.setattr(unet, "forward", Failing(unet, times=1, error=error, at_call=5))
     reports = []
-    images = torch_engine.submit(request_, on_progress=reports.append).result(60)
+    images = narrow_engine.submit(request_, on_progress=reports.append).result(60)
     assert [image.recipe["low_memory"] for image in images] == [False, True], "what was finished is kept"
     for image, right in zip(images, expected, strict=True):
         assert np.abs(np.asarray(image.pixels, int) - right.astype(int)).max() <= 1
@@ -61,22 +61,22 @@ def test_one_failure_is_retried_with_less(torch_engine, catalog, request_, expec
     assert steps == sorted(steps) and steps[-1] == 6
 
     monkeypatch.undo()
-    following = torch_engine.submit(request_).result(60)
+    following = narrow_engine.submit(request_).result(60)
     assert [image.recipe["low_memory"] for image in following] == [False, False]
     assert all(np.array_equal(image.pixels, right) for image, right in zip(following, expected, strict=True))
 
 
-def test_a_second_failure_ends_the_job(torch_engine, catalog, request_, expected, monkeypatch):
-    failing = Failing(unet_of(torch_engine, catalog), times=2, error=ERRORS[0])
-    monkeypatch.setattr(unet_of(torch_engine, catalog), "forward", failing)
-    job = torch_engine.submit(request_)
+def test_a_second_failure_ends_the_job(narrow_engine, catalog, request_, expected, monkeypatch):
+    failing = Failing(unet_of(narrow_engine, catalog), times=2, error=ERRORS[0])
+    monkeypatch.setattr(unet_of(narrow_engine, catalog), "forward", failing)
+    job = narrow_engine.submit(request_)
     with pytest.raises(OutOfMemory) as caught:
         job.result(60)
     assert caught.value.code == "out_of_memory" and not caught.value.transient
     assert failing.calls == 2
     gc.collect()
     assert [ref() for ref in failing.ballast] == [None, None], "tensors of the failed attempts are gone"
-    images = torch_engine.submit(request_).result(60)
+    images = narrow_engine.submit(request_).result(60)
     assert all(np.array_equal(image.pixels, right) for image, right in zip(images, expected, strict=True))
 
 
@@ -90,15 +90,15 @@ def test_other_models_leave_before_the_retry(torch_engine, catalog, request_, mo
     assert torch_engine.status()["models"] == ["sd1"]
 
 
-def test_numbers_that_are_not_finite_are_a_failure(torch_engine, catalog, request_, expected, monkeypatch):
-    unet = unet_of(torch_engine, catalog)
+def test_numbers_that_are_not_finite_are_a_failure(narrow_engine, catalog, request_, expected, monkeypatch):
+    unet = unet_of(narrow_engine, catalog)
     forward = unet.forward
     nan = float("nan")
     monkeypatch.setattr(unet, "forward", lambda *args, **kwargs: (forward(*args, **kwargs)[0] * nan,))
     with pytest.raises(BadOutput):
-        torch_engine.submit(request_, wants_preview=lambda: True).result(60)
+        narrow_engine.submit(request_, wants_preview=lambda: True).result(60)
     monkeypatch.undo()
-    assert np.array_equal(torch_engine.submit(request_).result(60)[0].pixels, expected[0])
+    assert np.array_equal(narrow_engine.submit(request_).result(60)[0].pixels, expected[0])
 
 
 def test_a_decoder_that_overflows_in_half_precision_goes_on_in_full(catalog, monkeypatch):

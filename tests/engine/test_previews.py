@@ -29,7 +29,7 @@ def test_the_last_step_foresees_the_finished_latents(manager, catalog, key, samp
     request = build_request(catalog.get(key), prompt="a cat", sampler=sampler, steps=8, seed=1)
     row = start_row(model, request, 0)
     while not row.finished:
-        advance(model, row)
+        advance(model, [row])
     difference = (foresee(row) - row.latents).abs().mean() / row.latents.abs().mean()
     assert difference < (0.2 if sampler == "PLMS" else 0.1), "PLMS mixes in what it foresaw before"
 

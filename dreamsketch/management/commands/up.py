@@ -32,7 +32,8 @@ PR_SET_PDEATHSIG = 1
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     # Celery warns at length when run as root, as in a container; our messages are JSON and carry nothing.
-    "PYTHONWARNINGS": "ignore:You're running the worker",
+    # Static files reach ASGI through a synchronous iterator; they are small, and read whole.
+    "PYTHONWARNINGS": "ignore:You're running the worker,ignore:StreamingHttpResponse must consume",
     # OpenMP threads that wait by spinning take the processor from the web process beside them.
     "OMP_WAIT_POLICY": "passive",
 }

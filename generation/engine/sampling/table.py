@@ -1,0 +1,121 @@
+"""Tables: everything a sampler has to say about a picture, from the first position to the last."""
+
+import inspect
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+import diffusers
+import numpy as np
+import torch
+
+from ..samplers import find_sampler
+from . import alpha_space, multistep, sigma_space
+from .forms import ANSWER, FIRST, NOISE, read_answer
+
+_SAMPLERS = {
+    "EulerDiscreteScheduler": (sigma_space, sigma_space.euler),
+    "EulerAncestralDiscreteScheduler": (sigma_space, sigma_space.euler_ancestral),
+    "HeunDiscreteScheduler": (sigma_space, sigma_space.heun),
+    "DDIMScheduler": (alpha_space, alpha_space.ddim),
+    "PNDMScheduler": (alpha_space, alpha_space.plms),
+    "LCMScheduler": (alpha_space, alpha_space.lcm),
+    "DPMSolverMultistepScheduler": (multistep, multistep.dpm_solver),
+    "UniPCMultistepScheduler": (multistep, multistep.unipc),
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Table:
+    """One sampler at one step count on one noise schedule. A position is one evaluation of the UNet."""
+
+    timesteps: tuple[float, ...]
+    """What the UNet is told, by position."""
+    input_scales: tuple[float, ...]
+    """What the sample is multiplied with before the UNet sees it, by position."""
+    matrices: torch.Tensor
+    """positions x SLOTS x (SLOTS + 2), fp32 on the CPU; columns: slots, answer, noise."""
+    draws_noise: tuple[bool, ...]
+    """Whether noise comes in at the position. Only there is it drawn, as diffusers does."""
+    foresight: tuple[tuple[float, float], ...]
+    """Factors of the sample and of the answer whose sum is the finished latents as foreseen, by position."""
+    first_scale: float
+    """Standard deviation of the sample at the start."""
+    steps: int
+    evaluations_per_step: int
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def steps_done(self, position: int) -> int:
+        """Steps as the user counts them. Heun takes two evaluations for one, PLMS one extra at the start."""
+        remaining = -(-(len(self) - position) // self.evaluations_per_step)
+        return max(self.steps - remaining, 0)
+
+
+def make_table(scheduler_config: dict, sampler_name: str, steps: int) -> Table:
+    """The table of that sampler on the model's noise schedule (its scheduler_config.json)."""
+    return _make_table(json.dumps(scheduler_config, sort_keys=True), sampler_name, steps)
+
+
+def scheduler_for(scheduler_config: dict, sampler_name: str):
+    """The diffusers scheduler that defines the sampler, on the model's noise schedule.
+
+    Clipping and thresholding of the clean picture are left out: they are meant for pixels in -1...1, and
+    latents lie outside of that.
+    """
+    sampler = find_sampler(sampler_name)
+    scheduler_class = getattr(diffusers, sampler.scheduler)
+    known = inspect.signature(scheduler_class.__init__).parameters
+    config = {name: value for name, value in scheduler_config.items() if name in known or name.startswith("_")}
+    pixels_only = {name: False for name in ("clip_sample", "thresholding") if name in known}
+    return scheduler_class.from_config(config, **pixels_only | dict(sampler.options))
+
+
+@lru_cache(maxsize=256)
+def _make_table(config_text: str, sampler_name: str, steps: int) -> Table:
+    scheduler = scheduler_for(json.loads(config_text), sampler_name)
+    scheduler.set_timesteps(steps)
+    _drop_overshoot(scheduler)
+    space, moves = _SAMPLERS[type(scheduler).__name__]
+    # Divisions by a sigma or alpha of 0 have their limits, or make a picture that is refused later.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        levels = space.levels(scheduler)
+        matrices = np.stack(moves(scheduler))
+        # In sigma space the amplitude of the clean picture is 1, where the UNet wants `signal`.
+        scales = [signal if space is sigma_space else 1.0 for signal, _ in levels]
+        kind = scheduler.config.prediction_type
+        foresight = [_foresight(kind, *each) for each in zip(scales, levels, strict=True)]
+    return Table(
+        timesteps=tuple(map(float, scheduler.timesteps)),
+        input_scales=tuple(map(float, scales)),
+        matrices=torch.from_numpy(matrices).float(),
+        draws_noise=tuple((matrices[:, :, NOISE.argmax()] != 0).any(axis=1).tolist()),
+        foresight=tuple(foresight),
+        first_scale=float(scheduler.init_noise_sigma),
+        steps=steps,
+        evaluations_per_step=scheduler.order,
+    )
+
+
+def _drop_overshoot(scheduler) -> None:
+    """Take timesteps before 0 out of the scheduler's tables.
+
+    With trailing spacing diffusers rounds its way into one more than asked for at some counts (61, 103, 121,
+    122), at timestep -1, where no model was trained.
+    """
+    excess = int((scheduler.timesteps < 0).sum())
+    if excess:
+        scheduler.timesteps = scheduler.timesteps[:-excess]
+        if hasattr(scheduler, "sigmas"):
+            scheduler.sigmas = torch.cat([scheduler.sigmas[: -1 - excess], scheduler.sigmas[-1:]])
+
+
+def _foresight(kind: str, scale: float, level: tuple[float, float]) -> tuple[float, float]:
+    """The clean picture that an answer implies (Song et al. 2021, equation 12), as factors of sample and answer.
+
+    For previews, so the signal is taken as something at least where a schedule starts from nothing but noise.
+    """
+    signal, noise = level
+    clean, _ = read_answer(kind, scale * FIRST, ANSWER, (max(signal, 1e-3), noise))
+    return float(clean[FIRST.argmax()]), float(clean[ANSWER.argmax()])
