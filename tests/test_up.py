@@ -53,6 +53,20 @@ def test_it_stops_every_child_and_starts_again_with_its_data(tmp_path, number):
         assert again.audit() == {}
 
 
+def test_one_that_was_killed_is_taken_over_by_the_next_start_and_stopped_with_it(tmp_path):
+    with Site(tmp_path, DREAMSKETCH_ENGINE="fake") as killed:
+        children = psutil.Process(killed.process.pid).children(recursive=True)
+        killed.process.kill()
+        killed.process.wait()
+        _, alive = psutil.wait_procs(children, timeout=30)
+        assert alive == []  # they do not outlive it
+    with Site(tmp_path, DREAMSKETCH_ENGINE="fake") as again:
+        assert again.audit() == {}
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis.from_url((tmp_path / "redis" / "url").read_text()).ping()
+
+
 def test_given_addresses_win_over_embedded_servers(site, tmp_path):
     """A site of its own on somebody else's Postgres and Redis starts no servers."""
     database = f"postgresql://postgres:@/given?host={site.var / 'postgres'}"
