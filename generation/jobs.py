@@ -49,19 +49,24 @@ def _seconds(value: float) -> dt.timedelta:
 def claim(worker: str) -> Generation | None:
     """Take the next generation in line for `worker`, or None when nothing may run now.
 
-    In line: plan priority with ageing, then the user with the fewest running, then age.
+    In line: plan priority with ageing, then the user with the fewest running, then age. One that was lost or
+    failed before is a suspect and runs alone on its worker: if it kills that one too, it harms nobody else's
+    attempts. A worker must not call this from two threads at once.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "WITH running AS (SELECT owner_id, count(*) AS n FROM generation_generation"
-            "   WHERE status = 'processing' GROUP BY owner_id)"
-            " SELECT g.id, g.owner_id FROM generation_generation g"
+            "   WHERE status = 'processing' GROUP BY owner_id),"
+            " here AS (SELECT count(*) AS n, coalesce(max(attempt), 0) AS worst FROM generation_generation"
+            "   WHERE status = 'processing' AND worker = %s)"
+            " SELECT g.id, g.owner_id FROM generation_generation g CROSS JOIN here"
             " LEFT JOIN running ON running.owner_id = g.owner_id"
             " WHERE g.status = 'queued' AND g.not_before <= clock_timestamp() AND g.deadline_at > clock_timestamp()"
             "   AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
+            "   AND (here.n = 0 OR (here.worst = 1 AND g.attempt = 0))"
             " ORDER BY g.priority - floor(extract(epoch FROM clock_timestamp() - g.created_at) / 60),"
             "   coalesce(running.n, 0), g.created_at"
-            " FOR UPDATE OF g SKIP LOCKED LIMIT 1")
+            " FOR UPDATE OF g SKIP LOCKED LIMIT 1", [worker])
         row = cursor.fetchone()
         if row is None:
             return None

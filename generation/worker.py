@@ -7,6 +7,7 @@ doorbell and the signals; without a bell the threads look at the queue every IDL
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -68,6 +69,7 @@ class Worker:
         self.engine, self.name = engine, name
         self._running: set[Running] = set()
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()
         self._bell = threading.Condition()
         self._rings = 0
         self._stopping = threading.Event()
@@ -122,7 +124,8 @@ class Worker:
     def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
             try:
-                generation = None if files.disk_is_full() else jobs.claim(self.name)
+                with self._claiming:
+                    generation = None if files.disk_is_full() else jobs.claim(self.name)
             except DatabaseError as error:
                 log.warning("The queue cannot be read: %s", error)
                 generation = None
@@ -130,6 +133,7 @@ class Worker:
             if generation is None:
                 self._idle()
             else:
+                self.ring()  # one bell may have been lost, or one claim may have made several possible
                 self._run(generation)
             close_old_connections()
 
@@ -296,8 +300,13 @@ _worker: Worker | None = None
 def start() -> None:
     """Make the engine and start claiming. Called once per worker process."""
     global _worker
-    _worker = Worker(configured_engine(), name=f"{socket.gethostname()}-{os.getpid()}", threads=settings.MAX_BATCH)
+    _worker = Worker(configured_engine(), name=worker_name(), threads=settings.MAX_BATCH)
     _worker.start()
+
+
+def worker_name() -> str:
+    """Unique also where a restarted container gets the same host name and process id."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def bell() -> None:

@@ -251,6 +251,22 @@ class TestCancel:
 
 
 class TestQueueOrder:
+    def test_one_that_was_lost_before_runs_alone_on_its_worker(self, make_user):
+        suspect, first, second = (create(make_user(f"u{number}@example.com")) for number in range(3))
+        lost = jobs.claim("w1")
+        assert lost.pk == suspect.pk
+        expire_lease(lost)
+        jobs.sweep()
+        Generation.objects.filter(pk=suspect.pk).update(created_at=timezone.now() - dt.timedelta(minutes=5))
+        assert jobs.claim("w2").pk == suspect.pk
+        assert jobs.claim("w2") is None  # while the suspect runs, nothing joins it
+        assert jobs.claim("w3").pk == first.pk
+        jobs.hand_back(Generation.objects.get(pk=suspect.pk))
+        Generation.objects.filter(pk=suspect.pk).update(attempt=1)
+        assert jobs.claim("w3").pk == second.pk  # nor does a suspect join others
+        assert jobs.claim("w3") is None
+        assert jobs.claim("w4").pk == suspect.pk
+
     def test_pro_comes_before_free(self, free_user, pro_user):
         create(free_user)
         waiting = create(pro_user)
