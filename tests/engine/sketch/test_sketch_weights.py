@@ -11,7 +11,6 @@ import pytest
 from generation.engine.sketch import WEIGHTS
 from generation.engine.sketch.measure import colour_share, place_of
 
-pytestmark = pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="not trained yet")
 LARGEST = 30 * 2**20
 
 
