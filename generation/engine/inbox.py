@@ -106,7 +106,7 @@ class Report:
         self._last_preview = float("-inf")
         self._last_phase = ("", float("-inf"))
         self._step = 0
-        self._steps = job.request.steps * job.request.num_images
+        self._steps = job.request.total_steps
 
     def phase(self, phase: str, fraction: float | None = None) -> None:
         """Downloading (with a fraction, told at most every half second), loading, or generating."""

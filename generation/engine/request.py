@@ -15,13 +15,27 @@ from typing import Protocol
 
 from PIL import Image
 
+from . import modes
 from .catalog import ModelSpec
+from .checks import flag, number, one_of, text
 from .errors import InvalidRequest
+from .modes import Control, Hires, Lora, Picture, Reference, Start, Upscale, Variation, canvas_size
+from .readers import (
+    read_control,
+    read_hires,
+    read_loras,
+    read_reference,
+    read_start,
+    read_upscale,
+    read_variation,
+)
 from .samplers import Sampler, find_sampler
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 2000
 MAX_IMAGES = 4
+MAX_HIRES_SIDE = 2048
+MAX_UPSCALED_SIDE = 4096
 
 ASPECT_RATIOS = {
     "1:1": (1, 1), "4:3": (4, 3), "3:4": (3, 4), "3:2": (3, 2), "2:3": (2, 3),
@@ -35,7 +49,9 @@ class ImageRequest:
 
     `prompt` and `negative_prompt` are what the text encoder sees (style and prefixes already joined);
     sizes in pixels; `guidance_scale` as in classifier-free guidance (Ho & Salimans 2022), 0 and 1 both
-    mean "without"; image `i` of `num_images` is drawn from `(seed + i) mod 2**32`.
+    mean "without"; image `i` of `num_images` is drawn from `(seed + i) mod 2**32`. What stands after
+    `num_images` is described in `modes`. `clip_skip`: how many of the text encoder's last layers are left
+    out (diffusers' count: A1111's "Clip skip 2" is 1 here). `tiling`: the edges fit together.
     """
 
     model: str
@@ -48,15 +64,49 @@ class ImageRequest:
     sampler: str
     seed: int
     num_images: int = 1
+    start: Start | None = None
+    hires: Hires | None = None
+    variation: Variation | None = None
+    loras: tuple[Lora, ...] = ()
+    control: Control | None = None
+    reference: Reference | None = None
+    upscale: Upscale | None = None
+    tiling: bool = False
+    clip_skip: int = 0
+    quality: str = "exact"
 
     def seed_of(self, index: int) -> int:
         return (self.seed + index) % (MAX_SEED + 1)
+
+    @property
+    def mode(self) -> str:
+        """`txt2img`, `img2img`, `inpaint`, `outpaint` or `upscale`."""
+        if self.upscale:
+            return "upscale"
+        if self.start is None:
+            return "txt2img"
+        return "outpaint" if self.start.expand else "inpaint" if self.start.mask else "img2img"
+
+    @property
+    def steps_each(self) -> int:
+        """Denoising steps of one image, second pass included; an upscale counts as one."""
+        if self.upscale:
+            return 1
+        first = modes.drawn_steps(self.steps, self.start.strength) if self.start else self.steps
+        if self.hires is None:
+            return first
+        return first + modes.drawn_steps(self.hires.steps or self.steps, self.hires.strength)
+
+    @property
+    def total_steps(self) -> int:
+        """Denoising steps of all images."""
+        return self.steps_each * self.num_images
 
 
 def build_request(
     spec: ModelSpec,
     *,
-    prompt: str,
+    prompt: str = "",
     negative_prompt: str | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -66,64 +116,96 @@ def build_request(
     sampler: str | None = None,
     seed: int | None = None,
     num_images: int | None = None,
+    image: Picture | None = None,
+    mask: Picture | None = None,
+    strength: float | None = None,
+    mask_blur: float | None = None,
+    fill: str | None = None,
+    padding: float | None = None,
+    fit: str | None = None,
+    expand: dict | None = None,
+    hires: dict | bool | None = None,
+    variation: dict | None = None,
+    loras: list[dict] | None = None,
+    control: dict | None = None,
+    reference: dict | None = None,
+    upscale: dict | None = None,
+    tiling: bool | None = None,
+    clip_skip: int | None = None,
+    quality: str | None = None,
     max_prompt_characters: int = MAX_PROMPT_CHARACTERS,
 ) -> ImageRequest:
     """Fill in the model's defaults, check every field against `spec`, and return the request.
 
-    None (and -1 for the seed) means "your choice". Raises InvalidRequest, naming the field in `param`.
+    None (and -1 for the seed) means "your choice". `image` to `expand` make a `modes.Start`; the dicts
+    hold the fields of the `modes` class of their name, pictures as `Picture`. Without a size a request
+    with a picture takes that picture's shape. Raises InvalidRequest, naming the field in `param`.
     """
+    if upscale is not None:
+        return _upscale_request(spec, upscale, prompt, seed)
+    start = read_start(image, mask, strength=strength, mask_blur=mask_blur, fill=fill, padding=padding,
+                       fit=fit, expand=expand)
+    if start and (width, height) == (None, None) and not aspect_ratio:
+        width, height = size_like(spec, *canvas_size(start))
     width, height = _size(spec, width, height, aspect_ratio)
     sampler = _sampler(spec, sampler)
     most_steps = min(spec.max_steps, sampler.max_steps)
+    hires = read_hires(hires, most_steps)
+    for side in modes.enlarged(width, height, hires, spec.size_multiple):
+        if side > MAX_HIRES_SIDE:
+            raise InvalidRequest(f"The second pass may reach {MAX_HIRES_SIDE} pixels a side.", "hires_fix")
     return ImageRequest(
         model=spec.key,
-        prompt=_text(prompt, "prompt", max_prompt_characters, required=True),
-        negative_prompt=_text(
+        prompt=_prompt(prompt, "prompt", max_prompt_characters, required=True),
+        negative_prompt=_prompt(
             "" if negative_prompt is None else negative_prompt, "negative_prompt", max_prompt_characters
         ),
         width=width,
         height=height,
-        steps=_number(
+        steps=number(
             steps, "steps", spec.min_steps, most_steps, min(spec.default_steps, most_steps), whole=True
         ),
-        guidance_scale=_number(
+        guidance_scale=number(
             guidance_scale, "guidance_scale", 0.0, spec.max_guidance, spec.default_guidance
         ),
         sampler=sampler.name,
         seed=_seed(seed),
-        num_images=_number(num_images, "num_images", 1, MAX_IMAGES, 1, whole=True),
+        num_images=number(num_images, "num_images", 1, MAX_IMAGES, 1, whole=True),
+        start=start,
+        hires=hires,
+        variation=read_variation(variation, MAX_SEED),
+        loras=read_loras(loras),
+        control=read_control(control),
+        reference=read_reference(reference),
+        tiling=flag(tiling, "tiling"),
+        clip_skip=number(clip_skip, "clip_skip", 0, modes.MAX_CLIP_SKIP, 0, whole=True),
+        quality=one_of(quality, "quality", modes.QUALITIES, "exact"),
     )
 
 
-def _text(value, param, limit, required=False) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest("This must be text.", param)
-    value = value.strip()
-    if "\x00" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-        raise InvalidRequest("This text contains characters that cannot be stored.", param)
+def _upscale_request(spec, asked, prompt, seed) -> ImageRequest:
+    upscale = read_upscale(asked)
+    width, height = (side * upscale.factor for side in (upscale.image.width, upscale.image.height))
+    if max(width, height) > MAX_UPSCALED_SIDE:
+        raise InvalidRequest(f"The result may have at most {MAX_UPSCALED_SIDE} pixels a side.", "upscale")
+    return ImageRequest(
+        model=spec.key, prompt=_prompt(prompt or "", "prompt", MAX_PROMPT_CHARACTERS), negative_prompt="",
+        width=width, height=height, steps=1, guidance_scale=0.0, sampler=spec.default_sampler,
+        seed=_seed(seed), upscale=upscale,
+    )
+
+
+def _prompt(value, param, limit, required=False) -> str:
+    value = text(value, param, limit).strip()
     if required and not value:
         raise InvalidRequest("Describe your image in a few words.", param)
-    if len(value) > limit:
-        raise InvalidRequest(f"This may have at most {limit} characters; it has {len(value)}.", param)
     return value
-
-
-def _number(value, param, low, high, default, whole=False):
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise InvalidRequest("This must be a number.", param)
-    if not low <= value <= high:  # before int(), which an infinite value would break
-        raise InvalidRequest(f"This must be between {low:.10g} and {high:.10g}.", param)
-    if whole and value != int(value):
-        raise InvalidRequest("This must be a whole number.", param)
-    return int(value) if whole else float(value)
 
 
 def _seed(value) -> int:
     if value is None or value == -1:
         return secrets.randbelow(MAX_SEED + 1)
-    return _number(value, "seed", 0, MAX_SEED, 0, whole=True)
+    return number(value, "seed", 0, MAX_SEED, 0, whole=True)
 
 
 def _sampler(spec, name) -> Sampler:
@@ -143,7 +225,7 @@ def _size(spec, width, height, aspect_ratio) -> tuple[int, int]:
             return shaped
     sides = []
     for value, param, native in ((width, "width", spec.native_width), (height, "height", spec.native_height)):
-        side = _number(value, param, spec.min_side, spec.max_side, native, whole=True)
+        side = number(value, param, spec.min_side, spec.max_side, native, whole=True)
         if side % spec.size_multiple:
             raise InvalidRequest(f"This must be a multiple of {spec.size_multiple} for {spec.title}.", param)
         sides.append(side)
@@ -160,6 +242,17 @@ def size_for(spec: ModelSpec, aspect_ratio: str) -> tuple[int, int]:
     step = max(spec.size_multiple, 16)
     return tuple(min(max(round(unit * part / step) * step, spec.min_side), spec.max_side // step * step)
                  for part in (across, down))
+
+
+def size_like(spec: ModelSpec, width: int, height: int) -> tuple[int, int]:
+    """The nearest size that the model can draw, in the shape of a picture of that size."""
+    step = max(spec.size_multiple, 8)
+    down = min(1.0, spec.max_side / max(width, height))
+    up = max(1.0, spec.min_side / min(width, height))
+    return tuple(
+        min(max(round(side * down * up / step) * step, -(-spec.min_side // step) * step), spec.max_side // step * step)
+        for side in (width, height)
+    )
 
 
 @dataclass(frozen=True, slots=True)
