@@ -114,6 +114,18 @@ class ApiKeyQuerySet(models.QuerySet):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)
 
 
+class Scope(models.TextChoices):
+    """What a key may be used for."""
+
+    READ = "read", "See images and jobs"
+    GENERATE = "generate", "Ask for images"
+    MANAGE = "manage", "Change and delete images, keys and webhooks"
+
+
+def every_scope() -> list[str]:
+    return list(Scope.values)
+
+
 class ApiKey(models.Model):
     """A key for programs: `dsk_<8 public>_<43 secret>`. Only a hash of the secret is kept.
 
@@ -129,6 +141,10 @@ class ApiKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    scopes = models.JSONField(default=every_scope)
+    daily_images = models.PositiveIntegerField(null=True, blank=True, help_text="of the plan's; empty: all of them")
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="empty: the site's limit")
+    options = models.JSONField(default=dict, blank=True, help_text="what a dialect keeps for this key")
 
     objects = ApiKeyQuerySet.as_manager()
 

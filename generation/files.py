@@ -16,6 +16,7 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 
+from .engine.errors import InvalidRequest
 from .engine.metadata import encode_png
 from .engine.request import EngineImage
 
@@ -62,6 +63,22 @@ def store_image(generation, image: EngineImage) -> StoredImage:
         height=image.pixels.height, file_size=len(png), sha256=hashlib.sha256(png).hexdigest(),
         colour=dominant_colour(image.pixels), seconds=image.seconds,
     )
+
+
+def load_upload(name: str) -> Image.Image:
+    """The pixels of an upload, by its id. Raises InvalidRequest when it is no longer kept."""
+    from .models import Upload
+
+    upload = Upload.objects.filter(pk=name).first()
+    try:
+        if upload is not None:
+            with default_storage.open(upload.file) as stored:
+                pixels = Image.open(stored, formats=["PNG"])
+                pixels.load()
+                return pixels
+    except FileNotFoundError:
+        log.warning("The file of upload %s is gone.", name)
+    raise InvalidRequest("The picture to start from is no longer kept. Please give it again.", "image")
 
 
 def thumbnail_bytes(pixels: Image.Image) -> bytes:

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from .engine.modes import Picture, from_options
 from .engine.request import MAX_SEED, ImageRequest
 
 SHORT_ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -77,6 +78,8 @@ class Generation(models.Model):
     sampler = models.CharField(max_length=40)
     seed = models.BigIntegerField()
     num_images = models.PositiveSmallIntegerField(default=1)
+    mode = models.CharField(max_length=8, default="txt2img", help_text="see ImageRequest.mode")
+    options = models.JSONField(default=dict, blank=True, help_text="beyond words: see engine.modes.to_options")
     visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PRIVATE)
 
     # How it fares.
@@ -128,14 +131,18 @@ class Generation(models.Model):
 
     @property
     def total_steps(self) -> int:
-        return self.steps * self.num_images
+        """Denoising steps of all images, second passes included."""
+        return self.request().total_steps
 
     def request(self) -> ImageRequest:
-        """What the engine is asked for."""
+        """What the engine is asked for. Pictures are read when the engine loads them, not before."""
+        from .files import load_upload
+
         return ImageRequest(
             model=self.model, prompt=self.composed_prompt, negative_prompt=self.composed_negative_prompt,
             width=self.width, height=self.height, steps=self.steps, guidance_scale=self.guidance_scale,
             sampler=self.sampler, seed=self.seed, num_images=self.num_images,
+            **from_options(self.options, load_upload),
         )
 
 
@@ -203,3 +210,56 @@ class GeneratedImage(models.Model):
     @property
     def alt_text(self) -> str:
         return f"AI-generated image: {self.title or self.generation.prompt[:200]}"
+
+
+class UploadQuerySet(models.QuerySet):
+    def owned_by(self, user):
+        """Those that `user` may draw with: their own. Nobody else ever sees an upload."""
+        return self.filter(owner=user) if user.is_authenticated else self.none()
+
+
+class Upload(models.Model):
+    """A picture given to draw from, already made safe: a plain PNG. Private, and gone after a while."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
+    file = models.CharField(max_length=200, unique=True, help_text="storage name of the PNG")
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    file_size = models.PositiveBigIntegerField(help_text="bytes of the PNG")
+    sha256 = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+
+    objects = UploadQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["owner", "-created_at"], name="upload_of_owner"),
+            models.Index(fields=["expires_at"], name="upload_expiry"),
+        ]
+
+    def __str__(self):
+        return f"{self.id} {self.width}×{self.height}"
+
+    def picture(self) -> Picture:
+        """This upload as the engine is given it."""
+        from .files import load_upload
+
+        name = str(self.pk)
+        return Picture(name, self.width, self.height, self.sha256, lambda: load_upload(name))
+
+
+class LoraRule(models.Model):
+    """A word in a prompt that brings a LoRA along, as staff decided."""
+
+    keyword = models.CharField(max_length=80, unique=True, help_text="matched as whole words, case ignored")
+    lora = models.CharField(max_length=120, help_text="key of an installed LoRA")
+    weight = models.FloatField(default=0.8)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["keyword"]
+
+    def __str__(self):
+        return f"{self.keyword} → {self.lora}"

@@ -7,7 +7,6 @@ Refusals are raised as `accounts.refusals.Refusal` or `InvalidRequest`; nothing 
 import datetime as dt
 import hashlib
 import json
-from dataclasses import asdict
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -19,9 +18,11 @@ from accounts.plans import plan_of
 
 from . import doorbell, moderation, progress
 from .engine.errors import InvalidRequest
+from .engine.modes import picture_names, to_options, to_words
 from .engine.request import ImageRequest, build_request
 from .files import delete_files
-from .models import GeneratedImage, Generation, Visibility
+from .loras import matched_rules, take_loras
+from .models import GeneratedImage, Generation, Upload, Visibility
 from .offered import model_named
 from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from .styles import find_style
@@ -44,6 +45,7 @@ def create_generation(*, user, idempotency_key: str | None = None, **asked) -> t
             return earlier, False
         _admit(generation)
         generation.save(force_insert=True)
+        _keep_uploads(generation)
         transaction.on_commit(lambda: _announce(generation))
     generation.refresh_from_db()
     return generation, True
@@ -69,33 +71,30 @@ def _admit(generation: Generation) -> None:
 def _prepare(
     *,
     user,
-    prompt: str,
+    prompt: str = "",
     negative_prompt: str = "",
     model: str | None = None,
     style: str = "",
-    width: int | None = None,
-    height: int | None = None,
-    aspect_ratio: str | None = None,
-    steps: int | None = None,
-    guidance_scale: float | None = None,
-    sampler: str | None = None,
-    seed: int | None = None,
-    num_images: int | None = None,
     visibility: str = Visibility.PRIVATE,
     source: str = Generation.Source.API,
     api_key=None,
     idempotency_key: str | None = None,
     retry_of: Generation | None = None,
+    loras: list | None = None,
+    **drawing,
 ) -> Generation:
-    """Check what was asked for, apart from the limits, and return the generation it makes, not saved yet."""
+    """Check what was asked for, apart from the limits, and return the generation it makes, not saved yet.
+
+    `drawing` are the other words of `engine.request.build_request`; pictures come as `Upload`, also within
+    `control`, `reference` and `upscale`.
+    """
     spec = model_named(model)
     chosen_style = find_style(style)
     if visibility not in Visibility.values:
         raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
+    words, loras = _loras(prompt, loras)
     asked = build_request(
-        spec, prompt=prompt, negative_prompt=negative_prompt, width=width, height=height, aspect_ratio=aspect_ratio,
-        steps=steps, guidance_scale=guidance_scale, sampler=sampler, seed=seed, num_images=num_images,
-    )
+        spec, prompt=words, negative_prompt=negative_prompt, loras=loras, **_with_pictures(user, drawing))
     plan = plan_of(user)
     if asked.num_images > plan.max_images:
         raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
@@ -111,14 +110,51 @@ def _prepare(
         composed = f"{spec.prompt_prefix} {composed}"
     return Generation(
         owner=user, source=source, api_key=api_key, retry_of=retry_of,
-        idempotency_key=idempotency_key, fingerprint=_fingerprint(asked, seed, style, visibility),
-        prompt=asked.prompt, negative_prompt=asked.negative_prompt, style=chosen_style.key if chosen_style else "",
+        idempotency_key=idempotency_key,
+        fingerprint=_fingerprint(asked, drawing.get("seed"), style, visibility),
+        prompt=prompt.strip(), negative_prompt=asked.negative_prompt,
+        style=chosen_style.key if chosen_style else "",
         composed_prompt=composed, composed_negative_prompt=composed_negative, model=asked.model,
         width=asked.width, height=asked.height, steps=asked.steps, guidance_scale=asked.guidance_scale,
-        sampler=asked.sampler, seed=asked.seed, num_images=asked.num_images, visibility=visibility,
+        sampler=asked.sampler, seed=asked.seed, num_images=asked.num_images,
+        mode=asked.mode, options=to_options(asked), visibility=visibility,
         priority=plan.priority, owner_slots=plan.running,
         deadline_at=timezone.now() + dt.timedelta(seconds=settings.GENERATION_DEADLINE_SECONDS),
     )
+
+
+def _loras(prompt: str, asked: list | None) -> tuple[str, list | None]:
+    """The prompt without LoRA tags, and all LoRAs. One that is asked for outright counts as asked."""
+    if not isinstance(prompt, str):
+        return prompt, asked  # which `build_request` refuses
+    words, tagged = take_loras(prompt)
+    if asked is not None and not isinstance(asked, list):
+        return words, asked  # the same
+    loras = list(asked or ())
+    for more in (tagged, matched_rules(words)):
+        named = {each.get("key") if isinstance(each, dict) else each for each in loras if isinstance(each, (dict, str))}
+        loras += [lora for lora in more if lora["key"] not in named]
+    return words, loras
+
+
+def _with_pictures(user, drawing: dict) -> dict:
+    """`drawing` with every `Upload` as the engine's Picture. Somebody else's is no different from none."""
+    def exchanged(value, param):
+        if isinstance(value, Upload):
+            if value.owner_id != user.pk:
+                raise InvalidRequest("There is no such picture.", param)
+            return value.picture()
+        if isinstance(value, dict):
+            return {name: exchanged(each, param) for name, each in value.items()}
+        return value
+
+    return {name: exchanged(value, name) for name, value in drawing.items()}
+
+
+def _keep_uploads(generation) -> None:
+    """Pictures stay until a day after the generation may still be drawn, so that it can be tried again."""
+    needed = generation.deadline_at + dt.timedelta(days=1)
+    Upload.objects.filter(pk__in=picture_names(generation.options), expires_at__lt=needed).update(expires_at=needed)
 
 
 def _announce(generation) -> None:
@@ -127,9 +163,17 @@ def _announce(generation) -> None:
 
 
 def _fingerprint(asked: ImageRequest, seed, style, visibility) -> str:
-    """The same for the same request; a seed that was left to us does not count."""
-    own_seed = None if seed in (None, -1) else asked.seed
-    content = asdict(asked) | {"seed": own_seed, "style": style, "visibility": visibility}
+    """The same for the same request. A seed that was left to us does not count, nor a picture's name:
+    a program that asks again uploads again."""
+    def nameless(value):
+        if isinstance(value, dict):
+            return {name: nameless(each) for name, each in value.items() if not (name == "name" and "digest" in value)}
+        return value
+
+    content = {name: getattr(asked, name) for name in (
+        "model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler", "num_images")}
+    content |= {"seed": None if seed in (None, -1) else asked.seed, "style": style, "visibility": visibility,
+                "options": nameless(to_options(asked))}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -193,12 +237,19 @@ def retry_generation(generation: Generation, *, source: str, api_key=None) -> Ge
         raise InvalidRequest("Only a generation that failed, expired or was cancelled can be tried again.", "id")
     again, _ = create_generation(
         user=generation.owner, prompt=generation.prompt, negative_prompt=generation.negative_prompt,
-        model=generation.model, style=generation.style, width=generation.width, height=generation.height,
-        steps=generation.steps, guidance_scale=generation.guidance_scale, sampler=generation.sampler,
-        seed=generation.seed, num_images=generation.num_images, visibility=generation.visibility,
-        source=source, api_key=api_key, retry_of=generation,
+        model=generation.model, style=generation.style, visibility=generation.visibility,
+        source=source, api_key=api_key, retry_of=generation, **_drawing(generation),
     )
     return again
+
+
+def _drawing(generation) -> dict:
+    """The words of `create_generation` that draw the same again."""
+    words = to_words(generation.request())
+    if generation.mode == "upscale":
+        return {"upscale": words["upscale"], "seed": generation.seed}
+    return words | {name: getattr(generation, name) for name in (
+        "width", "height", "steps", "guidance_scale", "sampler", "seed", "num_images")}
 
 
 def trash_images(user, images) -> list[GeneratedImage]:

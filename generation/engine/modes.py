@@ -189,10 +189,29 @@ def from_options(options: dict, load: Callable[[str], Image.Image]) -> dict:
     return found | {"loras": tuple(Lora(**each) for each in options.get("loras", ()))}
 
 
+def to_words(request) -> dict:
+    """The keyword arguments of `build_request` that ask for the same again."""
+    words: dict = {"tiling": request.tiling, "clip_skip": request.clip_skip, "quality": request.quality}
+    if request.start:
+        words |= _shallow(request.start)
+    for name in ("hires", "variation", "control", "reference", "upscale"):
+        if part := getattr(request, name):
+            words[name] = _shallow(part)
+    if request.loras:
+        words["loras"] = [_shallow(lora) for lora in request.loras]
+    return words
+
+
 def picture_names(options: dict) -> set[str]:
     """Names of the pictures that `to_options` wrote down."""
     parts = [part for name, part in options.items() if name in _PARTS]
     return {part[name]["name"] for part in parts for name in ("image", "mask") if part.get(name)}
+
+
+def _shallow(part) -> dict:
+    """The fields of a part; pictures stay what they are."""
+    values = {each.name: getattr(part, each.name) for each in fields(part)}
+    return {name: _shallow(value) if isinstance(value, Expand) else value for name, value in values.items()}
 
 
 def _to_json(part) -> dict:
