@@ -115,7 +115,7 @@ class FakeEngine:
             began, seed = time.perf_counter(), request.seed_of(index)
             report.phase("generating")
             picture = draw(request, seed)
-            for step in range(1, request.steps + 1):
+            for step in range(1, request.steps_each + 1):
                 self._wait(job, pace)
                 done += 1
                 report.step(done, lambda picture=picture, step=step: _unfinished(picture, step, request))
@@ -158,16 +158,26 @@ class FakeEngine:
 
 
 def draw(request: ImageRequest, seed: int) -> Image.Image:
-    """Soft colour fields from a 4 x 4 grid of hashed colours."""
+    """Soft colour fields from a 4 x 4 grid of hashed colours, over the starting picture as far as it is to change."""
+    if request.upscale:
+        return request.upscale.image.load().convert("RGB").resize((request.width, request.height))
+    size = request.final_size
     key = repr((seed, request.prompt, request.negative_prompt, request.width, request.height)).encode()
     fields = Image.frombytes("RGB", (4, 4), hashlib.shake_256(key).digest(48))
-    return fields.resize((request.width, request.height), Image.Resampling.BICUBIC)
+    fields = fields.resize(size, Image.Resampling.BICUBIC)
+    if request.start is None:
+        return fields
+    given = request.start.image.load().convert("RGB").resize(size)
+    changed = Image.blend(given, fields, request.start.strength)
+    if request.start.mask is None:
+        return changed
+    return Image.composite(changed, given, request.start.mask.load().convert("L").resize(size))
 
 
 def _unfinished(picture: Image.Image, step: int, request: ImageRequest) -> Image.Image:
     speckles = hashlib.shake_256(f"{request.seed} {step}".encode()).digest(32 * 32 * 3)
     noise = Image.frombytes("RGB", (32, 32), speckles)
-    return Image.blend(noise, picture.resize((32, 32)), step / request.steps)
+    return Image.blend(noise, picture.resize((32, 32)), step / request.steps_each)
 
 
 def _strike(fault: str | None) -> None:

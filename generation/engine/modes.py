@@ -153,12 +153,10 @@ def drawn_steps(steps: int, strength: float) -> int:
     return max(1, min(int(steps * strength), steps))
 
 
-def enlarged(width: int, height: int, hires: Hires | None, multiple: int) -> tuple[int, int]:
-    """The size that comes out: as asked, or after the second pass, rounded to the model's multiple."""
-    if hires is None:
-        return width, height
-    return tuple(max(multiple, math.floor(side * hires.scale / multiple + 0.5) * multiple)
-                 for side in (width, height))
+def enlarged(width: int, height: int, scale: float) -> tuple[int, int]:
+    """The size after a second pass, rounded to what the first one's size is a multiple of (64, else 32, 16 or 8)."""
+    unit = next((unit for unit in (64, 32, 16) if width % unit == height % unit == 0), 8)
+    return tuple(max(unit, math.floor(side * scale / unit + 0.5) * unit) for side in (width, height))
 
 
 def canvas_size(start: Start) -> tuple[int, int]:

@@ -88,6 +88,12 @@ class ImageRequest:
         return "outpaint" if self.start.expand else "inpaint" if self.start.mask else "img2img"
 
     @property
+    def final_size(self) -> tuple[int, int]:
+        """Width and height of what comes out: larger than asked for after a second pass."""
+        size = self.width, self.height
+        return modes.enlarged(*size, self.hires.scale) if self.hires else size
+
+    @property
     def steps_each(self) -> int:
         """Denoising steps of one image, second pass included; an upscale counts as one."""
         if self.upscale:
@@ -151,7 +157,7 @@ def build_request(
     sampler = _sampler(spec, sampler)
     most_steps = min(spec.max_steps, sampler.max_steps)
     hires = read_hires(hires, most_steps)
-    for side in modes.enlarged(width, height, hires, spec.size_multiple):
+    for side in modes.enlarged(width, height, hires.scale if hires else 1.0):
         if side > MAX_HIRES_SIDE:
             raise InvalidRequest(f"The second pass may reach {MAX_HIRES_SIDE} pixels a side.", "hires_fix")
     return ImageRequest(
