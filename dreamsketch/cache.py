@@ -1,6 +1,8 @@
 """A cache that forgets instead of failing when Redis is away."""
 
 import logging
+from functools import cached_property
+from typing import ClassVar
 
 from django.core.cache.backends.redis import RedisCache
 from redis.exceptions import RedisError
@@ -9,7 +11,18 @@ log = logging.getLogger(__name__)
 
 
 class ForgivingRedisCache(RedisCache):
-    """Reads miss and writes are lost while Redis is away, so that pages and sign-in go on."""
+    """Reads miss and writes are lost while Redis is away, so that pages and sign-in go on.
+
+    Django makes a cache object for each request; all of a process share one pool of connections here, or each
+    request would open a connection of its own and a stream would keep it.
+    """
+
+    _shared: ClassVar[dict] = {}
+
+    @cached_property
+    def _cache(self):
+        key = (*self._servers, repr(sorted(self._options.items())))
+        return self._shared.setdefault(key, self._class(self._servers, **self._options))
 
     def _quietly(self, method, default, *args, **kwargs):
         try:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from weakref import WeakKeyDictionary
 
 import redis.asyncio
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -189,3 +190,14 @@ class _HubOfThisLoop:
 
 
 hub = _HubOfThisLoop()
+
+
+def let_go_of_thread() -> None:
+    """End the thread that this request's synchronous part ran in; another is started should one be needed again.
+
+    Django keeps it until the response has been sent, which for a stream is minutes: a stack for each watcher, and
+    whatever the thread holds, such as its cache's connection to Redis. To be called from within the stream.
+    """
+    request = SyncToAsync.thread_sensitive_context.get(None)
+    if executor := SyncToAsync.context_to_thread_executor.pop(request, None) if request else None:
+        executor.shutdown(wait=False)

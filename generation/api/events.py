@@ -23,7 +23,7 @@ from django.http import StreamingHttpResponse
 
 from accounts.refusals import Refusal
 from generation import progress
-from generation.live import hub
+from generation.live import hub, let_go_of_thread
 from generation.models import Generation
 
 from .serializers import described
@@ -77,6 +77,7 @@ def event_stream(generation: Generation, *, root: str, last_event_id: str | None
 
 
 async def _events(generation_id, owner_id, root, after, place):
+    let_go_of_thread()
     try:
         async with hub.subscribe(owner_id) as live:
             status = await _read_status(generation_id, root)
