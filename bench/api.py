@@ -133,8 +133,8 @@ with connection.cursor() as cursor:
         for _ in range(rows // 4):
             generations.append(uuid.uuid4())
             copy.write_row((generations[-1], user.pk, "api", "a boat", "", "", "a boat", "", "dreamsketch-tiny",
-                            256, 256, 20, 4.0, "Euler", 1, 4, "txt2img", "{{}}", "private", "completed", now, 20, 1, 1, "", False,
-                            "done", 80, 4, "", "", ""))
+                            256, 256, 20, 4.0, "Euler", 1, 4, "txt2img", "{{}}", "private", "completed", now, 20,
+                            1, 1, "", False, "done", 80, 4, "", "", ""))
     fields = ("id short_id generation_id owner_id index seed file thumbnail width height file_size sha256 colour"
               " generation_time title visibility favourite").split()
     with cursor.copy(f"COPY generation_generatedimage ({{', '.join(fields)}}) FROM STDIN") as copy:

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 
 from accounts import quotas
 from generation import estimates, status
-from generation.live import hub
+from generation.live import hub, let_go_of_thread
 from generation.models import Generation
 
 from .panels import dock_panels, panel, panels, spoken
@@ -43,7 +43,7 @@ async def events(request):
 
 
 async def on_database(read):
-    """Run `read()` in a thread and close the connection that it used."""
+    """Run `read()` in a thread, and close the connection that it used and the thread."""
 
     def run():
         try:
@@ -51,7 +51,9 @@ async def on_database(read):
         finally:
             connection.close()
 
-    return await sync_to_async(run)()
+    found = await sync_to_async(run)()
+    let_go_of_thread()
+    return found
 
 
 class Stream:
