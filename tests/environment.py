@@ -12,6 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["DEBUG"] = ""
 os.environ["IGNORE_ENV_FILE"] = "1"  # it may name the database of a real site
 (Path(os.environ["VAR_DIR"]) / "static").mkdir(parents=True, exist_ok=True)  # whitenoise warns where it is missing
+# pytest closes its folder in /tmp to everybody else each time it starts, also to the PostgreSQL of another run, which
+# works under a user of its own there.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(Path(os.environ["VAR_DIR"]) / "tmp"))
+Path(os.environ["PYTEST_DEBUG_TEMPROOT"]).mkdir(parents=True, exist_ok=True)
 
 from dreamsketch import embedded  # noqa: E402
 
