@@ -1,5 +1,6 @@
 """Generations and images in the Django admin: to look at and to cancel, never to edit state by hand."""
 
+from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404
@@ -8,8 +9,10 @@ from django.utils.html import format_html
 
 from accounts.admin import ReadOnlyAdmin
 
+from .loras import WORD
 from .media import image_response
-from .models import GeneratedImage, Generation
+from .models import GeneratedImage, Generation, LoraRule, WebhookDelivery, WebhookEndpoint
+from .offered import addons
 from .services import cancel_generation
 
 
@@ -60,3 +63,53 @@ class GeneratedImageAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         return image_response(request, get_object_or_404(self.get_queryset(request), pk=number), "thumbnail")
+
+
+class LoraRuleForm(forms.ModelForm):
+    class Meta:
+        model = LoraRule
+        fields = ["keyword", "lora", "weight", "enabled"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["weight"] = forms.FloatField(min_value=-4, max_value=4, initial=0.8)
+        installed = ", ".join(addons().loras) or "none"
+        self.fields["lora"].help_text = f"Installed: {installed}."
+
+    def clean_keyword(self):
+        keyword = self.cleaned_data["keyword"]
+        if not WORD.search(keyword):
+            raise forms.ValidationError("This needs at least one letter or digit, or it would never be found.")
+        return keyword
+
+    def clean_lora(self):
+        key = self.cleaned_data["lora"]
+        if key not in addons().loras:
+            raise forms.ValidationError("No LoRA of that key is installed.")
+        return key
+
+
+@admin.register(LoraRule)
+class LoraRuleAdmin(admin.ModelAdmin):
+    form = LoraRuleForm
+    list_display = ["keyword", "lora", "weight", "enabled"]
+    list_filter = ["enabled"]
+    search_fields = ["keyword", "lora"]
+
+
+@admin.register(WebhookEndpoint)
+class WebhookEndpointAdmin(ReadOnlyAdmin):
+    list_display = ["url", "owner", "enabled", "failing_since", "disabled_reason", "created_at"]
+    list_filter = ["enabled", "created_at"]
+    search_fields = ["url", "owner__email"]
+    list_select_related = ["owner"]
+    exclude = ["secret", "previous_secret"]
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ["event", "endpoint", "state", "attempts", "answer_status", "problem", "created_at"]
+    list_filter = ["state", "event", "created_at"]
+    search_fields = ["id", "subject", "endpoint__url"]
+    list_select_related = ["endpoint"]
+    show_full_result_count = False

@@ -2,10 +2,15 @@
 
 import re
 
+from django.conf import settings
+
+from .engine.addons import text_width
+from .engine.catalog import ModelSpec
 from .models import LoraRule
+from .offered import addons
 
 WORD = re.compile(r"\w+")
-TAG = re.compile(r"<lora:([^:<>]{1,120})(?::(-?\d{1,2}(?:\.\d{1,4})?))?>")
+TAG = re.compile(r"<lora:([^:<>]{1,120})(?::(-?(?:\d{1,2}(?:\.\d{1,4})?|\.\d{1,4})))?>")
 
 
 def take_loras(prompt: str) -> tuple[str, list[dict]]:
@@ -17,11 +22,18 @@ def take_loras(prompt: str) -> tuple[str, list[dict]]:
     return re.sub(r"[ \t]{2,}", " ", TAG.sub("", prompt)).strip() if found else prompt, found
 
 
-def matched_rules(prompt: str) -> list[dict]:
-    """The LoRAs whose keyword stands in the prompt as whole words."""
+def matched_rules(prompt: str, spec: ModelSpec) -> list[dict]:
+    """The LoRAs whose keyword stands in the prompt as whole words.
+
+    Only those that are installed and made for this model: nobody asked for them, so they refuse nobody.
+    """
     words = _words(prompt)
-    rules = LoraRule.objects.filter(enabled=True)
-    return [{"key": rule.lora, "weight": rule.weight} for rule in rules if _words(rule.keyword) in words]
+    matching = [rule for rule in LoraRule.objects.filter(enabled=True) if _words(rule.keyword) in words]
+    if not matching or "loras" not in spec.features:
+        return []
+    installed, width = addons().loras, text_width(spec, settings.MODELS_DIR)
+    return [{"key": rule.lora, "weight": rule.weight} for rule in matching
+            if rule.lora in installed and installed[rule.lora].fits(width)]
 
 
 def _words(text: str) -> str:

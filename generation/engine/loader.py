@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,15 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import diffusers
+import psutil
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from . import sources
-from .catalog import ModelSpec
+from .addons import Addons
+from .catalog import PIPELINE_FAMILIES, ModelSpec
+from .control import ControlNets
 from .errors import ModelUnavailable
 from .images import LatentColours
+from .lora import Wardrobe
+from .precision import DTYPES, best_dtype, dtype_name
+from .reference import Adapters
 from .text import PromptEncoder
 
 log = logging.getLogger(__name__)
@@ -42,7 +50,8 @@ class NoRoom(Exception):
 # transformers creates weights under a default device and patched initialisers of the whole process.
 _ONE_AT_A_TIME = threading.Lock()
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEFAULT_IDLE_SECONDS = 900.0
+"""After how long an unused model leaves a GPU."""
 
 
 @dataclass(eq=False)
@@ -54,6 +63,10 @@ class LoadedModel:
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text: PromptEncoder
+    loras: Wardrobe
+    controls: ControlNets
+    adapters: Adapters
+    addons: Addons
     scheduler_config: dict
     colours: LatentColours
     device: torch.device
@@ -73,6 +86,21 @@ class LoadedModel:
         """Pixels per latent, along one side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def parts(self) -> list[torch.nn.Module]:
+        return [self.unet, self.vae, *self.text.encoders]
+
+    def forget(self) -> None:
+        """Drop what can be computed or read again."""
+        self.text.forget()
+        self.loras.forget()
+        self.adapters.forget()
+
+    def move(self, device: torch.device) -> None:
+        """To the host's memory, or back. Nothing may be drawn with it meanwhile."""
+        self.forget()
+        _move(self.parts, device, pinned=self.device.type == "cuda" and device.type == "cpu")
+
     def save_memory(self, on: bool) -> None:
         """Low-memory mode: attention in slices, decoding in tiles. Slower, and tiles may show slightly."""
         if on == self.low_memory:
@@ -86,10 +114,14 @@ class ModelManager:
     """Finds, loads and keeps models. Used by the engine's thread alone, except `resident()`.
 
     device: `auto`, `cuda`, `cuda:1`, `mps`, `cpu`. dtype: `auto`, `fp32`, `bf16`, `fp16`; `auto` is fp32
-    on a CPU and for the built-in model, else bf16 where the GPU computes in it, else fp16.
-    models_dir: a folder that may hold `<key>/`, looked at before the Hub. cache_dir: the Hub client's
-    cache. memory_budget: bytes that resident weights may take; by default 60 % of the GPU's memory or
-    40 % of the machine's. The least recently used models leave first.
+    for the built-in model, else what the device is best at (see `precision`).
+    models_dir: a folder that may hold `<key>/` and add-ons, looked at before the Hub. cache_dir: the Hub
+    client's cache. memory_budget: bytes that resident weights may take; by default 60 % of the GPU's memory or
+    40 % of the machine's. The least recently used models leave first, and those unused for `idle_unload`
+    seconds (None: 900 on a GPU, never on a CPU; 0: never). They are kept in the host's memory, from where they
+    come back quickly, as long as they take no more than `host_memory` bytes there (None: half of what is free
+    for a GPU, none for a CPU, whose models are there anyway). compile: let torch.compile translate UNets;
+    they then draw faster after minutes of translation. A string names its backend.
     """
 
     def __init__(
@@ -102,16 +134,30 @@ class ModelManager:
         allow_download: bool = True,
         hf_token: str | None = None,
         memory_budget: int | None = None,
+        idle_unload: float | None = None,
+        host_memory: int | None = None,
+        compile: bool | str = False,
     ):
         if dtype != "auto" and dtype not in DTYPES:
             raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}")
         self.device = torch.device(_best_device() if device == "auto" else device)
         self._dtype = dtype
+        self.models_dir = models_dir
+        self.addons = Addons(models_dir)
         self._paths = {"models_dir": models_dir, "cache_dir": cache_dir}
         self._download = {"allow_download": allow_download, "hf_token": hf_token}
         self._budget = memory_budget or _default_budget(self.device)
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
+        on_cpu = self.device.type == "cpu"
+        self._idle_unload = (0.0 if on_cpu else DEFAULT_IDLE_SECONDS) if idle_unload is None else idle_unload
+        self._host_memory = (0 if on_cpu else _free_memory() // 2) if host_memory is None else host_memory
+        self._compile = compile
+        self._parked: OrderedDict[str, LoadedModel] = OrderedDict()
+        """Models in the host's memory."""
+        self._used: dict[str, float] = {}
+        """When each resident model was last in use, by the monotonic clock."""
         self._hasher = ThreadPoolExecutor(1, thread_name_prefix="weights-hash")
+        self._controls = ControlNets(self.addons, self.device, self._hasher, self._budget // 4)
 
     def get(
         self,
@@ -126,9 +172,13 @@ class ModelManager:
         `in_use`: keys of models that must not leave for it. Raises ModelUnavailable, and NoRoom if the
         budget is too small for this one beside those in use.
         """
+        self._used[spec.key] = time.monotonic()
         if model := self._resident.get(spec.key):
             self._resident.move_to_end(spec.key)
             return model
+        if spec.key in self._parked:
+            on_phase("loading", None)
+            return self._bring_back(spec.key, in_use)
         source = sources.fetch(
             spec,
             **self._paths,
@@ -136,8 +186,8 @@ class ModelManager:
             on_fraction=lambda fraction: on_phase("downloading", fraction),
         )
         on_phase("loading", None)
-        files = sources.weight_files(spec, source.path)
-        needed = sum(map(sources.check_safetensors, files)) * self.dtype_for(spec).itemsize
+        files = sources.weight_files(spec, source)
+        needed = sum(map(sources.check_safetensors, files)) * (1 if spec.eight_bits else self.dtype_for(spec).itemsize)
         self._make_room(needed, in_use)
         try:
             with _ONE_AT_A_TIME:
@@ -162,53 +212,122 @@ class ModelManager:
     def dtype_for(self, spec: ModelSpec) -> torch.dtype:
         if self._dtype != "auto":
             return DTYPES[self._dtype]
-        if self.device.type == "cpu" or spec.built_in:
-            return torch.float32
-        if self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
-        return torch.float16
+        return torch.float32 if spec.built_in else best_dtype(self.device)
 
     def resident(self) -> list[str]:
         return list(self._resident)
 
     def unload(self, *, keep: Collection[str] = ()) -> None:
-        """Forget every resident model but those keys, and those ones' cached prompts; give the memory back."""
+        """Take every resident model but those keys off the device, and what those ones have cached; give the
+        memory back."""
         for key in self.resident():
             if key in keep:
-                self._resident[key].text.forget()
+                self._resident[key].forget()
             else:
-                del self._resident[key]
+                self._retire(key)
+        self._controls.forget()
         free_memory(self.device)
+
+    def unload_idle(self, in_use: Collection[str] = ()) -> None:
+        """Take off the device what has not been in use for long. Cheap to call often."""
+        now = time.monotonic()
+        self._used.update(dict.fromkeys(in_use, now))
+        leaving = [key for key in self.resident() if self._idle_for(key, now) >= self._idle_unload > 0]
+        for key in leaving:
+            self._retire(key)
+        if leaving:
+            log.info("Unloaded %s, unused for %.0f s", ", ".join(leaving), self._idle_unload)
+            if not self._resident:
+                self._controls.forget()
+            free_memory(self.device)
+
+    def next_idle(self) -> float | None:
+        """Seconds until `unload_idle` may have something to do if nothing is used; None: never."""
+        if not self._idle_unload or not self._resident:
+            return None
+        now = time.monotonic()
+        return max(0.0, self._idle_unload - max(self._idle_for(key, now) for key in self._resident))
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._resident.clear()
+        self._parked.clear()
+        self._controls.forget()
+        free_memory(self.device)
+
+    def _idle_for(self, key, now) -> float:
+        return now - self._used.get(key, now)
+
+    def _retire(self, key: str) -> None:
+        """From the device to the host's memory, if there is room for it, else away."""
+        model = self._resident.pop(key)
+        if model.nbytes > self._host_memory or not hasattr(model, "move"):
+            return
+        while sum(parked.nbytes for parked in self._parked.values()) + model.nbytes > self._host_memory:
+            self._parked.popitem(last=False)
+        model.move(torch.device("cpu"))
+        self._parked[key] = model
+
+    def _bring_back(self, key: str, in_use: Collection[str]) -> "LoadedModel":
+        model = self._parked[key]
+        self._make_room(model.nbytes, in_use)
+        model = self._parked.pop(key)
+        try:
+            model.move(self.device)
+        except Exception:
+            model.move(torch.device("cpu"))  # memory ran out half-way
+            self._parked[key] = model
+            raise
+        self._resident[key] = model
+        log.info("Brought %s back from the host's memory", key)
+        return model
 
     def _make_room(self, needed: int, in_use: Collection[str]) -> None:
         def lacking():
-            return self._resident and needed + sum(m.nbytes for m in self._resident.values()) > self._budget
+            taken = self._controls.nbytes + sum(model.nbytes for model in self._resident.values())
+            return taken and needed + taken > self._budget
 
         idle = [key for key in self._resident if key not in in_use]
         leaving = []
         while idle and lacking():
             leaving.append(idle.pop(0))
-            del self._resident[leaving[-1]]
+            self._retire(leaving[-1])
         if leaving:
             log.info("Unloaded %s to make room", ", ".join(leaving))
             free_memory(self.device)
+        if lacking():
+            self._controls.forget()
         if in_use and lacking():
             raise NoRoom
 
-    def _load(self, spec, source) -> LoadedModel:
+    def _load(self, spec, source):
+        """A LoadedModel, or a `pipelines.LoadedPipeline` for the families that the step loop does not draw."""
         dtype = self.dtype_for(spec)
+        hashed = sources.weight_files(spec, source, sources.main_part(spec))
+        if spec.family in PIPELINE_FAMILIES:
+            from .pipelines import load_pipeline  # a heavy import that most workers never need
+
+            digest = self._hasher.submit(sources.weights_hash, hashed)
+            return load_pipeline(spec, source, dtype, self.device, digest)
         load = _load_file if source.path.is_file() else _load_folder
-        parts = load(spec, source.path, dtype)
+        parts = load(spec, source, dtype)
         modules = [parts["unet"], parts["vae"], *(encoder for _, encoder in parts["encoders"])]
         for module in modules:
             module.requires_grad_(False).eval().to(self.device)
-        hashed = sources.weight_files(spec, source.path, "unet")
+            if dtype != torch.float32:  # fp32 stays in the order in which diffusers adds up
+                module.to(memory_format=torch.channels_last)
+        if self._compile:
+            parts["unet"].compile(**({"backend": self._compile} if isinstance(self._compile, str) else {}))
         return LoadedModel(
             spec=spec,
             source=source,
             unet=parts["unet"],
             vae=parts["vae"],
             text=PromptEncoder(parts["encoders"], self.device, dtype),
+            loras=Wardrobe(self.addons, spec, parts["unet"], [encoder for _, encoder in parts["encoders"]]),
+            controls=self._controls,
+            adapters=Adapters(self.addons, spec, parts["unet"], self._hasher),
+            addons=self.addons,
             scheduler_config=_scheduler_config(spec, parts["scheduler"]),
             colours=LatentColours.of(spec, source.path, parts["vae"].config.latent_channels),
             device=self.device,
@@ -218,7 +337,9 @@ class ModelManager:
         )
 
 
-def _load_folder(spec, folder: Path, dtype) -> dict:
+def _load_folder(spec, source: sources.Source, dtype) -> dict:
+    folder = source.path
+
     def load(cls, part):
         stem = sources.WEIGHTED_PARTS[spec.family][part]
         _, variant = sources.choose_weights(os.listdir(folder / part), stem, spec.variant)
@@ -231,18 +352,26 @@ def _load_folder(spec, folder: Path, dtype) -> dict:
         second = load(CLIPTextModelWithProjection, "text_encoder_2")
         encoders.append((_tokenizer(folder / "tokenizer_2"), second))
     return {
-        "unet": load(UNet2DConditionModel, "unet"),
+        "unet": _other_unet(folder, source.unet, dtype) if source.unet else load(UNet2DConditionModel, "unet"),
         "vae": load(AutoencoderKL, "vae"),
         "encoders": encoders,
         "scheduler": json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
     }
 
 
+def _other_unet(folder: Path, file: Path, dtype) -> UNet2DConditionModel:
+    """A UNet from a file of its own (SDXL-Lightning's), shaped as the one in the folder."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
+    unet.load_state_dict({name: tensor.to(dtype) for name, tensor in load_file(file).items()}, assign=True)
+    return unet
+
+
 def _tokenizer(folder) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _load_file(spec, file: Path, dtype) -> dict:
+def _load_file(spec, source: sources.Source, dtype) -> dict:
     """A single checkpoint in the original layout (Civitai, A1111).
 
     Its configuration and tokenizer come from a folder of the same name beside it, else from the Hub's
@@ -250,6 +379,7 @@ def _load_file(spec, file: Path, dtype) -> dict:
     """
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
+    file = source.path
     beside = file.with_suffix("")
     pipeline_class = StableDiffusionXLPipeline if spec.family == "sdxl" else StableDiffusionPipeline
     options = {}
@@ -277,7 +407,7 @@ def _scheduler_config(spec, config: dict) -> dict:
     """The model's noise schedule, for any sampler, mended as StableDiffusionPipeline mends it."""
     if spec.family == "sd":
         config = config | {"steps_offset": 1, "clip_sample": False}
-    return config
+    return config | ({"timestep_spacing": spec.spacing} if spec.spacing else {})
 
 
 def _best_device() -> str:
@@ -292,10 +422,6 @@ def _default_budget(device) -> int:
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.4)
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    return next(name for name, value in DTYPES.items() if value is dtype)
-
-
 def is_out_of_memory(error: Exception) -> bool:
     """CUDA has its own exception; the CPU's and MPS's allocators raise a RuntimeError with these words."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -304,6 +430,19 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+def _move(modules, device: torch.device, *, pinned: bool) -> None:
+    for module in modules:
+        module.to(device)
+        if pinned:  # from there the way back is several times as quick
+            for part in (*module.parameters(), *module.buffers()):
+                part.data = part.data.pin_memory()
+
+
+def _free_memory() -> int:
+    """Bytes of this machine that nobody uses."""
+    return psutil.virtual_memory().available
 
 
 def free_memory(device: torch.device) -> None:

@@ -10,6 +10,16 @@ from generation.engine.catalog import Catalog
 from generation.engine.factory import make_engine
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fp32_on_every_cpu():
+    """Some machines would draw in bf16 by themselves, and then nothing equals diffusers' pictures."""
+    from generation.engine import precision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "bf16_gain", lambda: 1.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Folders of tiny models by key."""
@@ -22,6 +32,7 @@ def models(tmp_path_factory):
         "other": save_sd(root / "other", seed=2),
         "lcm": save_sd(root / "lcm", seed=3, time_cond_proj_dim=16),
         "sdxl": save_sdxl(root / "sdxl"),
+        "inpaint": save_sd(root / "inpaint", seed=4, in_channels=9),
     }
     # Engines collect garbage when they stop; what the imports left need not be searched every time.
     gc.freeze()

@@ -1,10 +1,12 @@
 """Tiny but real models: the true classes, small configurations, random weights, saved to disk."""
 
+import re
 from pathlib import Path
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
@@ -12,10 +14,20 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from generation.engine.catalog import local_model
+
+from .original import unet_name
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -92,3 +104,81 @@ def tiny_spec(key: str, path: Path, **changes):
     """A spec whose native picture is 32 x 32 pixels."""
     small = {"native_width": 32, "native_height": 32, "min_side": 16, "max_side": 128, "default_steps": 4}
     return local_model(key, path, **small | changes)
+
+
+LORA_LAYERS = re.compile(r"attn[12]\.to_(q|k|v|out\.0)|ff\.net|proj_(in|out)|self_attn|fc[12]|conv[12]$")
+
+
+def save_lora(file: Path, folder: Path, *, form: str, seed: int = 0, rank: int = 4,
+              parts=("unet", "text_encoder", "text_encoder_2")) -> Path:
+    """A random LoRA for the model in `folder`, with names and alphas as that tool writes them.
+
+    kohya: on diffusers' names for the UNet; original: on those of the first code, as for SDXL; diffusers and
+    peft: as `save_lora_weights` wrote them earlier and writes them now.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    classes = {"unet": UNet2DConditionModel, "text_encoder": CLIPTextModel,
+               "text_encoder_2": CLIPTextModelWithProjection}
+    several = (folder / "text_encoder_2").exists()
+    for part, cls in classes.items():
+        if part not in parts or not (folder / part).exists():
+            continue
+        network = cls.from_pretrained(folder / part)
+        for path, layer in network.named_modules():
+            if not isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)) or not LORA_LAYERS.search(path):
+                continue
+            down = torch.randn(rank, *layer.weight.shape[1:], generator=generator) * 0.2
+            up = torch.randn(layer.weight.shape[0], rank, *[1] * (layer.weight.ndim - 2), generator=generator) * 0.2
+            name, halves = _lora_name(part, path, form, several, getattr(network.config, "layers_per_block", 0))
+            tensors |= {f"{name}.{half}.weight": tensor for half, tensor in zip(halves, (down, up), strict=True)}
+            if form in ("kohya", "original"):
+                tensors[f"{name}.alpha"] = torch.tensor(rank / 2)
+    save_file(tensors, file)
+    return file
+
+
+def _lora_name(part, path, form, several, layers) -> tuple[str, tuple[str, str]]:
+    if part != "unet":
+        path = path if path.startswith("text_model.") else f"text_model.{path}"
+    if form in ("kohya", "original"):
+        if form == "original" and part == "unet":
+            path = unet_name(f"{path}.weight", layers).removesuffix(".weight")
+        prefix = {"unet": "lora_unet", "text_encoder": "lora_te1" if several else "lora_te",
+                  "text_encoder_2": "lora_te2"}[part]
+        return f"{prefix}_{path.replace('.', '_')}", ("lora_down", "lora_up")
+    if form == "diffusers":
+        name = "lora" if part == "unet" else "lora_linear_layer"
+        return f"{part}.{path}.{name}", ("down", "up")
+    return f"{part}.{path}", ("lora_A", "lora_B")
+
+
+def save_control(folder: Path, model: Path, *, seed: int = 0) -> Path:
+    """A random ControlNet for the model in that folder, in diffusers' layout."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel.from_pretrained(model / "unet")
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32))
+    for name, weight in net.named_parameters():
+        if name.startswith(("controlnet_", "mid_block")) or "conv_out" in name:  # they begin at zero
+            torch.nn.init.normal_(weight, std=0.1)
+    net.save_pretrained(folder)
+    return folder
+
+
+def save_adapter(folder: Path, model: Path, *, seed: int = 0) -> Path:
+    """A random IP-Adapter of the plain kind for the model in that folder, with an image encoder of 32 x 32."""
+    torch.manual_seed(seed)
+    seen = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                            image_size=32, patch_size=8, projection_dim=24)
+    CLIPVisionModelWithProjection(seen).save_pretrained(folder / "image_encoder")
+    unet = UNet2DConditionModel.from_pretrained(model / "unet")
+    width = unet.config.cross_attention_dim
+    tensors = {"image_proj.proj.weight": torch.randn(4 * width, 24), "image_proj.proj.bias": torch.randn(4 * width),
+               "image_proj.norm.weight": torch.ones(width), "image_proj.norm.bias": torch.randn(width)}
+    crossing = [path for path in unet.attn_processors if path.endswith("attn2.processor")]
+    for number, path in enumerate(crossing):
+        shape = unet.get_submodule(path.removesuffix(".processor")).to_k.weight.shape
+        for part in "kv":
+            tensors[f"ip_adapter.{2 * number + 1}.to_{part}_ip.weight"] = torch.randn(shape) * 0.3
+    save_file(tensors, folder / "ip_adapter.safetensors")
+    return folder

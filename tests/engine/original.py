@@ -16,7 +16,7 @@ def save_original(folder: Path, file: Path) -> Path:
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     state = {}
     for name, tensor in pipeline.unet.state_dict().items():
-        state["model.diffusion_model." + _unet_name(name, pipeline.unet.config.layers_per_block)] = tensor
+        state["model.diffusion_model." + unet_name(name, pipeline.unet.config.layers_per_block)] = tensor
     for name, tensor in pipeline.vae.state_dict().items():
         state["first_stage_model." + _vae_name(name, len(pipeline.vae.config.block_out_channels))] = tensor
     for name, tensor in pipeline.text_encoder.state_dict().items():
@@ -26,7 +26,7 @@ def save_original(folder: Path, file: Path) -> Path:
     return file
 
 
-def _unet_name(name: str, layers: int) -> str:
+def unet_name(name: str, layers: int) -> str:
     plain = DIFFUSERS_TO_LDM_MAPPING["unet"]["layers"]
     if name in plain:
         return plain[name]

@@ -1,0 +1,322 @@
+"""LoRAs: low-rank branches beside a model's layers, for single rows of a batch (Hu et al. 2021).
+
+The model's weights are never touched. For one forward pass, each layer that a row's LoRAs know gets a hook
+which adds `weight * alpha / rank * up(down(x))` to that row's output; afterwards the hooks are gone. So rows
+with different LoRAs, and rows with none, share a pass, and what one row wants cannot reach another or outlive
+its step.
+"""
+
+import json
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from .addons import AddOn, Addons, misfit
+from .catalog import ModelSpec
+from .errors import InvalidRequest
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 2 * 2**30
+"""How much of the LoRAs read last is kept beside each model."""
+
+_ROLE = re.compile(r"(.+?)[._](?:lora\.|lora_linear_layer\.|lora_)(down|up|A|B)(?:\.default)?\.weight")
+_ADAPTER_METADATA = "lora_adapter_metadata"
+
+
+class WrongLora(Exception):
+    """Its tensors do not fit; the text says which."""
+
+
+@dataclass(eq=False, slots=True)
+class Branch:
+    """What a LoRA adds beside one layer. `up` holds alpha / rank already."""
+
+    layer: nn.Module
+    down: torch.Tensor
+    up: torch.Tensor
+
+    def __call__(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """`weights`: one for each row of `x`, fp32."""
+        if isinstance(self.layer, nn.Conv2d):
+            # The layer's own way to convolve, which knows stride, padding and how the edges join.
+            inner = self.layer._conv_forward(x, self.down, None)
+            return nn.functional.conv2d(_weighted(inner, weights), self.up)
+        return nn.functional.linear(_weighted(nn.functional.linear(x, self.down), weights), self.up)
+
+
+@dataclass(eq=False)
+class LoadedLora:
+    """A LoRA on the device, ready for one model. `encoders` has as many entries as the model has of them."""
+
+    key: str
+    digest: str
+    unet: list[Branch]
+    encoders: list[list[Branch]]
+    nbytes: int = field(init=False)
+
+    def __post_init__(self):
+        branches = [*self.unet, *(branch for encoder in self.encoders for branch in encoder)]
+        self.nbytes = sum(part.numel() * part.element_size() for b in branches for part in (b.down, b.up))
+
+
+Worn = tuple[tuple[LoadedLora, float], ...]
+"""The LoRAs of one row with their weights."""
+
+
+class Wardrobe:
+    """The LoRAs read for one model, the last ones kept. Used by the engine's thread alone."""
+
+    def __init__(self, addons: Addons, spec: ModelSpec, unet: nn.Module, encoders: Sequence[nn.Module]):
+        self._addons = addons
+        self._spec = spec
+        self._unet = unet
+        self._encoders = list(encoders)
+        self._kept: OrderedDict[tuple[str, str], LoadedLora] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(lora.nbytes for lora in self._kept.values())
+
+    def wear(self, wanted) -> Worn:
+        """The `modes.Lora`s of a request, read where needed. Raises InvalidRequest naming the one that is
+        missing, damaged, or made for another model."""
+        return tuple((self._get(self._addons.lora(lora.key)), lora.weight) for lora in wanted)
+
+    def forget(self) -> None:
+        self._kept.clear()
+
+    def _get(self, addon: AddOn) -> LoadedLora:
+        name = addon.key, addon.digest()
+        if name not in self._kept:
+            self._kept[name] = self._read(addon, name[1])
+            while len(self._kept) > 1 and self.nbytes > CACHE_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        return self._kept[name]
+
+    def _read(self, addon: AddOn, digest: str) -> LoadedLora:
+        try:
+            tensors, metadata = _read_file(addon.path)
+            unet, encoders = _fit(tensors, metadata, self._unet, self._encoders)
+        except (OSError, SafetensorError) as error:
+            log.warning("%s cannot be read: %s", addon.path, error)
+            raise InvalidRequest(f"The LoRA “{addon.key}” cannot be read.", "loras") from None
+        except WrongLora as error:
+            log.info("The LoRA %s does not fit %s: %s", addon.key, self._spec.key, error)
+            raise misfit("LoRA", addon.key, self._spec, "loras") from None
+        return LoadedLora(addon.key, digest, unet, encoders)
+
+
+@contextmanager
+def worn_by_unet(rows: Sequence[Worn]) -> Iterator[None]:
+    """While this lasts, place i of the UNet's batch wears `rows[i]`."""
+    with _hooked(rows, lambda lora: lora.unet):
+        yield
+
+
+@contextmanager
+def worn_by_encoders(worn: Worn) -> Iterator[None]:
+    """While this lasts, the text encoders wear that whatever they are given."""
+    with _hooked([worn], lambda lora: chain(*lora.encoders), everywhere=True):
+        yield
+
+
+def name_of(worn: Worn) -> tuple:
+    """The same for what changes a model in the same way; to keep results by."""
+    return tuple((lora.digest, weight) for lora, weight in worn)
+
+
+@contextmanager
+def _hooked(rows, branches_of, everywhere=False):
+    additions: dict[nn.Module, list] = {}
+    for lora, places, weights in _by_lora(rows):
+        for branch in branches_of(lora):
+            if branch.layer not in additions:
+                additions[branch.layer] = []
+            device = branch.down.device
+            where = None if everywhere or len(places) == len(rows) else torch.tensor(places, device=device)
+            additions[branch.layer].append((branch, where, torch.tensor(weights, device=device)))
+    hooks = [layer.register_forward_hook(partial(_add, added)) for layer, added in additions.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _by_lora(rows) -> Iterator[tuple[LoadedLora, list[int], list[float]]]:
+    """Each LoRA with the places that wear it and how strongly."""
+    found: dict[LoadedLora, dict[int, float]] = {}
+    for place, worn in enumerate(rows):
+        for lora, weight in worn:
+            places = found.setdefault(lora, {})
+            places[place] = places.get(place, 0.0) + weight
+    return ((lora, list(places), list(places.values())) for lora, places in found.items())
+
+
+def _add(additions, layer, inputs, output):
+    for branch, places, weights in additions:
+        if places is None:
+            output = output + branch(inputs[0], weights)
+        else:
+            output = output.index_add(0, places, branch(inputs[0][places], weights))
+    return output
+
+
+def _weighted(inner, weights):
+    """At the narrowest place, in fp32: there it costs least, and half precision would round the weights."""
+    weights = weights.view(-1, *[1] * (inner.ndim - 1))
+    return (inner.float() * weights).to(inner.dtype)
+
+
+def _read_file(path) -> tuple[dict[str, torch.Tensor], dict]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _fit(tensors, metadata, unet, encoders) -> tuple[list[Branch], list[list[Branch]]]:
+    """Branches for the layers that the tensors name, whichever tool named them. Raises WrongLora."""
+    layers = _layer_names(unet, encoders)
+    halves, alphas = _sort_tensors(tensors)
+    ratios = _written_ratios(metadata)
+    fitted: list[list[Branch]] = [[] for _ in range(1 + len(encoders))]
+    for name, half in halves.items():
+        if name not in layers:
+            raise WrongLora(f"there is no layer {name}")
+        if half.keys() != {"down", "up"}:
+            raise WrongLora(f"{name} has but one half")
+        part, layer = layers[name]
+        ratio = alphas[name] / len(half["down"]) if name in alphas else ratios(name)
+        fitted[part].append(_branch(name, layer, half["down"], half["up"], ratio))
+    if not halves:
+        raise WrongLora("it holds no LoRA")
+    return fitted[0], fitted[1:]
+
+
+def _branch(name, layer, down, up, ratio) -> Branch:
+    convolution = isinstance(layer, nn.Conv2d)
+    if convolution:
+        down, up = (part[:, :, None, None] if part.ndim == 2 else part for part in (down, up))
+    else:
+        down, up = (part.flatten(1) if part.ndim == 4 and part.shape[2:] == (1, 1) else part for part in (down, up))
+    rank = len(down)
+    outer, inner = layer.weight.shape[:2]
+    expected = (rank, *layer.weight.shape[1:]), (outer, rank, 1, 1) if convolution else (outer, rank)
+    if (tuple(down.shape), tuple(up.shape)) != expected:
+        raise WrongLora(f"{name} is {inner} to {outer}, the LoRA {tuple(down.shape)} and {tuple(up.shape)}")
+    weight = layer.weight
+    return Branch(layer, down.to(weight.device, weight.dtype), (up.float() * ratio).to(weight.device, weight.dtype))
+
+
+def _sort_tensors(tensors) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, float]]:
+    """Halves and alphas by flat layer name."""
+    halves: dict[str, dict] = {}
+    alphas: dict[str, float] = {}
+    for name, tensor in tensors.items():
+        if match := _ROLE.fullmatch(name):
+            side = {"A": "down", "B": "up"}.get(match[2], match[2])
+            halves.setdefault(_flat(match[1]), {})[side] = tensor
+        elif name.endswith(".alpha") and tensor.numel() == 1:
+            alphas[_flat(re.sub(r"\.lora(_linear_layer)?(\.down)?$", "", name.removesuffix(".alpha")))] = tensor.item()
+        else:  # LoHa, LoKr, DoRA, a whole layer: drawing without it would not be what its author made
+            raise WrongLora(f"{name} is not of a kind that is known here")
+    return halves, alphas
+
+
+def _flat(path: str) -> str:
+    """A layer's path with everything that tools write differently taken out."""
+    path = path.removeprefix("base_model.model.").replace(".processor", "").replace(".", "_")
+    return path + "_0" if path.endswith("to_out") else path
+
+
+def _layer_names(unet, encoders) -> dict[str, tuple[int, nn.Module]]:
+    """Every name under which a LoRA may mean a layer: 0 and the UNet's layer, or 1 + n and that encoder's."""
+    names: dict[str, tuple[int, nn.Module]] = {}
+    for path, layer in _layers(unet):
+        for alias in (path, _original_path(path, unet.config)):
+            flat = alias.replace(".", "_")
+            names |= {prefix + flat: (0, layer) for prefix in ("", "unet_", "lora_unet_")}
+    for number, encoder in enumerate(encoders):
+        prefixes = ("lora_te2_", "text_encoder_2_") if number else ("lora_te_", "lora_te1_", "text_encoder_")
+        for path, layer in _layers(encoder):
+            flat = path.removeprefix("text_model.").replace(".", "_")
+            names |= {prefix + middle + flat: (1 + number, layer)
+                      for prefix in prefixes for middle in ("", "text_model_")}
+    return names
+
+
+def _layers(network):
+    return [(path, layer) for path, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+
+
+_ORIGINAL = {"conv_in": "input_blocks.0.0", "conv_out": "out.2",
+             "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+             "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
+_ORIGINAL_RESNET = {"conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
+                    "conv_shortcut": "skip_connection"}
+
+
+def _original_path(path: str, config) -> str:
+    """What the layer was called in the first Stable Diffusion code, as LoRAs for SDXL often still say."""
+    if path in _ORIGINAL:
+        return _ORIGINAL[path]
+    section, *rest = path.split(".")
+    layers = config.layers_per_block + 1
+    if section == "mid_block" and len(rest) > 2:
+        kind, number, *inner = rest
+        place = f"middle_block.{1 if kind == 'attentions' else 2 * int(number)}"
+    elif section in ("down_blocks", "up_blocks") and len(rest) > 3:
+        block, kind, number, *inner = rest
+        first = int(block) * layers
+        if kind == "downsamplers":
+            return f"input_blocks.{first + layers}.0.op"
+        if kind == "upsamplers":
+            attends = "Attn" in config.up_block_types[int(block)]
+            return f"output_blocks.{first + layers - 1}.{1 + attends}.conv"
+        side = "input_blocks" if section == "down_blocks" else "output_blocks"
+        offset = 1 if section == "down_blocks" else 0
+        place = f"{side}.{first + offset + int(number)}.{int(kind == 'attentions')}"
+    else:
+        return path
+    if kind == "resnets":
+        inner = [_ORIGINAL_RESNET.get(inner[0], inner[0]), *inner[1:]]
+    return ".".join([place, *inner])
+
+
+def _written_ratios(metadata):
+    """A function from a flat layer name to alpha / rank, as PEFT's configuration in the file says; else 1."""
+    try:
+        config = json.loads(metadata.get(_ADAPTER_METADATA) or "{}")
+    except ValueError:
+        config = {}
+    parts = [name.removesuffix(".r") for name in config if name.endswith(".r")]
+
+    def ratio(flat: str) -> float:
+        # The longest that fits: `text_encoder` is also how `text_encoder_2` begins.
+        part = max((name for name in parts if flat.startswith(f"{name}_")), key=len, default=None)
+        if part is None:
+            return 1.0
+        inside = flat.removeprefix(f"{part}_")
+
+        def said(plain, patterns):
+            special = (config.get(f"{part}.{patterns}") or {}).items()
+            matching = (value for pattern, value in special
+                        if inside.endswith(pattern.removeprefix("^").replace(".", "_")))
+            return next(matching, config.get(f"{part}.{plain}"))
+
+        alpha, rank = said("lora_alpha", "alpha_pattern"), said("r", "rank_pattern")
+        if not alpha or not rank:
+            return 1.0
+        return alpha / (rank**0.5 if config.get(f"{part}.use_rslora") else rank)
+
+    return ratio

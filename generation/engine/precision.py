@@ -1,0 +1,65 @@
+"""Which precision a device computes in best: told by the device, or measured once for each process."""
+
+import logging
+import time
+from functools import cache
+
+import torch
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+WORTHWHILE = 1.3
+"""How many times faster bf16 must be on a CPU, for what it costs in precision."""
+ROUNDS = 5
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return next(name for name, value in DTYPES.items() if value is dtype)
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """For models of others; the built-in one is small and drawn in fp32."""
+    if device.type == "cpu":
+        return torch.bfloat16 if bf16_gain() >= WORTHWHILE else torch.float32
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16
+
+
+@cache
+def bf16_gain() -> float:
+    """How many times faster this CPU is in bf16 than in fp32, as measured when first asked for."""
+    gain = measure_bf16_gain()
+    log.info("bf16 is %.1f times as fast as fp32 on this CPU", gain)
+    return gain
+
+
+def measure_bf16_gain() -> float:
+    """By what a UNet does: a convolution and a product of matrices. The best of a few rounds in turns counts, since
+    the machine may be busy. Takes about a fifth of a second."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return 0.0  # torch would compute in fp32 and convert back and forth
+    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    with torch.inference_mode():
+        work = {dtype: _work(dtype) for dtype in best}
+        for do in work.values():
+            do()  # the first call compiles a kernel
+        for _ in range(ROUNDS):
+            for dtype, do in work.items():
+                began = time.perf_counter()
+                do()
+                best[dtype] = min(best[dtype], time.perf_counter() - began)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def _work(dtype):
+    picture, kernel = torch.zeros(1, 160, 32, 32, dtype=dtype), torch.zeros(160, 160, 3, 3, dtype=dtype)
+    tokens, matrix = torch.zeros(256, 640, dtype=dtype), torch.zeros(1280, 640, dtype=dtype)
+
+    def do():
+        torch.nn.functional.conv2d(picture, kernel, padding=1)
+        torch.nn.functional.linear(tokens, matrix)
+
+    return do

@@ -1,0 +1,72 @@
+"""The fast tier for models without a few-step LoRA: every other evaluation takes the UNet's deep features from the
+one before, and computes its outermost layers only. Lossy; the idea is DeepCache's (Ma et al. 2023)."""
+
+from contextlib import nullcontext
+
+import torch
+
+SKIPPED = "deep features reused at every other step"
+"""What a recipe says of it."""
+
+
+def wants(row) -> bool:
+    """Whether the row is drawn so. Not with few steps, which are far apart, nor where a ControlNet speaks to the
+    deep layers."""
+    return row.request.quality == "fast" and row.request.sampler != "LCM" and row.guide is None
+
+
+def is_shallow(row) -> bool:
+    """Whether its next evaluation is a shallow one. The first and the last of a pass are complete."""
+    return row.deep is not None and row.position % 2 == 1 and row.evaluations_left > 1
+
+
+def evaluate(unet, rows, seats: list[int], sample, times, conditioning: dict, steering: dict) -> torch.Tensor:
+    """The UNet's answer. Rows agree in whether they are shallow; `seats`: for each place of the batch its row."""
+    if is_shallow(rows[0]):
+        places = _places(rows, seats)
+        deep = sample.new_empty(len(seats), *rows[0].deep.shape[1:])
+        for row, own in zip(rows, places, strict=True):
+            deep[own] = row.deep
+        return _outermost(unet, sample, times, deep, **conditioning)
+    hooked = any(row.worn or row.likeness or wants(row) for row in rows)
+    # torch.compile would translate it anew for every set of hooks, and soon give up.
+    eager = torch.compiler.set_stance("force_eager") if hooked and unet._compiled_call_impl else nullcontext()
+    with eager:
+        return _complete(unet, rows, seats, sample, times, conditioning | steering)
+
+
+def _complete(unet, rows, seats, sample, times, given: dict) -> torch.Tensor:
+    """All layers; what is to be reused is kept with the rows."""
+    if not any(wants(row) for row in rows):
+        return unet(sample, times, return_dict=False, **given)[0]
+    caught = []
+    innermost = unet.up_blocks[-1].resnets[-1]
+    # What comes from below stands before what the first convolution hands across.
+    hook = innermost.register_forward_pre_hook(lambda layer, inputs: caught.append(inputs[0]))
+    try:
+        answer = unet(sample, times, return_dict=False, **given)[0]
+    finally:
+        hook.remove()
+    deep = caught[0][:, : -unet.conv_in.out_channels]
+    for row, own in zip(rows, _places(rows, seats), strict=True):
+        row.deep = deep[own].clone() if wants(row) else None
+    return answer
+
+
+def _places(rows, seats) -> list[list[int]]:
+    """For each row its places in the batch."""
+    return [[place for place, seat in enumerate(seats) if seat == number] for number in range(len(rows))]
+
+
+def _outermost(unet, sample, times, deep, *, encoder_hidden_states, added_cond_kwargs=None, timestep_cond=None):
+    """As UNet2DConditionModel.forward, with `deep` for all that lies between the first and the last layer."""
+    time = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=times), timestep_cond)
+    added = unet.get_aug_embed(
+        emb=time, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added_cond_kwargs)
+    if added is not None:
+        time = time + added
+    block = unet.up_blocks[-1]
+    hidden = block.resnets[-1](torch.cat([deep, unet.conv_in(sample)], dim=1), time)
+    if getattr(block, "has_cross_attention", False):
+        hidden = block.attentions[-1](hidden, encoder_hidden_states=encoder_hidden_states, return_dict=False)[0]
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))

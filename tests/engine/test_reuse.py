@@ -1,0 +1,67 @@
+"""The fast tier: fewer layers at every other step, nearly the same picture, and company that does not notice."""
+
+import numpy as np
+import pytest
+
+from generation.engine.engine import DiffusionEngine
+from generation.engine.request import build_request
+
+from .test_batching import together
+
+
+@pytest.fixture(scope="module")
+def engine(catalog):
+    engine = DiffusionEngine(catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def make(catalog, key="sd1", **fields):
+    return build_request(catalog.get(key), prompt="a red cat", **{"steps": 8, "seed": 5, "quality": "fast"} | fields)
+
+
+def draw(engine, request):
+    return np.asarray(engine.submit(request).result(60)[0].pixels, int)
+
+
+class Depths:
+    """Counts the passes through a UNet's middle and through its last layer."""
+
+    def __init__(self, monkeypatch, unet):
+        self.middle, self.last = 0, 0
+        for name, layer in (("middle", unet.mid_block), ("last", unet.conv_out)):
+            monkeypatch.setattr(layer, "forward", self.counting(name, layer.forward))
+
+    def counting(self, name, forward):
+        def count(*args, **kwargs):
+            setattr(self, name, getattr(self, name) + 1)
+            return forward(*args, **kwargs)
+
+        return count
+
+
+@pytest.mark.parametrize("key", ["sd1", "sd2", "sdxl", "lcm"])
+def test_every_other_step_is_shallow_and_the_picture_is_close(engine, catalog, monkeypatch, key):
+    exact = draw(engine, make(catalog, key, quality="exact"))
+    depths = Depths(monkeypatch, engine.models.get(catalog.get(key)).unet)
+    fast = draw(engine, make(catalog, key))
+    assert (depths.middle, depths.last) == (5, 8), "the last is complete"
+    difference = np.abs(fast - exact)
+    assert difference.max() > 0 and difference.mean() < np.abs(exact - exact.mean()).mean() / 2
+
+
+def test_it_is_the_same_alone_and_in_company(engine, catalog):
+    requests = [
+        make(catalog), make(catalog, quality="exact", seed=6), make(catalog, steps=11, guidance_scale=1, seed=7),
+        make(catalog, steps=5, sampler="DPM++ 2M Karras", seed=8), make(catalog, seed=9, hires={"scale": 2}),
+    ]
+    alone = [draw(engine, request) for request in requests]
+    for job, right in zip(together(engine, requests), alone, strict=True):
+        assert np.abs(np.asarray(job.result(60)[0].pixels, int) - right).max() <= 1
+
+
+def test_the_recipe_says_that_it_is_lossy(engine, catalog):
+    told = [engine.submit(make(catalog, quality=quality)).result(60)[0].recipe.get("lossy")
+            for quality in ("fast", "exact")]
+    assert told[0] and told[1] is None
