@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 from django.conf import settings
@@ -29,7 +30,7 @@ from . import progress
 from .engine.errors import UnknownModel
 from .engine.sources import locate
 from .models import Generation
-from .offered import catalog, model_named
+from .offered import catalog, model_named, outside
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
@@ -93,6 +94,9 @@ def python():
 
 
 def torch():
+    if outside():
+        yield OK, "Not needed: an engine elsewhere draws"
+        return
     if settings.DREAMSKETCH_ENGINE == "fake":
         state = WARNING if settings.DEBUG else WRONG
         yield state, "DREAMSKETCH_ENGINE=fake draws test pictures, not what was asked for.", "Set it to torch."
@@ -261,6 +265,10 @@ def models():
         offered, default = catalog(), model_named(None)
     except UnknownModel as error:
         yield WRONG, str(error), "Correct ENABLED_MODELS or DEFAULT_MODEL."
+        return
+    if dialect := outside():
+        where = getattr(dialect, "url", "")
+        yield OK, f"An engine elsewhere draws: {urlsplit(where).hostname} ({type(dialect).__name__})"
         return
     for spec in offered:
         found = locate(spec, models_dir=settings.MODELS_DIR)

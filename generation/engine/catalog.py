@@ -8,6 +8,10 @@ from .samplers import SAMPLERS
 
 WEIGHTS = Path(__file__).parent / "sketch" / "weights"
 
+MODES = ("txt2img", "img2img", "inpaint", "outpaint")
+FEATURES = ("hires", "variation", "loras", "control", "reference", "tiling", "clip_skip", "quality")
+"""What a model may offer beyond them; fields of ImageRequest. `quality`: tiers other than `exact`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -17,7 +21,7 @@ class ModelSpec:
     title: str
     summary: str
     family: str
-    """`sd` (Stable Diffusion 1.x and 2.x), `sdxl`, or the name of another diffusers pipeline."""
+    """`sd` (Stable Diffusion 1.x and 2.x), `sdxl`, `qwen-image`, `flux` or `sd3`."""
     sources: tuple[str, ...]
     """Tried in order: an absolute folder, a single .safetensors file, or a Hub id."""
     native_width: int
@@ -37,6 +41,18 @@ class ModelSpec:
     default_guidance: float = 7.5
     default_sampler: str = "Euler"
     samplers: tuple[str, ...] = tuple(sampler.name for sampler in SAMPLERS)
+    modes: tuple[str, ...] = MODES
+    features: tuple[str, ...] = FEATURES
+    unet: tuple[str, ...] = ()
+    """Sources of another UNet for the model in `sources`: absolute .safetensors files, or `<Hub id>:<file>`."""
+    based_on: str = ""
+    """Key of the model whose folder under the models' folder serves too (where `unet` is given)."""
+    spacing: str | None = None
+    """How the timesteps are spaced (diffusers' `timestep_spacing`), where the model's own config is wrong."""
+    eight_bits: bool = False
+    """Keep the large matrices as 8-bit integers: half the memory of bf16, and slightly other pictures."""
+    hashes: tuple[tuple[str, str], ...] = ()
+    """SHA-256 in hex of files, by their path within the model; what the Hub says of its own files comes on top."""
     prompt_prefix: str = ""
     """Words that the model was trained to expect first (Openjourney's `mdjrny-v4 style`)."""
 
@@ -44,6 +60,11 @@ class ModelSpec:
     def built_in(self) -> bool:
         return self.sources[0] == str(WEIGHTS)
 
+
+PIPELINE_FAMILIES = ("sd3", "flux", "qwen-image")
+"""Those that run through diffusers' own pipelines and not in the step loop; all of them match flows."""
+FLOW = {"modes": ("txt2img", "img2img"), "features": (), "samplers": ("Euler",), "size_multiple": 16, "min_side": 256}
+"""What they offer."""
 
 MODELS = (
     ModelSpec(
@@ -134,7 +155,132 @@ MODELS = (
         memory_gib=10,
         aliases=("sdxl", "stabilityai/stable-diffusion-xl-base-1.0"),
     ),
+    ModelSpec(
+        key="sdxl-lightning",
+        title="SDXL Lightning",
+        summary="SDXL in four steps: ten times as quick, with less variety.",
+        family="sdxl",
+        sources=("stabilityai/stable-diffusion-xl-base-1.0",),
+        based_on="sdxl-base",
+        unet=("ByteDance/SDXL-Lightning:sdxl_lightning_4step_unet.safetensors",),
+        variant="fp16",
+        native_width=1024,
+        native_height=1024,
+        max_side=1536,
+        # It was distilled for these four steps without guidance (Lin et al. 2024); others look worse.
+        spacing="trailing",
+        default_steps=4,
+        max_steps=8,
+        default_guidance=0.0,
+        max_guidance=2.0,
+        samplers=("Euler",),
+        licence="CreativeML OpenRAIL++-M",
+        memory_gib=10,
+        aliases=("lightning", "ByteDance/SDXL-Lightning"),
+    ),
+    ModelSpec(
+        key="stable-diffusion-3.5-medium",
+        title="Stable Diffusion 3.5 Medium",
+        summary="Follows long prompts well. Its owner wants the licence accepted first: needs HF_TOKEN.",
+        family="sd3",
+        sources=("stabilityai/stable-diffusion-3.5-medium",),
+        native_width=1024,
+        native_height=1024,
+        max_side=1440,
+        default_steps=40,
+        default_guidance=4.5,
+        licence="Stability AI Community License",
+        memory_gib=17,
+        aliases=("sd3", "sd3.5-medium", "stabilityai/stable-diffusion-3.5-medium"),
+        **FLOW,
+    ),
+    ModelSpec(
+        key="flux-schnell",
+        title="FLUX.1 schnell",
+        summary="Fine pictures in four steps, without guidance or a negative prompt; wants a large GPU.",
+        family="flux",
+        sources=("black-forest-labs/FLUX.1-schnell",),
+        native_width=1024,
+        native_height=1024,
+        max_side=1536,
+        default_steps=4,
+        max_steps=50,
+        default_guidance=0.0,
+        licence="Apache-2.0",
+        memory_gib=34,
+        aliases=("flux", "black-forest-labs/FLUX.1-schnell"),
+        **FLOW,
+    ),
+    ModelSpec(
+        key="qwen-image",
+        title="Qwen-Image",
+        summary="Writes text into pictures and follows long prompts; wants a very large GPU.",
+        family="qwen-image",
+        sources=("Qwen/Qwen-Image",),
+        native_width=1328,
+        native_height=1328,
+        max_side=2048,
+        default_steps=50,
+        default_guidance=4.0,
+        licence="Apache-2.0",
+        memory_gib=58,
+        aliases=("Qwen/Qwen-Image",),
+        **FLOW,
+    ),
+    ModelSpec(
+        key="qwen-image-int8",
+        title="Qwen-Image (8 bits)",
+        summary="Qwen-Image with its weights rounded to 8 bits: half the memory, nearly the same pictures.",
+        family="qwen-image",
+        sources=("Qwen/Qwen-Image",),
+        based_on="qwen-image",
+        eight_bits=True,
+        native_width=1328,
+        native_height=1328,
+        max_side=2048,
+        default_steps=50,
+        default_guidance=4.0,
+        licence="Apache-2.0",
+        memory_gib=31,
+        **FLOW,
+    ),
 )
+
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A well-known add-on: which files of a Hub repository go where under the models' folder."""
+
+    key: str
+    title: str
+    repository: str
+    files: tuple[tuple[str, str], ...]
+    """Name in the repository, and path under the models' folder."""
+    licence: str
+
+
+def _control(key: str, title: str, repository: str) -> Download:
+    names = ("config.json", "diffusion_pytorch_model.safetensors")
+    return Download(key, title, repository, tuple((name, f"controlnet/{key}/{name}") for name in names),
+                    "CreativeML OpenRAIL-M")
+
+
+def _lcm(key: str, title: str) -> Download:
+    files = (("pytorch_lora_weights.safetensors", f"loras/{key}.safetensors"),)
+    return Download(key, title, f"latent-consistency/{key}", files, "CreativeML OpenRAIL++-M")
+
+
+DOWNLOADS = (
+    _lcm("lcm-lora-sdv1-5", "LCM-LoRA for Stable Diffusion 1.5: the fast tier"),
+    _lcm("lcm-lora-sdxl", "LCM-LoRA for SDXL: the fast tier"),
+    _control("canny", "Edges for Stable Diffusion 1.5", "lllyasviel/sd-controlnet-canny"),
+    _control("scribble", "Scribbles for Stable Diffusion 1.5", "lllyasviel/sd-controlnet-scribble"),
+)
+
+SHAPES = {"sd": "stable-diffusion-v1-5", "sdxl": "sdxl-base", "sd3": "stable-diffusion-3.5-medium",
+          "flux": "flux-schnell", "qwen-image": "qwen-image"}
+"""By family, the model of the catalogue whose bounds and defaults a local one has unless told otherwise."""
 
 
 class Catalog:
@@ -162,9 +308,9 @@ class Catalog:
         return iter(self.specs)
 
 
-def local_model(key: str, path, **changes) -> ModelSpec:
-    """A spec for a folder or .safetensors file on this machine, shaped like SD 1.5 unless told otherwise."""
-    base = Catalog().get("stable-diffusion-v1-5")
+def local_model(key: str, path, *, family: str = "sd", **changes) -> ModelSpec:
+    """A spec for a folder or .safetensors file on this machine, shaped like its family's (see SHAPES)."""
+    base = Catalog().get(SHAPES[family])
     fields = {"key": key, "title": key, "summary": "A local model.", "sources": (str(path),), "aliases": (),
               "variant": None, "licence": "as given by its author"} | changes
     return replace(base, **fields)

@@ -46,8 +46,10 @@ class DiffusionEngine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview) -> Job:
-        job = Job(request, on_progress, wants_preview)
+    def submit(
+        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
+    ) -> Job:
+        job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
         self._inbox.put(job)
         return job
 
@@ -61,7 +63,7 @@ class DiffusionEngine:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            self.models.unload()
+            self.models.close()
 
     def status(self) -> dict:
         device = self.models.device

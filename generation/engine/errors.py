@@ -80,6 +80,17 @@ class Cancelled(EngineError):
         self.images = images or []
 
 
+class TimedOut(EngineError):
+    """The job's deadline passed. `images` holds those that were finished before."""
+
+    code = "timed_out"
+    transient = False
+
+    def __init__(self, images: list | None = None):
+        super().__init__("The image could not be finished in time.")
+        self.images = images or []
+
+
 class EngineStopped(EngineError):
     """The engine is shutting down; the request was not finished and may be handed to another worker."""
 

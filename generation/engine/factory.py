@@ -5,7 +5,7 @@ import os
 from .catalog import Catalog
 from .request import Engine
 
-KINDS = ("torch", "fake")
+KINDS = ("torch", "fake", "remote")
 
 
 def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
@@ -13,8 +13,10 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
 
     torch: `device` (auto, cuda, mps, cpu), `dtype` (auto, fp32, bf16, fp16), `models_dir`, `cache_dir`,
     `allow_download`, `hf_token`, `memory_budget` (bytes), `threads`, `preview_interval` (seconds),
-    `max_rows` (pictures through the UNet at once; with guidance each counts twice).
+    `max_rows` (pictures through the UNet at once; with guidance each counts twice), `idle_unload` (seconds),
+    `host_memory` (bytes), `compile`, `compile_cache` (a folder).
     fake: `seconds_per_step`, `load_seconds`, `preview_interval`, `faults_allowed`, `faults_folder`.
+    remote: `dialect` (see `dialects`), `wire`, `at_once` (jobs in flight), `answer_seconds`.
     Raises ValueError for another kind.
     """
     if kind == "torch":
@@ -22,6 +24,8 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
         # elsewhere each waits for one that does not run: measured 55 s instead of 2.2 s for two pictures
         # on two cores under load. It is read once, when torch is first imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        if folder := options.pop("compile_cache", None):
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
         from .engine import DiffusionEngine
 
         return DiffusionEngine(catalog, **options)
@@ -29,4 +33,8 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
         from .fake import FakeEngine
 
         return FakeEngine(catalog, **options)
+    if kind == "remote":
+        from .remote import RemoteEngine
+
+        return RemoteEngine(catalog, **options)
     raise ValueError(f"There is no engine called {kind!r}. There is: {', '.join(KINDS)}.")

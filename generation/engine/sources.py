@@ -12,11 +12,12 @@ import json
 import logging
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .catalog import ModelSpec
+from .catalog import Download, ModelSpec
 from .errors import ModelUnavailable
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,22 @@ WEIGHTED_PARTS = {
     "sd": {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
     "sdxl": {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
              "text_encoder_2": "model"},
+    "sd3": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
+            "text_encoder_2": "model", "text_encoder_3": "model"},
+    "flux": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
+             "text_encoder_2": "model"},
+    "qwen-image": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model",
+                   "text_encoder": "model"},
 }
-PLAIN_PARTS = {"sd": ("tokenizer", "scheduler"), "sdxl": ("tokenizer", "tokenizer_2", "scheduler")}
+PLAIN_PARTS = {
+    "sd": ("tokenizer", "scheduler"),
+    "sdxl": ("tokenizer", "tokenizer_2", "scheduler"),
+    "sd3": ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler"),
+    "flux": ("tokenizer", "tokenizer_2", "scheduler"),
+    "qwen-image": ("tokenizer", "scheduler"),
+}
+# SD3 draws without its largest text encoder, and many copies leave those 10 GB out.
+OPTIONAL_PARTS = {"sd3": ("text_encoder_3", "tokenizer_3")}
 
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_TENSORS = 20_000
@@ -35,10 +50,14 @@ MAX_TENSORS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model was found: `name` as written in the catalogue, `path` a folder or .safetensors file."""
+    """Where a model was found: `name` as written in the catalogue, `path` a folder or .safetensors file.
+
+    `unet`: the file of the UNet, where the catalogue names another one than the model's own.
+    """
 
     name: str
     path: Path
+    unet: Path | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -50,14 +69,17 @@ def locate(spec: ModelSpec, *, models_dir=None, cache_dir=None) -> Source | None
     Looked at in order: local paths of the catalogue, `<models_dir>/<key>`, then what the Hub client has
     in its cache (`cache_dir`, or its own default). Reads directory entries only, no weights.
     """
+    unet = _locate_unet(spec, models_dir, cache_dir)
+    if spec.unet and unet is None:
+        return None
     for name in _candidates(spec, models_dir):
         path = Path(name)
         if _is_single_file(path) or _is_complete(spec, path):
-            return Source(name, path)
+            return Source(name, path, unet)
     for name in _hub_ids(spec):
-        path = _cached_snapshot(name, spec.revision, cache_dir)
+        path = _cached_snapshot(spec, name, cache_dir)
         if path and _is_complete(spec, path):
-            return Source(name, path)
+            return Source(name, path, unet)
     return None
 
 
@@ -88,7 +110,8 @@ def fetch(
     if found is None and allow_download:
         for name in _hub_ids(spec):
             try:
-                found = Source(name, _download(spec, name, cache_dir, hf_token, on_fraction))
+                unet = _locate_unet(spec, models_dir, cache_dir)
+                found = _download(spec, name, unet, cache_dir, hf_token, on_fraction)
                 break
             except (OSError, ValueError, ModelUnavailable) as error:
                 log.warning("Cannot download %s from %s: %s", spec.key, name, error)
@@ -97,21 +120,56 @@ def fetch(
         tried += [f"{name}: not downloaded, and downloading is switched off" for name in _hub_ids(spec)]
     if found is None:
         raise ModelUnavailable(f"{spec.title} is not available here.", tried)
-    for file in weight_files(spec, found.path):
+    for file in weight_files(spec, found):
         check_safetensors(file)
     return found
 
 
-def weight_files(spec: ModelSpec, path: Path, part: str | None = None) -> list[Path]:
+def weight_files(spec: ModelSpec, source: Source, part: str | None = None) -> list[Path]:
     """The weight files of one part of the model, or of all parts, in a fixed order."""
+    path = source.path
     if path.is_file():
         return [path]
     parts = WEIGHTED_PARTS[spec.family]
     files = []
     for name in [part] if part else parts:
+        if name == "unet" and source.unet:
+            files.append(source.unet)
+            continue
         chosen, _ = choose_weights(_names_in(path / name), parts[name], spec.variant)
         files += [path / name / file for file in chosen]
     return files
+
+
+def main_part(spec: ModelSpec) -> str:
+    """The part that draws, whose hash names the model: `unet` or `transformer`."""
+    return next(iter(WEIGHTED_PARTS[spec.family]))
+
+
+def check_hashes(
+    spec: ModelSpec, source: Source, on_fraction: Callable[[float], None] = lambda fraction: None
+) -> int:
+    """Read all weight files and compare them with what their SHA-256 should be; returns for how many it is known.
+
+    Known are those in `spec.hashes`, and files in the Hub client's cache, which are named by it. Raises
+    ModelUnavailable, saying which file differs.
+    """
+    files = weight_files(spec, source)
+    sizes = [file.stat().st_size for file in files]
+    known = done = 0
+    for file, size in zip(files, sizes, strict=True):
+        found = _sha256_of(file)
+        done += size
+        on_fraction(done / max(sum(sizes), 1))
+        wanted = set()
+        if file.is_relative_to(source.path):
+            wanted |= {value for name, value in spec.hashes if name == file.relative_to(source.path).as_posix()}
+        if re.fullmatch("[0-9a-f]{64}", file.resolve().name):
+            wanted.add(file.resolve().name)
+        if wanted - {found}:
+            raise _damaged(file, f"has the SHA-256 {found}, and should have {' and '.join(sorted(wanted))}")
+        known += bool(wanted)
+    return known
 
 
 def choose_weights(names: Iterable[str], stem: str, variant: str | None) -> tuple[list[str], str | None]:
@@ -183,16 +241,37 @@ def _sha256(file: Path) -> str:
     stat = real.stat()
     key = (real, stat.st_size, stat.st_mtime_ns)
     if key not in _known_digests:
-        with real.open("rb") as stream:
-            _known_digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        _known_digests[key] = _sha256_of(real)
     return _known_digests[key]
+
+
+def _sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _candidates(spec, models_dir) -> list[str]:
     local = [name for name in spec.sources if Path(name).is_absolute()]
     if models_dir:
-        local.append(str(Path(models_dir).absolute() / spec.key))
+        folder = Path(models_dir).absolute()
+        local += [str(folder / key) for key in (spec.key, spec.based_on) if key]
     return local
+
+
+def _locate_unet(spec, models_dir, cache_dir) -> Path | None:
+    """The file of the catalogue's own UNet for this model, where it names one that is on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in spec.unet:
+        repository, _, file = name.partition(":")
+        paths = [Path(name)] if Path(name).is_absolute() else [Path(models_dir).absolute() / file] if models_dir else []
+        if not Path(name).is_absolute():
+            cached = try_to_load_from_cache(repository, file, cache_dir=cache_dir)
+            paths += [Path(cached)] if isinstance(cached, str) else []
+        for path in paths:
+            if _is_single_file(path):
+                return path
+    return None
 
 
 def _hub_ids(spec) -> list[str]:
@@ -205,57 +284,123 @@ def _is_single_file(path) -> bool:
 
 
 def _is_complete(spec, path) -> bool:
-    parts, plain = WEIGHTED_PARTS.get(spec.family), PLAIN_PARTS.get(spec.family)
-    if parts is None or not path.is_dir():
+    if spec.family not in WEIGHTED_PARTS or not path.is_dir():
         return False
-    for part, stem in parts.items():
+    optional = OPTIONAL_PARTS.get(spec.family, ())
+    for part, stem in WEIGHTED_PARTS[spec.family].items():
         names = _names_in(path / part)
-        if "config.json" not in names or not choose_weights(names, stem, spec.variant)[0]:
+        weights = choose_weights(names, stem, spec.variant)[0] or (part == "unet" and spec.unet)
+        if not ("config.json" in names and weights) and part not in optional:
             return False
-    return all(_names_in(path / part) for part in plain)
+    return all(_names_in(path / part) for part in PLAIN_PARTS[spec.family] if part not in optional)
 
 
 def _names_in(folder) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
-def _cached_snapshot(repository, revision, cache_dir) -> Path | None:
+def _cached_snapshot(spec, repository, cache_dir) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(repository, "unet/config.json", cache_dir=cache_dir, revision=revision)
+    if spec.family not in WEIGHTED_PARTS:
+        return None
+    config = try_to_load_from_cache(
+        repository, f"{main_part(spec)}/config.json", cache_dir=cache_dir, revision=spec.revision)
     return Path(config).parent.parent if isinstance(config, str) else None
 
 
-def _download(spec, repository, cache_dir, token, on_fraction) -> Path:
+def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
     from huggingface_hub import HfApi, hf_hub_download
 
-    info = HfApi(token=token).model_info(repository, revision=spec.revision, files_metadata=True)
-    sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings}
-    wanted = _wanted_files(spec, sizes)
-    meter = _meter(sum(sizes[name] for name in wanted), on_fraction)
-    for name in wanted:
+    api = HfApi(token=token)
+    info = api.model_info(repository, revision=spec.revision, files_metadata=True)
+    listed = {(repository, entry.rfilename): entry for entry in info.siblings}
+    wanted = [(repository, name) for name in _wanted_files(spec, [name for _, name in listed])]
+    if spec.unet and unet is None:
+        other, _, file = next(name for name in spec.unet if not Path(name).is_absolute()).partition(":")
+        listed |= {(other, entry.rfilename): entry
+                   for entry in api.model_info(other, files_metadata=True).siblings}
+        if (other, file) not in listed:
+            raise ModelUnavailable(f"{other} has no file “{file}”")
+        wanted.append((other, file))
+    meter = _meter(sum(listed[each].size or 0 for each in wanted), on_fraction)
+    for each in wanted:
         # By branch and not by commit: the cache then knows the branch, and finds it without a network.
         path = Path(hf_hub_download(
-            repository, name, revision=spec.revision, cache_dir=cache_dir, token=token, tqdm_class=meter
-        ))
-    folder = path.parents[name.count("/")]
+            each[0], each[1], revision=spec.revision if each[0] == repository else None, cache_dir=cache_dir,
+            token=token, tqdm_class=meter))
+        _compare(path, listed[each])
+        if each[0] == repository:
+            folder = path.parents[each[1].count("/")]
+        else:
+            unet = path
     if not _is_complete(spec, folder):
         raise ModelUnavailable("it changed while it was being downloaded")
-    return folder
+    return Source(repository, folder, unet)
+
+
+def _compare(path: Path, entry) -> None:
+    """Refuse a download that is not what the Hub lists; it must not be found in the cache the next time."""
+    lfs = entry.lfs or {}
+    wanted = lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)
+    if wanted and _sha256_of(path) != wanted:
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise ModelUnavailable(f"{entry.rfilename} did not arrive as the Hub lists it")
+
+
+def fetch_addon(
+    addon: Download,
+    models_dir,
+    *,
+    allow_download: bool = True,
+    hf_token: str | None = None,
+    on_fraction: Callable[[float], None] = lambda fraction: None,
+) -> bool:
+    """Put a well-known add-on where it belongs. False where it was there. Raises ModelUnavailable."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    places = {name: Path(models_dir, path) for name, path in addon.files}
+    missing = {name: place for name, place in places.items() if not place.is_file()}
+    if missing and not allow_download:
+        raise ModelUnavailable(f"{addon.key} is not installed.", [f"{place} is missing" for place in missing.values()])
+    try:
+        if missing:
+            info = HfApi(token=hf_token).model_info(addon.repository, files_metadata=True)
+            listed = {entry.rfilename: entry for entry in info.siblings}
+            meter = _meter(sum(listed[name].size or 0 for name in missing), on_fraction)
+        for name, place in missing.items():
+            # Downloaded beside its place and moved there whole: what lies there is complete.
+            part = place.parent / f".{place.name}.download"
+            try:
+                path = Path(hf_hub_download(addon.repository, name, local_dir=part, token=hf_token, tqdm_class=meter))
+                _compare(path, listed[name])
+                path.replace(place)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnavailable(f"{addon.key} cannot be downloaded.",
+                               [f"{addon.repository}: {_one_line(error)}"]) from None
+    for place in places.values():
+        if place.suffix == ".safetensors":
+            check_safetensors(place)
+    return bool(missing)
 
 
 def _wanted_files(spec, names) -> list[str]:
     wanted = []
+    optional = OPTIONAL_PARTS.get(spec.family, ())
     for part, stem in WEIGHTED_PARTS[spec.family].items():
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
-        weights, _ = choose_weights(inside, stem, spec.variant)
-        if not weights:
-            raise ModelUnavailable(f"it has no safetensors weights for “{part}”")
-        wanted += [f"{part}/{name}" for name in weights]
+        if not (part == "unet" and spec.unet):
+            weights, _ = choose_weights(inside, stem, spec.variant)
+            if not weights and part not in optional:
+                raise ModelUnavailable(f"it has no safetensors weights for “{part}”")
+            wanted += [f"{part}/{name}" for name in weights]
         described = [name for name in inside if name == "config.json" or ".safetensors.index" in name]
         wanted += [f"{part}/{name}" for name in described]
     for part in PLAIN_PARTS[spec.family]:
-        wanted += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt"))]
+        wanted += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt", ".model"))]
     return wanted
 
 

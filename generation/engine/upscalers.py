@@ -1,4 +1,31 @@
 """The upscalers on offer, by name. No torch here; `upscale` does the work."""
 
+from pathlib import Path
+
+from .errors import InvalidRequest
+
 UPSCALERS = ("lanczos", "nearest")
-"""The first is the default. Models found in `<models_dir>/upscalers/` join them (see `upscale`)."""
+"""Those that need no model. The first is the default."""
+FOLDER = "upscalers"
+
+
+def upscaler_files(models_dir) -> dict[str, Path]:
+    """The models in `<models_dir>/upscalers/`, by name: safetensors only, the name is the file's."""
+    folder = Path(models_dir, FOLDER) if models_dir else None
+    if folder is None or not folder.is_dir():
+        return {}
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))
+            if file.is_file() and file.stem not in UPSCALERS}
+
+
+def upscaler_names(models_dir) -> tuple[str, ...]:
+    """All that can be asked for in this installation; the first is the default."""
+    return (*UPSCALERS, *upscaler_files(models_dir))
+
+
+def upscaler_file(name: str, models_dir) -> Path:
+    """Raises InvalidRequest where no model of that name is installed."""
+    try:
+        return upscaler_files(models_dir)[name]
+    except KeyError:
+        raise InvalidRequest(f"There is no upscaler called “{name[:80]}”.", "upscaler") from None

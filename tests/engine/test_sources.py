@@ -166,7 +166,7 @@ def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
 
 
 def test_the_hash_is_that_of_the_unets_file(spec, models):
-    files = sources.weight_files(spec, models["sd1"], "unet")
+    files = sources.weight_files(spec, sources.locate(spec), "unet")
     assert sources.weights_hash(files) == hashlib.sha256(files[0].read_bytes()).hexdigest()
     assert sources.weights_hash(files * 2) != sources.weights_hash(files)
 
@@ -201,6 +201,8 @@ class Hub(BaseHTTPRequestHandler):
 
     root, sha = None, "0123456789abcdef0123456789abcdef01234567"
     asked: list = []
+    lies: dict = {}
+    """What the listing says of a file's SHA-256, by name, where that is wrong."""
 
     def do_GET(self):
         self.asked.append((self.path, self.headers.get("authorization")))
@@ -216,11 +218,17 @@ class Hub(BaseHTTPRequestHandler):
         if not folder.is_dir():
             return self.send_error(404)
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        siblings = [{"rfilename": str(file.relative_to(folder)), "size": file.stat().st_size}
-                    for file in files]
+        siblings = [{"rfilename": str(file.relative_to(folder)), "size": file.stat().st_size,
+                     **self._stored_large(file)} for file in files]
         body = {"id": "test/sd1", "modelId": "test/sd1", "sha": self.sha, "siblings": siblings, "tags": [],
                 "private": False, "downloads": 0}
         return self._send(json.dumps(body).encode())
+
+    def _stored_large(self, file):
+        if file.suffix != ".safetensors":
+            return {}
+        sha = self.lies.get(file.name) or hashlib.sha256(file.read_bytes()).hexdigest()
+        return {"lfs": {"sha256": sha, "size": file.stat().st_size, "pointerSize": 134}}
 
     def _send(self, body, file=None):
         self.send_response(200)
@@ -239,7 +247,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, models):
     shutil.copytree(models["sd1"], tmp_path / "hub" / "test" / "sd1")
-    Hub.root, Hub.asked = tmp_path / "hub", []
+    Hub.root, Hub.asked, Hub.lies = tmp_path / "hub", [], {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -299,3 +307,47 @@ def test_a_hub_that_is_away_is_said_plainly(hub, tmp_path):
     shutil.rmtree(tmp_path / "hub" / "test")
     result = fetch(hub, tmp_path / "cache")
     assert "test/missing: " in result.stderr and "test/sd1: " in result.stderr
+
+
+def test_a_download_that_is_not_what_the_hub_lists_is_refused_and_not_kept(hub, tmp_path):
+    Hub.lies = {"model.safetensors": "0" * 64}
+    result = fetch(hub, tmp_path / "cache")
+    assert result.returncode and "did not arrive as the Hub lists it" in result.stderr
+    Hub.lies = {}
+    result = fetch(hub, tmp_path / "cache")
+    assert result.returncode == 0 and json.loads(result.stdout)[0] is False, result.stderr
+
+
+OTHERS = """
+import sys
+from dataclasses import replace
+from generation.engine import sources
+from generation.engine.catalog import Download, local_model
+cache, models_dir = sys.argv[1:]
+spec = replace(local_model("fast", "x"), sources=("test/sd1",), unet=("test/other:fast_unet.safetensors",))
+found = sources.fetch(spec, cache_dir=cache)
+print(found.path.name, found.unet.name, sources.locate(spec, cache_dir=cache) == found)
+addon = Download("lcm", "", "test/other", (("fast_unet.safetensors", "loras/lcm.safetensors"),), "")
+print(sources.fetch_addon(addon, models_dir), sources.fetch_addon(addon, models_dir))
+missing = Download("no", "", "test/other", (("no.safetensors", "loras/no.safetensors"),), "")
+try:
+    sources.fetch_addon(missing, models_dir)
+except sources.ModelUnavailable as error:
+    print(error.details)
+"""
+
+
+def test_another_unet_and_add_ons_are_fetched_too(hub, tmp_path):
+    other = tmp_path / "hub" / "test" / "other"
+    other.mkdir()
+    shutil.copy(tmp_path / "hub/test/sd1/unet/diffusion_pytorch_model.safetensors", other / "fast_unet.safetensors")
+    result = subprocess.run(
+        [sys.executable, "-c", OTHERS, str(tmp_path / "cache"), str(tmp_path / "models")], cwd=ROOT, text=True,
+        capture_output=True, env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"})
+    assert result.returncode == 0, result.stderr
+    first, second, third = result.stdout.splitlines()
+    assert first == f"{Hub.sha} fast_unet.safetensors True" and second == "True False"
+    assert third == "['test/other: \'no.safetensors\'']" or "no.safetensors" in third
+    assert [file.name for file in (tmp_path / "models").rglob("*") if file.is_file()] == ["lcm.safetensors"]
+    asked = [path for path, _ in Hub.asked]
+    assert not [path for path in asked if "sd1" in path and path.endswith("unet/diffusion_pytorch_model.safetensors")]

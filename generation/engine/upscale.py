@@ -1,0 +1,287 @@
+"""Enlarging pictures: by arithmetic, or with a model of the ESRGAN kind, tile by tile.
+
+    enlarge(picture, (1024, 1024), "lanczos")
+    enlarge(picture, (1024, 1024), "4x-some-model", models_dir="/models", device="cuda")
+
+Two architectures are known, told from the tensors in the file: RRDBNet (ESRGAN, Wang et al. 2018; Real-ESRGAN,
+Wang et al. 2021; most community upscalers) in its three ways of naming tensors, and the small SRVGGNet of
+Real-ESRGAN. Only safetensors are read.
+"""
+
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from .errors import ModelUnavailable
+from .sources import check_safetensors
+from .upscalers import UPSCALERS, upscaler_file
+
+OVERLAP = 16
+"""Pixels of its neighbours that a tile sees on each side; they are cut off again."""
+TILE_BYTES = {"cpu": 192 * 2**20, "cuda": 2**30, "mps": 512 * 2**20}
+"""What the activations of one tile may take, roughly."""
+SMALLEST_TILE, LARGEST_TILE = 32, 1024
+MAX_FILE_BYTES = 2**30
+MAX_RESIDENT = 2
+RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
+
+_resident: OrderedDict[tuple, "Enlarger"] = OrderedDict()
+
+
+def enlarge(
+    pixels: Image.Image,
+    size: tuple[int, int],
+    upscaler: str = UPSCALERS[0],
+    *,
+    models_dir=None,
+    device="cpu",
+    between: Callable[[int, int], None] = lambda done, total: None,
+) -> Image.Image:
+    """`pixels` as RGB of `size` (width, height), with one of `upscalers.upscaler_names(models_dir)`.
+
+    A model's own factor need not fit: it runs as often as needed, and Lanczos does the rest.
+    `between(done, total)` is called after every tile; what it raises ends the work. Raises InvalidRequest for
+    an unknown upscaler and ModelUnavailable for a file that is no upscaler. Not thread-safe.
+    """
+    pixels = pixels.convert("RGB")
+    if upscaler in RESAMPLING:
+        enlarged = pixels.resize(size, RESAMPLING[upscaler])
+        between(1, 1)
+        return enlarged
+    net = _enlarger(upscaler_file(upscaler, models_dir), torch.device(device))
+    plans = _plan(net, pixels.size, size)
+    total, done = sum(plan.tiles for plan in plans), 0
+
+    def after_tile():
+        nonlocal done
+        done += 1
+        between(done, total)
+
+    for plan in plans:
+        pixels = plan.run(pixels, after_tile)
+    return pixels if pixels.size == size else pixels.resize(size, Image.Resampling.LANCZOS)
+
+
+def forget_upscalers() -> None:
+    """Drop the models that are in memory."""
+    _resident.clear()
+
+
+class Enlarger:
+    """One upscaling model on its device."""
+
+    def __init__(self, net: nn.Module, device: torch.device):
+        self.net = net.requires_grad_(False).eval().to(device)
+        self.device = device
+        self.scale = net.scale
+        most = TILE_BYTES.get(device.type, TILE_BYTES["cpu"])
+        # The widest layer at full size, its input and its output, in fp32.
+        side = math.isqrt(most // (3 * 4 * net.width * self.scale**2)) - 2 * OVERLAP
+        self.tile = min(max(side, SMALLEST_TILE), LARGEST_TILE)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Image.Image) -> Image.Image:
+        """Without tiles: the caller bounds the size."""
+        values = torch.from_numpy(np.array(pixels)).movedim(-1, 0)[None].to(self.device) / 255.0
+        result = torch.nan_to_num(self.net(values)[0]).clamp(0, 1).movedim(0, -1)
+        return Image.fromarray((result * 255).round().to(torch.uint8).cpu().numpy(), "RGB")
+
+
+class Pass:
+    """One run of a model over a picture. `factor`: how much larger the result is; the model's own scale or a
+    divisor of it, so that no tile is kept larger than needed."""
+
+    def __init__(self, net: Enlarger, size: tuple[int, int], factor: int):
+        self.net, self.size, self.factor = net, size, factor
+
+    @property
+    def tiles(self) -> int:
+        return math.prod(-(-side // self.net.tile) for side in self.size)
+
+    def run(self, pixels: Image.Image, after_tile: Callable[[], None]) -> Image.Image:
+        width, height = self.size
+        result = Image.new("RGB", (width * self.factor, height * self.factor))
+        for top in range(0, height, self.net.tile):
+            for left in range(0, width, self.net.tile):
+                right, bottom = min(left + self.net.tile, width), min(top + self.net.tile, height)
+                result.paste(self._tile(pixels, left, top, right, bottom), (left * self.factor, top * self.factor))
+                after_tile()
+        return result
+
+    def _tile(self, pixels, left, top, right, bottom) -> Image.Image:
+        seen = (max(left - OVERLAP, 0), max(top - OVERLAP, 0),
+                min(right + OVERLAP, pixels.width), min(bottom + OVERLAP, pixels.height))
+        tile = self.net(pixels.crop(seen))
+        wanted = (seen[2] - seen[0]) * self.factor, (seen[3] - seen[1]) * self.factor
+        if tile.size != wanted:
+            tile = tile.resize(wanted, Image.Resampling.LANCZOS)
+        inside = (left - seen[0], top - seen[1], right - seen[0], bottom - seen[1])
+        return tile.crop(tuple(edge * self.factor for edge in inside))
+
+
+def _plan(net: Enlarger, have: tuple[int, int], want: tuple[int, int]) -> list[Pass]:
+    """The runs after which the picture is at least as large as wanted; none where it is that already."""
+    plans = []
+    needed = max(wanted / had for wanted, had in zip(want, have, strict=True))
+    if net.scale == 1:
+        return [Pass(net, have, 1)]
+    while needed > 1:
+        factor = next(factor for factor in range(2, net.scale + 1)
+                      if net.scale % factor == 0 and factor >= min(needed, net.scale))
+        plans.append(Pass(net, have, factor))
+        have = tuple(side * factor for side in have)
+        needed /= factor
+    return plans
+
+
+def _enlarger(file: Path, device: torch.device) -> Enlarger:
+    key = (file, file.stat().st_mtime_ns, str(device))
+    if key not in _resident:
+        while len(_resident) >= MAX_RESIDENT:
+            _resident.popitem(last=False)
+        _resident[key] = Enlarger(load_upscaler(file), device)
+    _resident.move_to_end(key)
+    return _resident[key]
+
+
+def load_upscaler(file: Path) -> nn.Module:
+    """The network in a safetensors file, with `scale` and `width`. Raises ModelUnavailable."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError("is too large for an upscaler")
+        check_safetensors(file)
+        state = {name: tensor.float() for name, tensor in load_file(file).items()}
+        for wrapping in ("params_ema.", "params.", "model_state_dict."):
+            if all(name.startswith(wrapping) for name in state):
+                state = {name.removeprefix(wrapping): tensor for name, tensor in state.items()}
+        return _small_net(state) if "body.0.weight" in state else _rrdb_net(state)
+    except ModelUnavailable:
+        raise
+    except Exception as error:  # what a wrong file makes the libraries raise is anything
+        details = [f"{file.name}: {type(error).__name__}: {error}"]
+        raise ModelUnavailable(f"The upscaler {file.stem} cannot be loaded.", details) from None
+
+
+# --- RRDBNet --------------------------------------------------------------------------------------------------
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each of which sees all that came before it; a fifth of the result is added."""
+
+    def __init__(self, width: int, growth: int):
+        super().__init__()
+        for number in range(1, 6):
+            seen = width + (number - 1) * growth
+            setattr(self, f"conv{number}", nn.Conv2d(seen, width if number == 5 else growth, 3, padding=1))
+
+    def forward(self, x):
+        seen = x
+        for number in range(1, 5):
+            seen = torch.cat((seen, _bend(getattr(self, f"conv{number}")(seen))), 1)
+        return x + 0.2 * self.conv5(seen)
+
+
+class ResidualDenseBlocks(nn.Module):
+    def __init__(self, width: int, growth: int):
+        super().__init__()
+        self.rdb1, self.rdb2, self.rdb3 = (DenseBlock(width, growth) for _ in range(3))
+
+    def forward(self, x):
+        return x + 0.2 * self.rdb3(self.rdb2(self.rdb1(x)))
+
+
+class RRDBNet(nn.Module):
+    """`shrink`: pixels of a square that become channels first, as Real-ESRGAN does for 2x and 1x."""
+
+    def __init__(self, *, width: int, growth: int, blocks: int, doublings: int, shrink: int):
+        super().__init__()
+        self.width, self.shrink, self.scale = width, shrink, 2**doublings // shrink
+        self.conv_first = nn.Conv2d(3 * shrink**2, width, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualDenseBlocks(width, growth) for _ in range(blocks)))
+        self.conv_body = nn.Conv2d(width, width, 3, padding=1)
+        self.ups = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(doublings))
+        self.conv_hr = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_last = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        missing = (0, -width % self.shrink, 0, -height % self.shrink)
+        x = functional.pad(x, missing, mode="reflect" if max(missing) < min(height, width) else "replicate")
+        x = self.conv_first(functional.pixel_unshuffle(x, self.shrink))
+        x = x + self.conv_body(self.body(x))
+        for conv in self.ups:
+            x = _bend(conv(functional.interpolate(x, scale_factor=2, mode="nearest")))
+        return self.conv_last(_bend(self.conv_hr(x)))[..., : height * self.scale, : width * self.scale]
+
+
+def _bend(x):
+    return functional.leaky_relu(x, 0.2)
+
+
+# The same tensors under three names: Real-ESRGAN's, ESRGAN's own, and those of the code it was trained with.
+_RENAMES = (
+    (re.compile(r"RRDB_trunk\.(\d+)\.RDB(\d)\.conv(\d)\."), r"body.\1.rdb\2.conv\3."),
+    (re.compile(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\."), r"body.\1.rdb\2.conv\3."),
+    (re.compile(r"model\.1\.sub\.\d+\.(weight|bias)$"), r"conv_body.\1"),
+    (re.compile(r"trunk_conv\."), "conv_body."),
+    (re.compile(r"HRconv\."), "conv_hr."),
+    (re.compile(r"(?:conv_up|upconv)(\d)\."), lambda found: f"ups.{int(found[1]) - 1}."),
+)
+
+
+def _rrdb_net(state: dict) -> RRDBNet:
+    named = {}
+    numbered = sorted({int(found[1]) for name in state if (found := re.fullmatch(r"model\.(\d+)\.weight", name))})
+    places = dict(zip(numbered, ["conv_first", *(f"ups.{n}" for n in range(len(numbered) - 3)), "conv_hr", "conv_last"],
+                      strict=True)) if len(numbered) >= 3 else {}
+    for name, tensor in state.items():
+        if found := re.fullmatch(r"model\.(\d+)\.(weight|bias)", name):
+            name = f"{places[int(found[1])]}.{found[2]}"
+        for pattern, new in _RENAMES:
+            name = pattern.sub(new, name)
+        named[name] = tensor
+    width, channels = named["conv_first.weight"].shape[:2]
+    net = RRDBNet(
+        width=width, growth=named["body.0.rdb1.conv1.weight"].shape[0],
+        blocks=1 + max(int(name.split(".")[1]) for name in named if name.startswith("body.")),
+        doublings=sum(re.fullmatch(r"ups\.\d+\.weight", name) is not None for name in named),
+        shrink=math.isqrt(channels // 3),
+    )
+    net.load_state_dict(named)
+    return net
+
+
+# --- The small one --------------------------------------------------------------------------------------------
+
+
+class SmallNet(nn.Module):
+    """Convolutions at the picture's own size, and one shuffle at the end that adds to the picture enlarged."""
+
+    def __init__(self, *, width: int, layers: int, scale: int):
+        super().__init__()
+        self.width, self.scale = width, scale
+        body = [nn.Conv2d(3, width, 3, padding=1), nn.PReLU(width)]
+        for _ in range(layers):
+            body += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
+        self.body = nn.Sequential(*body, nn.Conv2d(width, 3 * scale**2, 3, padding=1))
+
+    def forward(self, x):
+        larger = functional.pixel_shuffle(self.body(x), self.scale)
+        return larger + functional.interpolate(x, scale_factor=self.scale, mode="nearest")
+
+
+def _small_net(state: dict) -> SmallNet:
+    last = max(int(name.split(".")[1]) for name in state)
+    net = SmallNet(width=state["body.0.weight"].shape[0], layers=(last - 2) // 2,
+                   scale=math.isqrt(state[f"body.{last}.weight"].shape[0] // 3))
+    net.load_state_dict(state)
+    return net
