@@ -4,8 +4,8 @@ Everything that differs between two images lives in their `Row`: prompt, guidanc
 position. `advance` takes rows of any number of jobs on together, each at its own timestep, as long as they
 are of one `shape`; what comes out of a row does not depend on the others.
 
-The arithmetic is that of `StableDiffusionPipeline.__call__` and `StableDiffusionXLPipeline.__call__`
-(diffusers 0.42); latents stay in fp32 also where the UNet computes in half precision.
+The arithmetic is that of `StableDiffusionPipeline.__call__`, its image-to-image and inpainting sisters and
+those of SDXL (diffusers 0.42); latents stay in fp32 also where the UNet computes in half precision.
 """
 
 import math
@@ -13,17 +13,56 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .request import ImageRequest
+from .control import Guide, steer
+from .images import Encoded, joined_edges
+from .lora import Worn, worn_by_unet
+from .modes import Pass, passes_of
+from .reference import Likeness, resembling
+from .request import MAX_SEED, ImageRequest
+from .reuse import evaluate, is_shallow
 from .sampling import SLOTS, Table, make_table, update
 from .text import Embedding
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a pass begins with, on the device; one for all images of a job."""
+
+    given: Encoded | None = None
+    """The starting picture."""
+    mask: torch.Tensor | None = None
+    """h x w of latents, 1 where something is to change and 0 elsewhere."""
+    masked: Encoded | None = None
+    """The starting picture without what the mask covers, for UNets that are shown it (see `sees_mask`)."""
+    guide: Guide | None = None
+    """What a ControlNet steers it by."""
+    likeness: Likeness | None = None
+    """What it shall look like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The part of a picture that must come out as it was, for UNets that were not made for that."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    """Both channels x h x w; this noise, so that what is kept looks to the UNet as it did at the start."""
+    mask: torch.Tensor
+
+    def restored(self, sample: torch.Tensor, level: tuple[float, float]) -> torch.Tensor:
+        """The sample (channels x h x w) with what is outside the mask as given, at that noise level."""
+        clean, amount = level
+        return torch.lerp(clean * self.latents + amount * self.noise, sample, self.mask)
+
+
 @dataclass(eq=False, slots=True)
 class Row:
-    """One image in flight."""
+    """One image in flight, in one pass."""
 
     request: ImageRequest
     index: int
+    plan: Pass
+    """The pass that it is in."""
     table: Table
     generator: torch.Generator
     """On the CPU and the row's own, so that a seed means the same picture on every device in any company."""
@@ -32,6 +71,19 @@ class Row:
     prompt: Embedding
     negative: Embedding | None
     """None without guidance, and where guidance is distilled into the UNet: then nothing else is paid for."""
+    worn: Worn = ()
+    """Its LoRAs."""
+    kept: Kept | None = field(default=None, repr=False)
+    beside: torch.Tensor | None = field(default=None, repr=False)
+    """Channels that the UNet sees beside the latents: mask and masked picture."""
+    guide: Guide | None = None
+    likeness: Likeness | None = None
+    deep: torch.Tensor | None = field(default=None, repr=False)
+    """What the last complete evaluation found in the UNet's depth, where that is to be reused."""
+    steps_before: int = 0
+    """Taken in earlier passes."""
+    turn: int = 0
+    """When it was last moved, in turns of the loop."""
     position: int = 0
     noise: torch.Tensor | None = field(default=None, repr=False)
     """Drawn for this position, kept until the step has gone well: a repeated step must not draw again."""
@@ -43,8 +95,14 @@ class Row:
         return self.position == len(self.table)
 
     @property
+    def evaluations_left(self) -> int:
+        """UNet evaluations up to the end of this pass."""
+        return len(self.table) - self.position
+
+    @property
     def steps_done(self) -> int:
-        return self.table.steps_done(self.position)
+        """Of all passes, as the user counts them. A pass that draws nothing counts as one step."""
+        return self.steps_before + (self.table.steps_done(self.position) if self.table else 1)
 
     @property
     def latents(self) -> torch.Tensor:
@@ -57,9 +115,9 @@ class Row:
         return 1 if self.negative is None else 2
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Latent height and width, and text tokens: rows that share a forward pass agree in these."""
-        return *self.slots.shape[-2:], self.prompt.tokens.shape[1]
+    def shape(self) -> tuple[int, int, int, bool, bool]:
+        """Latent height and width, text tokens, tiling, depth: rows that share a forward pass agree in these."""
+        return *self.slots.shape[-2:], self.prompt.tokens.shape[1], self.request.tiling, is_shallow(self)
 
     @property
     def dropped(self) -> int:
@@ -72,19 +130,113 @@ def is_guided(model, request: ImageRequest) -> bool:
     return request.guidance_scale > 1 and model.unet.config.time_cond_proj_dim is None
 
 
+def sees_mask(model) -> bool:
+    """Whether the UNet takes a mask and the masked picture beside the latents, as those made for inpainting do."""
+    return model.unet.config.in_channels == 2 * model.vae.config.latent_channels + 1
+
+
 @torch.inference_mode()
-def start_row(model, request: ImageRequest, index: int) -> Row:
-    """Image `index` of the request at full noise."""
-    table = make_table(model.scheduler_config, request.sampler, request.steps)
+def start_row(model, request: ImageRequest, index: int, ground: Ground = Ground()) -> Row:
+    """Image `index` of the request where its first pass begins. It needs a ground if it starts from a picture, and
+    for a UNet that sees masks."""
+    plan = passes_of(request)[0]
     generator = torch.Generator().manual_seed(request.seed_of(index))
-    height, width = request.height // model.vae_scale, request.width // model.vae_scale
-    slots = torch.zeros(SLOTS, model.unet.config.in_channels, height, width)
-    slots[0] = torch.randn(slots.shape[1:], generator=generator) * table.first_scale
-    if is_guided(model, request):
-        prompt, negative = model.text.encode_pair(request.prompt, request.negative_prompt)
+    table = make_table(model.scheduler_config, request.sampler, plan.steps, plan.begin)
+    # Inpainting that may change everything begins at pure noise, img2img never does: so diffusers has it.
+    pure = ground.given is None or (ground.mask is not None and plan.begin == 0)
+    # What is not needed is not drawn, so that the noise is what diffusers' pipelines find.
+    needed = ground.given is not None and not (pure and sees_mask(model))
+    given = ground.given.draw(generator) if needed else None
+    noise = _first_noise(model, request, index, plan, generator)
+    if pure:
+        sample = noise * table.first_scale
     else:
-        prompt, negative = model.text.encode(request.prompt), None
-    return Row(request, index, table, generator, slots.to(model.device), prompt, negative)
+        sample = _mixed(_refilled(given, ground.mask, request.start.fill, generator), noise, table)
+    worn = model.loras.wear(request.loras)
+    prompt, negative = _texts(model, request, worn)
+    row = Row(request, index, plan, table, generator, _slots(sample), prompt, negative, worn)
+    _lay(model, row, ground, given, noise)
+    return row
+
+
+@torch.inference_mode()
+def next_pass(model, row: Row, plan: Pass, ground: Ground, drawn: Encoded | None = None) -> Row:
+    """The row, whose pass is finished, where the next one begins.
+
+    `drawn`: what it has become, enlarged. Without, its latents are enlarged. `ground`: as for `start_row`, at the
+    new size, for a request with a mask.
+    """
+    generator = row.generator.clone_state()
+    table = make_table(model.scheduler_config, row.request.sampler, plan.steps, plan.begin)
+    if drawn is None:
+        size = plan.height // model.vae_scale, plan.width // model.vae_scale
+        latents = torch.nn.functional.interpolate(row.latents, size, mode="bilinear")[0]
+    else:
+        latents = drawn.draw(generator)
+    given = ground.given.draw(generator) if ground.given is not None else None
+    noise = _noise_like(latents, generator)
+    raised = Row(row.request, row.index, plan, table, generator, _slots(_mixed(latents, noise, table)), row.prompt,
+                 row.negative, row.worn, steps_before=row.steps_done)
+    _lay(model, raised, ground, given, noise)
+    return raised
+
+
+def _texts(model, request, worn) -> tuple[Embedding, Embedding | None]:
+    if is_guided(model, request):
+        return model.text.encode_pair(request.prompt, request.negative_prompt, worn, request.clip_skip)
+    return model.text.encode(request.prompt, worn, request.clip_skip), None
+
+
+def _first_noise(model, request, index, plan, generator) -> torch.Tensor:
+    """channels x h x w of unit noise, with the variation's mixed in."""
+    shape = (model.vae.config.latent_channels, plan.height // model.vae_scale, plan.width // model.vae_scale)
+    noise = torch.randn(shape, generator=generator)
+    if request.variation:
+        other = torch.Generator().manual_seed((request.variation.seed + index) % (MAX_SEED + 1))
+        noise = _slerp(noise, torch.randn(shape, generator=other), request.variation.strength)
+    return noise.to(model.device)
+
+
+def _slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
+    """Spherical interpolation (Shoemake 1985): between two noises lies noise of the same strength."""
+    cosine = (one * other).sum() / (one.norm() * other.norm())
+    angle = torch.acos(cosine.clamp(-1, 1))
+    if angle.sin() < 1e-4:  # the same direction, as from the same seed
+        return torch.lerp(one, other, part)
+    return (torch.sin((1 - part) * angle) * one + torch.sin(part * angle) * other) / angle.sin()
+
+
+def _noise_like(latents: torch.Tensor, generator) -> torch.Tensor:
+    return torch.randn(latents.shape, generator=generator).to(latents.device)
+
+
+def _mixed(latents, noise, table) -> torch.Tensor:
+    """The sample at the table's beginning."""
+    clean, amount = table.levels[0]
+    return clean * latents + amount * noise
+
+
+def _refilled(latents, mask, fill: str, generator) -> torch.Tensor:
+    """Latents with noise or nothing under the mask, if the request fills it so."""
+    if mask is None or fill not in ("noise", "zero"):
+        return latents
+    under = _noise_like(latents, generator) if fill == "noise" else torch.zeros_like(latents)
+    return torch.lerp(latents, under, mask)
+
+
+def _slots(sample: torch.Tensor) -> torch.Tensor:
+    slots = sample.new_zeros(SLOTS, *sample.shape)
+    slots[0] = sample
+    return slots
+
+
+def _lay(model, row: Row, ground: Ground, given, noise) -> None:
+    """Give the row what its ground asks for: a guide, a part that is kept, or channels for the UNet to see."""
+    row.guide, row.likeness = ground.guide, ground.likeness
+    if sees_mask(model):
+        row.beside = torch.cat([ground.mask[None], ground.masked.draw(row.generator)])
+    elif ground.mask is not None:
+        row.kept = Kept(given, noise, ground.mask)
 
 
 @torch.inference_mode()
@@ -95,6 +247,8 @@ def advance(model, rows: list[Row]) -> None:
     matrices = torch.stack([row.table.matrices[row.position] for row in rows]).to(slots.device)
     after = update(slots, answers, _noise(rows, slots.device), matrices)
     for row, sample, answer, moved in zip(rows, slots[:, 0], answers, after, strict=True):
+        if row.kept is not None:
+            moved[0] = row.kept.restored(moved[0], row.table.levels[row.position + 1])
         row.estimate = sample, answer
         row.slots, row.noise = moved, None
         row.position += 1
@@ -117,8 +271,15 @@ def _ask(model, rows, samples) -> torch.Tensor:
     device = samples.device
     scales = _column([row.table.input_scales[row.position] for row in rows], device)
     times = torch.tensor([rows[seat].table.timesteps[rows[seat].position] for seat in seats], device=device)
-    seen = (samples * scales)[seats].to(model.dtype)
-    answer = model.unet(seen, times, return_dict=False, **_conditioning(model, rows, guided))[0].float()
+    seen = samples * scales
+    conditioning = _conditioning(model, rows, guided)
+    steering = steer(rows, seats, seen[seats].to(model.dtype), times, conditioning)
+    if rows[0].beside is not None:
+        seen = torch.cat([seen, torch.stack([row.beside for row in rows])], dim=1)
+    seen = seen[seats].to(model.dtype)
+    worn = worn_by_unet([rows[seat].worn for seat in seats])
+    with joined_edges(model.unet, rows[0].request.tiling), worn, resembling(rows, seats):
+        answer = evaluate(model.unet, rows, seats, seen, times, conditioning, steering).float()
     if not guided:
         return answer
     with_prompt, without = answer[: len(rows)], answer[len(rows) :]
@@ -130,16 +291,17 @@ def _ask(model, rows, samples) -> torch.Tensor:
 def _conditioning(model, rows, guided) -> dict:
     """The UNet's keyword arguments for the batch that `_ask` makes."""
     texts = [row.prompt for row in rows] + [rows[place].negative for place in guided]
-    asked = [row.request for row in rows] + [rows[place].request for place in guided]
     conditioning = {"encoder_hidden_states": torch.cat([text.tokens for text in texts])}
     if model.spec.family == "sdxl":
         # Original size, crop corner and target size, as SDXL was trained (Podell et al. 2023, 2.2).
-        sizes = [[each.height, each.width, 0, 0, each.height, each.width] for each in asked]
+        plans = [row.plan for row in rows] + [rows[place].plan for place in guided]
+        sizes = [[each.height, each.width, 0, 0, each.height, each.width] for each in plans]
         times = torch.tensor(sizes, dtype=model.dtype, device=model.device)
         pooled = torch.cat([text.pooled for text in texts]).to(model.dtype)
         conditioning["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
     if (width := model.unet.config.time_cond_proj_dim) is not None:
-        strengths = _guidance_embedding([each.guidance_scale for each in asked], width)
+        asked = [row.request.guidance_scale for row in rows] + [rows[place].request.guidance_scale for place in guided]
+        strengths = _guidance_embedding(asked, width)
         conditioning["timestep_cond"] = strengths.to(model.device, model.dtype)
     return conditioning
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from PIL import Image
 
 from .catalog import Catalog
-from .errors import Cancelled, EngineStopped, OutOfMemory
+from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from .inbox import Inbox, Report, cancel, fail, succeed
 from .pixels import refuse_black
 from .request import EngineImage, ImageRequest, Job, no_preview, no_report
@@ -73,8 +73,10 @@ class FakeEngine:
             self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
             self._thread.start()
 
-    def submit(self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview) -> Job:
-        job = Job(request, on_progress, wants_preview)
+    def submit(
+        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
+    ) -> Job:
+        job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
         self._inbox.put(job)
         return job
 
@@ -137,6 +139,8 @@ class FakeEngine:
         self._stopping.wait(seconds)
         if job.cancelled:
             raise Cancelled(list(job.images))
+        if job.late:
+            raise TimedOut(list(job.images))
         if self._stopping.is_set():
             raise EngineStopped()
 

@@ -1,7 +1,8 @@
-"""Latents to pictures: the full decode, and the cheap linear guess that previews are made of."""
+"""Pictures to latents and back: encoder, decoder, and the cheap linear guess that previews are made of."""
 
 import json
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,37 +62,109 @@ class LatentColours:
         return to_pil(torch.nan_to_num(rows @ self.matrix + self.bias))
 
 
-@torch.inference_mode()
-def decode(model, latents: torch.Tensor) -> Image.Image:
-    """One row of scaled latents (1 x channels x h x w, fp32) as a finished picture.
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the encoder says of a picture: mean and standard deviation of its latents (channels x h x w, fp32,
+    scaled), on the device."""
 
-    Raises BadOutput if the latents or the picture are not finite, or the picture is black. A decoder that
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def draw(self, generator: torch.Generator) -> torch.Tensor:
+        """Latents by a CPU generator, as diffusers' pipelines draw them."""
+        noise = torch.randn(self.mean.shape, generator=generator)
+        return self.mean + self.spread * noise.to(self.mean.device)
+
+
+@torch.inference_mode()
+def encode(model, picture: Image.Image, mask: Image.Image | None = None, *, tiling: bool = False) -> Encoded:
+    """An RGB picture, whose sides are multiples of the model's `vae_scale`, as latents.
+
+    With `mask` what lies under its white is made grey first, which is how inpainting UNets are shown what to
+    keep. Raises BadOutput if the latents are not finite.
+    """
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None].float() / 255 * 2 - 1
+    if mask is not None:
+        pixels = pixels * (torch.from_numpy(np.array(mask)) < 128)
+    vae = model.vae
+    if vae.dtype != torch.float32 and getattr(vae.config, "force_upcast", False):
+        vae.to(torch.float32)
+    with joined_edges(vae, tiling):
+        moments = vae.encode(pixels.to(model.device, vae.dtype), return_dict=False)[0]
+    mean, spread = moments.mean[0].float(), moments.std[0].float()
+    if not torch.isfinite(mean).all() or not torch.isfinite(spread).all():
+        raise BadOutput()
+    factor, shift = vae.config.scaling_factor, 0.0
+    if (statistics := _statistics(vae, mean.device)) is not None:
+        shift, factor = statistics[0], factor / statistics[1]
+    return Encoded((mean - shift) * factor, spread * factor)
+
+
+@torch.inference_mode()
+def decode(model, latents: torch.Tensor, *, tiling: bool = False) -> list[Image.Image | BadOutput]:
+    """Scaled latents (rows x channels x h x w, fp32) as finished pictures.
+
+    BadOutput in a row's place if its latents or its picture are not finite, or the picture is black. A decoder that
     overflows in half precision, as SDXL's does, is run again, and from then on, in fp32.
     """
-    if not torch.isfinite(latents).all():
-        raise BadOutput()
-    image = _decode(model.vae, latents)
-    if model.vae.dtype != torch.float32 and not torch.isfinite(image).all():
-        log.warning("The decoder of %s overflows in %s; fp32 from now on", model.spec.key, model.vae.dtype)
-        model.vae.to(torch.float32)
-        image = _decode(model.vae, latents)
-    if not torch.isfinite(image).all():
-        raise BadOutput()
-    picture = to_pil(image[0].movedim(0, -1).float().cpu())
-    refuse_black(picture)
+    sound = torch.isfinite(latents).flatten(1).all(dim=1)
+    if not sound.any():
+        return [BadOutput() for _ in latents]
+    clean = latents[sound]
+    with joined_edges(model.vae, tiling):
+        images = _decode(model.vae, clean)
+        if model.vae.dtype != torch.float32 and not torch.isfinite(images).all():
+            log.warning("The decoder of %s overflows in %s; fp32 from now on", model.spec.key, model.vae.dtype)
+            model.vae.to(torch.float32)
+            images = _decode(model.vae, clean)
+    decoded = iter(images.float().movedim(1, -1))
+    return [_finish(next(decoded)) if good else BadOutput() for good in sound.tolist()]
+
+
+def _finish(rgb: torch.Tensor) -> Image.Image | BadOutput:
+    if not torch.isfinite(rgb).all():
+        return BadOutput()
+    picture = to_pil(rgb)
+    try:
+        refuse_black(picture)
+    except BadOutput as error:
+        return error.with_traceback(None)
     return picture
 
 
 def _decode(vae, latents) -> torch.Tensor:
-    mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
     latents = latents / vae.config.scaling_factor
-    if mean is not None and std is not None:
-        mean, std = (torch.tensor(v, device=latents.device).view(1, -1, 1, 1) for v in (mean, std))
-        latents = latents * std + mean
+    if (statistics := _statistics(vae, latents.device)) is not None:
+        latents = latents * statistics[1] + statistics[0]
     return vae.decode(latents.to(vae.dtype), return_dict=False)[0]
 
 
+def _statistics(vae, device) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Mean and standard deviation of each latent channel, where the model's author gives them."""
+    given = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
+    if None in given:
+        return None
+    return tuple(torch.tensor(values, device=device).view(-1, 1, 1) for values in given)
+
+
+@contextmanager
+def joined_edges(network: torch.nn.Module, on: bool):
+    """While this lasts, convolutions see the opposite edge beyond each edge, if `on`: pictures that tile."""
+    if not on:
+        yield
+        return
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    layers = [layer for layer in layers if layer.padding_mode == "zeros"]
+    try:
+        for layer in layers:
+            layer.padding_mode = "circular"
+        yield
+    finally:
+        for layer in layers:
+            layer.padding_mode = "zeros"
+
+
 def to_pil(rgb: torch.Tensor) -> Image.Image:
-    """h x w x 3 in -1…1, fp32 on the CPU, to pixels; rounding as diffusers' VaeImageProcessor does."""
-    values = (rgb * 0.5 + 0.5).clamp(0, 1).numpy()
-    return Image.fromarray((values * 255).round().astype(np.uint8), "RGB")
+    """h x w x 3 in -1…1, fp32, to pixels; rounding as diffusers' VaeImageProcessor does."""
+    values = (rgb * 0.5 + 0.5).clamp(0, 1) * 255
+    return Image.fromarray(values.round().to(torch.uint8).cpu().numpy(), "RGB")

@@ -36,11 +36,11 @@ class Inbox:
                 return
         fail(job, EngineStopped("The engine is not running."))
 
-    def take(self) -> Job | None:
-        """Wait for the next job. None once the inbox is closed."""
+    def take(self, timeout: float | None = None) -> Job | None:
+        """Wait for the next job, `timeout` seconds at most. None once the inbox is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or not self._open)
-            return self._jobs.popleft() if self._open else None
+            self._changed.wait_for(lambda: self._jobs or not self._open, timeout)
+            return self._jobs.popleft() if self._open and self._jobs else None
 
     def take_first(self, wanted: Callable[[Job], bool]) -> Job | None:
         """The first job that is `wanted`, without waiting; None if there is none. Others keep their places."""
@@ -116,8 +116,8 @@ class Report:
         self._last_phase = (phase, now)
         self._send(Progress(phase, self._step, self._steps, fraction=fraction))
 
-    def step(self, step: int, picture: Callable[[], Image.Image]) -> None:
-        """`step` of all images' steps is done; `picture()` shows what it looks like now, at any size."""
+    def step(self, step: int, picture: Callable[[], Image.Image | None]) -> None:
+        """`step` of all images' steps is done; `picture()` shows what it looks like now, at any size, or is None."""
         self._step = max(self._step, step)
         self._send(Progress("generating", self._step, self._steps, self._preview(picture)))
 
@@ -129,7 +129,8 @@ class Report:
             if not self._job.wants_preview():
                 return None
             self._last_preview = now
-            return encode_preview(picture(), self._job.request.width, self._job.request.height)
+            shown = picture()
+            return shown and encode_preview(shown, self._job.request.width, self._job.request.height)
         except Exception:
             log.exception("A preview could not be made")
             return None

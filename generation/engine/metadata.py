@@ -15,7 +15,8 @@ import re
 
 from PIL import Image, PngImagePlugin
 
-from .request import ImageRequest
+from . import modes
+from .request import MAX_SEED, ImageRequest
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
@@ -62,14 +63,53 @@ def parameters_text(request: ImageRequest, seed: int, recipe: dict) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model hash": recipe.get("weights", "")[:10],
         "Model": request.model,
-        "Version": "DreamSketch",
-    }
+    } | _mode_settings(request, seed, recipe) | {"Version": "DreamSketch"}
     lines.append(", ".join(f"{name}: {value}" for name, value in settings.items() if value != ""))
     return "\n".join(lines)
 
 
+_CONTENTS = {"blur": "fill", "original": "original", "noise": "latent noise", "zero": "latent nothing"}
+_RESIZES = {"stretch": "Just resize", "crop": "Crop and resize", "pad": "Resize and fill"}
+
+
+def _mode_settings(request: ImageRequest, seed: int, recipe: dict) -> dict:
+    """What the request asks for beyond words, as A1111 says it; its clip skip counts from 1."""
+    said = {}
+    start, hires, variation = request.start, request.hires, request.variation
+    if start or hires:
+        said["Denoising strength"] = f"{(start or hires).strength:g}"
+    if start and start.fit != "stretch":
+        said["Resize mode"] = _RESIZES[start.fit]
+    if start and start.inpaints:
+        said |= {"Mask blur": f"{start.mask_blur:g}", "Masked content": _CONTENTS[start.fill]}
+        if start.padding is not None:
+            said |= {"Inpaint area": "Only masked", "Masked area padding": start.padding}
+    if hires:
+        said |= {"Hires upscale": f"{hires.scale:g}", "Hires steps": hires.steps or "",
+                 "Hires upscaler": hires.upscaler.capitalize()}
+        if start:
+            said["Hires strength"] = f"{hires.strength:g}"
+    if variation:
+        index = (seed - request.seed) % (MAX_SEED + 1)
+        said |= {"Variation seed": (variation.seed + index) % (MAX_SEED + 1),
+                 "Variation seed strength": f"{variation.strength:g}"}
+    if request.clip_skip:
+        said["Clip skip"] = request.clip_skip + 1
+    if request.tiling:
+        said["Tiling"] = True
+    hashes = [f"{lora['key']}: {lora['hash'][:12]}" for lora in recipe.get("loras", ()) if "hash" in lora]
+    if hashes:
+        said["Lora hashes"] = f'"{", ".join(hashes)}"'
+    return said
+
+
 def full_recipe(request: ImageRequest, seed: int, recipe: dict) -> dict:
-    """Everything needed to draw this one image again, as plain JSON values."""
+    """Everything needed to draw this one image again, as plain JSON values. Pictures are told by their digests."""
+    options = json.loads(json.dumps(modes.to_options(request)))
+    for part in options.values():
+        for name in ("image", "mask"):
+            if isinstance(part, dict) and part.get(name):
+                del part[name]["name"]  # what their keeper calls them is nobody else's business
     return {
         "version": 1,
         "prompt": request.prompt,
@@ -80,7 +120,8 @@ def full_recipe(request: ImageRequest, seed: int, recipe: dict) -> dict:
         "guidance_scale": request.guidance_scale,
         "sampler": request.sampler,
         "seed": seed,
-    } | recipe
+        "mode": request.mode,
+    } | options | recipe
 
 
 def read_png(data: bytes) -> dict:

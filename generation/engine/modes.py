@@ -148,6 +148,30 @@ class Upscale:
     upscaler: str = "lanczos"
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run of the sampler over an image: of `steps` steps those from `begin` on, at that size."""
+
+    width: int
+    height: int
+    steps: int
+    begin: int = 0
+
+
+def passes_of(request) -> tuple[Pass, ...]:
+    """What one image of an ImageRequest goes through."""
+    begin = _begin(request.steps, request.start.strength) if request.start else 0
+    first = Pass(request.width, request.height, request.steps, begin)
+    if request.hires is None:
+        return (first,)
+    steps = request.hires.steps or request.steps
+    return first, Pass(*request.final_size, steps, _begin(steps, request.hires.strength))
+
+
+def _begin(steps: int, strength: float) -> int:
+    return steps - drawn_steps(steps, strength) if strength else steps
+
+
 def drawn_steps(steps: int, strength: float) -> int:
     """How many of `steps` a start at `strength` draws; at least one."""
     return max(1, min(int(steps * strength), steps))

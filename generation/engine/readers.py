@@ -18,7 +18,6 @@ from .modes import (
     Upscale,
     Variation,
 )
-from .upscalers import UPSCALERS
 
 MAX_EXPAND = 1024
 MAX_KEY = 120
@@ -57,7 +56,7 @@ def read_expand(value) -> Expand | None:
     return None if expand == Expand() else expand
 
 
-def read_hires(value, most_steps: int) -> Hires | None:
+def read_hires(value, most_steps: int, upscalers) -> Hires | None:
     """True, or an object with scale, strength, steps and upscaler."""
     if value is None or value is False:
         return None
@@ -66,7 +65,7 @@ def read_hires(value, most_steps: int) -> Hires | None:
         scale=number(given.get("scale"), "hires_scale", 1.0, MAX_HIRES_SCALE, 2.0),
         strength=number(given.get("strength"), "hires_strength", 0.0, 1.0, 0.5),
         steps=number(given.get("steps") or None, "hires_steps", 1, most_steps, None, whole=True),
-        upscaler=one_of(given.get("upscaler"), "hires_upscaler", (LATENT, *UPSCALERS), LATENT),
+        upscaler=one_of(given.get("upscaler"), "hires_upscaler", (LATENT, *upscalers), LATENT),
     )
 
 
@@ -121,13 +120,13 @@ def read_reference(value) -> Reference | None:
     return Reference(picture(given.get("image"), "reference"), number(given.get("scale"), "reference", 0.0, 1.0, 0.6))
 
 
-def read_upscale(value) -> Upscale:
+def read_upscale(value, upscalers) -> Upscale:
     given = fields(value, "upscale", ("image", "factor", "upscaler"))
     factor = number(given.get("factor"), "upscale", 2, 4, 2, whole=True)
     if factor == 3:
         raise InvalidRequest("Pictures are enlarged 2 or 4 times.", "upscale")
     return Upscale(picture(given.get("image"), "upscale"), factor,
-                   one_of(given.get("upscaler"), "upscaler", UPSCALERS, UPSCALERS[0]))
+                   one_of(given.get("upscaler"), "upscaler", upscalers, upscalers[0]))
 
 
 def picture(value, param: str) -> Picture:

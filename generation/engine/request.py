@@ -8,7 +8,8 @@
 
 import math
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +17,7 @@ from typing import Protocol
 from PIL import Image
 
 from . import modes
-from .catalog import ModelSpec
+from .catalog import FEATURES, ModelSpec
 from .checks import flag, number, one_of, text
 from .errors import InvalidRequest
 from .modes import Control, Hires, Lora, Picture, Reference, Start, Upscale, Variation, canvas_size
@@ -30,6 +31,7 @@ from .readers import (
     read_variation,
 )
 from .samplers import Sampler, find_sampler
+from .upscalers import UPSCALERS
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 2000
@@ -140,15 +142,17 @@ def build_request(
     clip_skip: int | None = None,
     quality: str | None = None,
     max_prompt_characters: int = MAX_PROMPT_CHARACTERS,
+    upscalers: Sequence[str] = UPSCALERS,
 ) -> ImageRequest:
     """Fill in the model's defaults, check every field against `spec`, and return the request.
 
     None (and -1 for the seed) means "your choice". `image` to `expand` make a `modes.Start`; the dicts
     hold the fields of the `modes` class of their name, pictures as `Picture`. Without a size a request
-    with a picture takes that picture's shape. Raises InvalidRequest, naming the field in `param`.
+    with a picture takes that picture's shape. `upscalers` are those that can be named (see `upscalers`).
+    Raises InvalidRequest, naming the field in `param`.
     """
     if upscale is not None:
-        return _upscale_request(spec, upscale, prompt, seed)
+        return _upscale_request(spec, upscale, prompt, seed, upscalers)
     start = read_start(image, mask, strength=strength, mask_blur=mask_blur, fill=fill, padding=padding,
                        fit=fit, expand=expand)
     if start and (width, height) == (None, None) and not aspect_ratio:
@@ -156,11 +160,11 @@ def build_request(
     width, height = _size(spec, width, height, aspect_ratio)
     sampler = _sampler(spec, sampler)
     most_steps = min(spec.max_steps, sampler.max_steps)
-    hires = read_hires(hires, most_steps)
+    hires = read_hires(hires, most_steps, upscalers)
     for side in modes.enlarged(width, height, hires.scale if hires else 1.0):
         if side > MAX_HIRES_SIDE:
             raise InvalidRequest(f"The second pass may reach {MAX_HIRES_SIDE} pixels a side.", "hires_fix")
-    return ImageRequest(
+    request = ImageRequest(
         model=spec.key,
         prompt=_prompt(prompt, "prompt", max_prompt_characters, required=True),
         negative_prompt=_prompt(
@@ -187,10 +191,32 @@ def build_request(
         clip_skip=number(clip_skip, "clip_skip", 0, modes.MAX_CLIP_SKIP, 0, whole=True),
         quality=one_of(quality, "quality", modes.QUALITIES, "exact"),
     )
+    _refuse_unsupported(spec, request)
+    return request
 
 
-def _upscale_request(spec, asked, prompt, seed) -> ImageRequest:
-    upscale = read_upscale(asked)
+_MODE_WORDS = {
+    "txt2img": ("image", "needs a picture to start from"),
+    "img2img": ("image", "cannot start from a picture"),
+    "inpaint": ("mask", "cannot change a part of a picture"),
+    "outpaint": ("expand", "cannot make a picture larger than it was"),
+}
+_FEATURE_PARAMS = {"hires": "hires_fix"}
+
+
+def _refuse_unsupported(spec, request) -> None:
+    if request.mode not in spec.modes:
+        param, words = _MODE_WORDS[request.mode]
+        raise InvalidRequest(f"{spec.title} {words}.", param)
+    for feature in FEATURES:
+        asked = request.quality != "exact" if feature == "quality" else getattr(request, feature)
+        if asked and feature not in spec.features:
+            param = _FEATURE_PARAMS.get(feature, feature)
+            raise InvalidRequest(f"{spec.title} has no “{param}”.", param)
+
+
+def _upscale_request(spec, asked, prompt, seed, upscalers) -> ImageRequest:
+    upscale = read_upscale(asked, upscalers)
     width, height = (side * upscale.factor for side in (upscale.image.width, upscale.image.height))
     if max(width, height) > MAX_UPSCALED_SIDE:
         raise InvalidRequest(f"The result may have at most {MAX_UPSCALED_SIDE} pixels a side.", "upscale")
@@ -280,7 +306,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class EngineImage:
-    """One finished image: RGB pixels of the requested size and what made them."""
+    """One finished image: RGB pixels of the request's `final_size` and what made them."""
 
     index: int
     seed: int
@@ -293,7 +319,11 @@ class EngineImage:
 
 @dataclass(eq=False)
 class Job:
-    """A submitted request. `result()` waits and returns the images or raises an EngineError."""
+    """A submitted request. `result()` waits and returns the images or raises an EngineError.
+
+    `ticket` is the caller's name for it, which an engine elsewhere is told too. Past its `deadline`
+    (by `time.monotonic()`) it ends with TimedOut.
+    """
 
     request: ImageRequest
     on_progress: Callable[[Progress], None]
@@ -301,6 +331,12 @@ class Job:
     future: Future = field(default_factory=Future)
     images: list[EngineImage] = field(default_factory=list)
     cancelled: bool = False
+    ticket: str = ""
+    deadline: float | None = None
+
+    @property
+    def late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def result(self, timeout: float | None = None) -> list[EngineImage]:
         return self.future.result(timeout)
@@ -330,8 +366,13 @@ class Engine(Protocol):
         *,
         on_progress: Callable[[Progress], None] = no_report,
         wants_preview: Callable[[], bool] = no_preview,
+        ticket: str = "",
+        deadline: float | None = None,
     ) -> Job:
-        """Accept the request and return at once. Callbacks run on the engine's thread and must not block."""
+        """Accept the request and return at once. Callbacks run on the engine's thread and must not block.
+
+        `deadline`: by `time.monotonic()`; those that would miss theirs are drawn first, and then given up.
+        """
 
     def cancel(self, job: Job) -> None:
         """Stop at the next step border; `job.result()` raises Cancelled with the images finished so far."""

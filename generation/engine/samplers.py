@@ -10,7 +10,8 @@ class Sampler:
     `name` is the display name and what is stored; `scheduler` the diffusers scheduler class that
     defines it; `options` are config overrides of that class; `aliases` are matched without regard to
     case, spaces, dots, dashes and underscores; `max_steps` is the most it can take (LCM's 50 are those
-    it was distilled on).
+    it was distilled on). `levels_of`: the class that lays out its noise levels, where `scheduler` itself
+    needs a package that is not here.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Sampler:
     options: tuple[tuple[str, object], ...] = ()
     aliases: tuple[str, ...] = ()
     max_steps: int = 1000
+    levels_of: str = ""
 
 
 SAMPLERS = (
@@ -37,6 +39,13 @@ SAMPLERS = (
     Sampler("DPM++ 2M SDE", "DPMSolverMultistepScheduler",
             (("algorithm_type", "sde-dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", False)),
             aliases=("k_dpmpp_2m_sde",)),
+    Sampler("DPM++ 2M SDE Karras", "DPMSolverMultistepScheduler",
+            (("algorithm_type", "sde-dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)),
+            aliases=("k_dpmpp_2m_sde_ka", "dpmpp_2m_sde_karras")),
+    Sampler("DPM++ SDE", "DPMSolverSDEScheduler", (("use_karras_sigmas", False), ("final_sigmas_type", "zero")),
+            aliases=("k_dpmpp_sde", "DPMSolverSDEScheduler"), levels_of="EulerDiscreteScheduler"),
+    Sampler("DPM++ SDE Karras", "DPMSolverSDEScheduler", (("use_karras_sigmas", True), ("final_sigmas_type", "zero")),
+            aliases=("k_dpmpp_sde_ka", "dpmpp_sde_karras"), levels_of="EulerDiscreteScheduler"),
     Sampler("UniPC", "UniPCMultistepScheduler", (("solver_order", 2), ("predict_x0", True)),
             aliases=("uni_pc", "UniPCMultistepScheduler")),
     Sampler("Heun", "HeunDiscreteScheduler", aliases=("k_heun", "HeunDiscreteScheduler")),

@@ -14,13 +14,13 @@ class FairShare:
     def __init__(self):
         self._charged: dict[Hashable, float] = {}
 
-    def pick(self, charges: dict[Hashable, float]) -> Hashable:
+    def pick(self, charges: dict[Hashable, float], urgent: Hashable = None) -> Hashable:
         """The group whose turn it is, of those in `charges`, which says what a turn costs each of them.
 
-        The first of those charged alike.
+        The first of those charged alike. An `urgent` one has its turn at once, and is charged for it.
         """
         least = min((self._charged[key] for key in charges if key in self._charged), default=0.0)
         self._charged = {key: self._charged.get(key, least) - least for key in charges}
-        chosen = min(charges, key=self._charged.get)
+        chosen = min(charges, key=self._charged.get) if urgent is None else urgent
         self._charged[chosen] += charges[chosen]
         return chosen

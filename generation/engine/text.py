@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
+from .errors import InvalidRequest
+from .lora import Worn, name_of, worn_by_encoders
+
 MAX_WINDOWS = 10
 """750 tokens with CLIP. What comes after is left out and counted, since attention pays for every window."""
 MAX_WEIGHT = 10.0
@@ -42,45 +45,54 @@ class PromptEncoder:
         self._encoders = encoders
         self._device = device
         self._dtype = dtype
-        self._cache: OrderedDict[tuple[str, int], Embedding] = OrderedDict()
+        self._cache: OrderedDict[tuple, Embedding] = OrderedDict()
 
-    def encode(self, prompt: str) -> Embedding:
-        return self._cached(prompt, 1)
+    def encode(self, prompt: str, worn: Worn = (), clip_skip: int = 0) -> Embedding:
+        """`worn`: the LoRAs that the encoders wear for it. `clip_skip`: last layers that are left out."""
+        return self._cached(prompt, 1, worn, clip_skip)
 
-    def encode_pair(self, prompt: str, negative: str) -> tuple[Embedding, Embedding]:
+    def encode_pair(
+        self, prompt: str, negative: str, worn: Worn = (), clip_skip: int = 0
+    ) -> tuple[Embedding, Embedding]:
         """Both prompts, the shorter one filled up with empty windows to the length of the longer."""
-        pair = self.encode(prompt), self.encode(negative)
+        pair = self.encode(prompt, worn, clip_skip), self.encode(negative, worn, clip_skip)
         lengths = [embedding.tokens.shape[1] for embedding in pair]
         if lengths[0] != lengths[1]:
             windows = max(lengths) // self._encoders[0][0].model_max_length
-            pair = self._cached(prompt, windows), self._cached(negative, windows)
+            pair = tuple(self._cached(text, windows, worn, clip_skip) for text in (prompt, negative))
         return pair
+
+    @property
+    def encoders(self) -> list[torch.nn.Module]:
+        return [encoder for _, encoder in self._encoders]
 
     def forget(self) -> None:
         self._cache.clear()
 
-    def _cached(self, prompt, least_windows) -> Embedding:
-        key = prompt, least_windows
+    def _cached(self, prompt, least_windows, worn, clip_skip) -> Embedding:
+        key = prompt, least_windows, name_of(worn), clip_skip
         if key not in self._cache:
-            self._cache[key] = self._encode(prompt, least_windows)
+            with worn_by_encoders(worn):
+                self._cache[key] = self._encode(prompt, least_windows, clip_skip)
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _encode(self, prompt, least_windows) -> Embedding:
+    def _encode(self, prompt, least_windows, clip_skip) -> Embedding:
         pieces = parse_emphasis(prompt)
         weighted = any(weight != 1.0 for _, weight in pieces)
         text = "".join(text for text, _ in pieces)
         short = least_windows == 1 and all(_fits(tokenizer, text) for tokenizer, _ in self._encoders)
         if short and not weighted:
-            results = [self._run(*encoder, _plain_inputs(encoder[0], text)) for encoder in self._encoders]
+            results = [self._run(encoder, _plain_inputs(tokenizer, text), clip_skip)
+                       for tokenizer, encoder in self._encoders]
             dropped = 0
         else:
             split = [_windows(tokenizer, pieces) for tokenizer, _ in self._encoders]
             dropped = max(sum(len(tokens) for tokens, _ in windows[MAX_WINDOWS:]) for windows in split)
             count = min(max(least_windows, *map(len, split)), MAX_WINDOWS)
-            results = [self._run_windows(*encoder, windows, count)
+            results = [self._run_windows(*encoder, windows, count, clip_skip)
                        for encoder, windows in zip(self._encoders, split, strict=True)]
         return Embedding(
             torch.cat([tokens for tokens, _ in results], dim=-1).to(self._device, self._dtype),
@@ -88,17 +100,23 @@ class PromptEncoder:
             dropped,
         )
 
-    def _run(self, tokenizer, encoder, inputs) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _run(self, encoder, inputs, clip_skip) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Hidden states (windows x length x width) and, from SDXL's second encoder, the pooled embedding."""
         ids, mask = inputs
         mask = mask.to(self._device) if getattr(encoder.config, "use_attention_mask", False) else None
-        if len(self._encoders) == 1:
+        if len(self._encoders) == 1 and not clip_skip:
             return encoder(ids.to(self._device), attention_mask=mask)[0], None
         output = encoder(ids.to(self._device), attention_mask=mask, output_hidden_states=True)
-        pooled = output[0] if output[0].ndim == 2 else None
-        return output.hidden_states[-2], pooled
+        # SDXL was trained on the last layer but one; SD on the last, behind a norm that still belongs there.
+        last = clip_skip + (2 if len(self._encoders) > 1 else 1)
+        if last > len(output.hidden_states) - 1:
+            raise InvalidRequest("This model's text encoder has fewer layers than that.", "clip_skip")
+        states = output.hidden_states[-last]
+        if len(self._encoders) == 1:
+            return getattr(encoder, "text_model", encoder).final_layer_norm(states), None
+        return states, output[0] if output[0].ndim == 2 else None
 
-    def _run_windows(self, tokenizer, encoder, windows, count):
+    def _run_windows(self, tokenizer, encoder, windows, count, clip_skip):
         length = tokenizer.model_max_length
         windows = (windows + [([], [])] * count)[:count]
         ids = torch.full((count, length), tokenizer.pad_token_id)
@@ -109,7 +127,7 @@ class PromptEncoder:
             ids[row, :filled] = torch.tensor([tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id])
             mask[row, :filled] = 1
             weights[row, 1 : filled - 1] = torch.tensor(token_weights)
-        states, pooled = self._run(tokenizer, encoder, (ids, mask))
+        states, pooled = self._run(encoder, (ids, mask), clip_skip)
         states = states.reshape(1, count * length, -1)
         scaled = states * weights.reshape(1, -1, 1).to(states)
         mean = scaled.float().mean()

@@ -19,6 +19,7 @@ from generation.engine.metadata import (
     read_png,
     strip,
 )
+from generation.engine.modes import Picture
 from generation.engine.request import build_request
 
 RECIPE = {"model": "dreamsketch-tiny", "weights": "ab" * 32, "dtype": "fp32", "versions": {"torch": "2.13.0"}}
@@ -41,6 +42,46 @@ def picture(prompt, negative="grey, dull"):
     return pixels, encode_png(pixels, request=request, seed=8, recipe=RECIPE)
 
 
+def said_of(**fields):
+    request = build_request(Catalog().get("dreamsketch-tiny"), prompt="a boat", seed=7, steps=12, **fields)
+    loras = {"loras": [{"key": "ink", "weight": 0.5, "hash": "cd" * 32}]} if fields.get("loras") else {}
+    return read_png(encode_png(draw(request, 8), request=request, seed=8, recipe=RECIPE | loras))
+
+
+def picture_of(size=(256, 256), mode="RGB"):
+    return Picture.of(Image.new(mode, size, 200))
+
+
+@pytest.mark.parametrize(("fields", "words", "told"), [
+    ({"image": picture_of(), "strength": 0.4}, {"Denoising strength": "0.4"}, {"mode": "img2img"}),
+    ({"image": picture_of(), "mask": picture_of(mode="L"), "padding": 16, "fill": "noise", "mask_blur": 8},
+     {"Denoising strength": "0.75", "Mask blur": "8", "Masked content": "latent noise", "Inpaint area": "Only masked",
+      "Masked area padding": "16"}, {"mode": "inpaint"}),
+    ({"image": picture_of(), "expand": {"left": 64}, "fit": "pad"},
+     {"Denoising strength": "1", "Masked content": "fill", "Resize mode": "Resize and fill"}, {"mode": "outpaint"}),
+    ({"hires": {"scale": 1.5, "strength": 0.3, "steps": 9}},
+     {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires steps": "9", "Hires upscaler": "Latent"},
+     {"mode": "txt2img", "hires": {"scale": 1.5, "strength": 0.3, "steps": 9, "upscaler": "latent"}}),
+    ({"variation": {"seed": 40, "strength": 0.2}}, {"Variation seed": "41", "Variation seed strength": "0.2"},
+     {"variation": {"seed": 40, "strength": 0.2}}),
+    ({"clip_skip": 1, "tiling": True}, {"Clip skip": "2", "Tiling": "True"}, {"clip_skip": 1, "tiling": True}),
+    ({"loras": ["ink"]}, {"Lora hashes": "ink: cdcdcdcdcdcd"}, {}),
+])
+def test_a_png_tells_what_was_asked_for_beyond_words(fields, words, told):
+    said = said_of(**fields)
+    assert said["parameters"].items() >= words.items()
+    assert said["recipe"].items() >= told.items()
+    plain = said_of()
+    assert set(said["parameters"]) - set(plain["parameters"]) == set(words) | (
+        {"Mask blur"} if said["recipe"]["mode"] == "outpaint" else set())
+
+
+def test_a_png_tells_pictures_by_their_digest_alone():
+    picture = picture_of()
+    start = said_of(image=picture)["recipe"]["start"]
+    assert start["image"] == {"width": 256, "height": 256, "digest": picture.digest}
+
+
 def marked(data):
     """The mark is there in plain bytes, as the tools that look for it will find it."""
     return SOURCE_TYPE.encode() in data
@@ -54,6 +95,7 @@ def test_a_png_tells_how_it_was_made(prompt):
     assert said["recipe"] == RECIPE | {
         "version": 1, "prompt": prompt, "negative_prompt": "grey, dull", "width": pixels.width,
         "height": pixels.height, "steps": 12, "guidance_scale": 5.5, "sampler": "DPM++ 2M Karras", "seed": 8,
+        "mode": "txt2img",
     }
     assert said["parameters"] == {
         "Prompt": prompt, "Negative prompt": "grey, dull", "Steps": "12", "Sampler": "DPM++ 2M Karras",

@@ -1,11 +1,14 @@
 """Each sampler's table takes a picture where diffusers' own scheduler takes it, step by step."""
 
+import importlib
 import inspect
+import sys
+import types
 
 import pytest
 import torch
 
-from generation.engine.samplers import SAMPLERS
+from generation.engine.samplers import SAMPLERS, find_sampler
 from generation.engine.sampling import SLOTS, make_table, scheduler_for, update
 
 SHAPE = (1, 4, 6, 5)
@@ -20,18 +23,55 @@ def unet(seen, time):
     return torch.sin(1.7 * seen + time / 300) * 0.8 + 0.3 * seen.roll(1, -1)
 
 
-def path_of_diffusers(config, sampler, steps):
+class BrownianPath:
+    """Stands in for the noise of diffusers' DPMSolverSDEScheduler: a path over sigma, drawn as it is walked."""
+
+    def __init__(self, generator):
+        self.generator, self.half = generator, None
+
+    def __call__(self, sigma, after):
+        fresh = torch.randn(SHAPE, generator=self.generator)
+        if self.half is None:
+            self.half = after, fresh
+            return fresh
+        (middle, first), self.half = self.half, None
+        return ((sigma - middle).sqrt() * first + (middle - after).sqrt() * fresh) / (sigma - after).sqrt()
+
+
+def diffusers_scheduler(config, sampler):
+    if not find_sampler(sampler).levels_of:
+        return scheduler_for(config, sampler)
+    # Nothing of this package is used, but the module wants to import it.
+    sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
+    module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
+    known = inspect.signature(module.DPMSolverSDEScheduler.__init__).parameters
+    config = config | dict(find_sampler(sampler).options)
+    return module.DPMSolverSDEScheduler(**{name: value for name, value in config.items() if name in known})
+
+
+def path_of_diffusers(config, sampler, steps, begin=0):
     """The samples after each evaluation, by the scheduler's own `step`."""
-    scheduler = scheduler_for(config, sampler)
+    scheduler = diffusers_scheduler(config, sampler)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(3)
-    sample = torch.randn(SHAPE, generator=generator) * scheduler.init_noise_sigma
+    noise = torch.randn(SHAPE, generator=generator)
+    sample, times = noise * scheduler.init_noise_sigma, scheduler.timesteps[begin * scheduler.order :]
+    if begin:
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin * scheduler.order)
+        sample = scheduler.add_noise(picture(), noise, times[:1])
+    if find_sampler(sampler).levels_of:
+        scheduler.noise_sampler = BrownianPath(generator)
     options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     path = [sample]
-    for time in scheduler.timesteps:
+    for time in times:
         answer = unet(scheduler.scale_model_input(path[-1], time), float(time))
         path.append(scheduler.step(answer, time, path[-1], **options, return_dict=False)[0])
     return path
+
+
+def picture():
+    return torch.linspace(-1, 1, 120).reshape(SHAPE)
 
 
 def path_of_tables(config, choices):
@@ -40,7 +80,9 @@ def path_of_tables(config, choices):
     generators = [torch.Generator().manual_seed(3) for _ in tables]
     slots = torch.zeros(len(tables), SLOTS, *SHAPE[1:])
     for row, (table, generator) in enumerate(zip(tables, generators, strict=True)):
-        slots[row, :1] = torch.randn(SHAPE, generator=generator) * table.first_scale
+        noise = torch.randn(SHAPE, generator=generator)
+        clean, amount = table.levels[0] if choices[row][2:] else (0.0, table.first_scale)
+        slots[row, :1] = clean * picture() + amount * noise
     paths = [[slots[row, :1]] for row in range(len(tables))]
     for position in range(max(map(len, tables))):
         rows = [row for row, table in enumerate(tables) if position < len(table)]
@@ -75,14 +117,36 @@ def test_each_sampler_step_by_step(name, spacing, prediction):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "PLMS"])
+def test_a_picture_that_begins_on_the_way(name, spacing, prediction):
+    config = SCHEDULE | {"timestep_spacing": spacing, "prediction_type": prediction}
+    assert_same_path(config, [(name, 7, 1), (name, 7, 6), (name, 20, 9), (name, 2, 1)])
+
+
+def test_plms_begins_on_the_way_as_it_begins_at_the_start():
+    """diffusers' own only cuts its list of timesteps, and then takes steps that do not meet."""
+    whole = make_table(SCHEDULE, "PLMS", 20)
+    late = make_table(SCHEDULE, "PLMS", 20, 12)
+    assert late.timesteps[0] == late.timesteps[1] + 50 and late.timesteps[1] == late.timesteps[2]
+    assert late.timesteps[2:] == whole.timesteps[-7:] and late.steps == 8
+    assert len(make_table(SCHEDULE, "PLMS", 20, 19)) == 1
+
+
+def test_where_nothing_is_left_to_draw():
+    table = make_table(SCHEDULE, "Euler", 20, 20)
+    assert len(table) == 0 and table.levels == ((1.0, 0.0),)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_all_samplers_in_one_batch(prediction):
     config = SCHEDULE | {"prediction_type": prediction}
     assert_same_path(config, [(name, steps) for name in NAMES for steps in (3, 9)])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("PLMS", "Euler a")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("PLMS", "Euler a") and "++ SDE" not in name])
 def test_predicted_samples(name):
-    """diffusers' PLMS and Euler a do not take this prediction."""
+    """diffusers' PLMS, Euler a and DPM++ SDE do not take this prediction."""
     assert_same_path(SCHEDULE | {"prediction_type": "sample"}, [(name, 7)])
 
 
@@ -96,7 +160,12 @@ ASKED = [
 DIFFUSERS_FAILS = [
     ("UniPC", "lower_order_final"),  # it divides zero by zero
     ("DPM++ 2M Karras", "use_exponential_sigmas"),  # it takes one spacing at a time
+    ("DPM++ 2M SDE Karras", "use_exponential_sigmas"),
+    ("DPM++ SDE Karras", "use_exponential_sigmas"),
     ("DPM++ 2M Karras", "beta_schedule"),  # it finds its first timestep twice and runs off its table
+    ("DPM++ 2M SDE Karras", "beta_schedule"),
+    ("DPM++ SDE", "rescale_betas_zero_snr"),  # it does not know that
+    ("DPM++ SDE Karras", "rescale_betas_zero_snr"),
 ]
 
 
@@ -124,7 +193,7 @@ def test_no_timestep_lies_before_the_first(name):
     if name != "LCM":
         table = make_table(SCHEDULE | {"timestep_spacing": "trailing"}, name, 61)
         assert min(table.timesteps) >= 0 and table.steps_done(len(table)) == 61
-        assert len(table) == {"Heun": 121, "PLMS": 62}.get(name, 61)
+        assert len(table) == {"Heun": 121, "PLMS": 62, "DPM++ SDE": 121, "DPM++ SDE Karras": 121}.get(name, 61)
 
 
 def test_a_row_that_is_not_finite_stays_alone():

@@ -21,7 +21,7 @@ def dpm_solver(scheduler) -> list[np.ndarray]:
     path, count = _levels(scheduler), len(scheduler.timesteps)
     config = scheduler.config
     ends_low = config.euler_at_final or config.final_sigmas_type == "zero"
-    ends_low = ends_low or (config.lower_order_final and count < FEW_STEPS)
+    ends_low = ends_low or (config.lower_order_final and _all_steps(scheduler) < FEW_STEPS)
     step = _sde_step if config.algorithm_type == "sde-dpmsolver++" else _ode_step
     moves = []
     for position in range(count):
@@ -62,11 +62,12 @@ def unipc(scheduler) -> list[np.ndarray]:
     """
     path, count = _levels(scheduler), len(scheduler.timesteps)
     config = scheduler.config
+    skipped = _all_steps(scheduler) - count
     moves, order = [], 1
     for position in range(count):
         clean, _ = read_answer(config.prediction_type, FIRST, ANSWER, path[position])
         corrected = FIRST
-        if position > 0 and position - 1 not in config.disable_corrector:
+        if position > 0 and skipped + position - 1 not in config.disable_corrector:
             corrected = _correct(config.solver_type, path[: position + 1], order, clean)
         order = min(config.solver_order, position + 1)
         if config.lower_order_final:
@@ -125,6 +126,11 @@ def _ratio(path, width) -> float:
 def _lambda(level) -> float:
     signal, noise = level
     return np.log(signal) - np.log(noise)
+
+
+def _all_steps(scheduler) -> int:
+    """Of the whole schedule, also where a picture begins on the way."""
+    return scheduler.num_inference_steps
 
 
 def _levels(scheduler) -> list[tuple[float, float]]:

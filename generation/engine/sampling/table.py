@@ -11,12 +11,13 @@ import torch
 
 from ..samplers import find_sampler
 from . import alpha_space, multistep, sigma_space
-from .forms import ANSWER, FIRST, NOISE, read_answer
+from .forms import ANSWER, FIRST, NOISE, SLOTS, read_answer
 
 _SAMPLERS = {
     "EulerDiscreteScheduler": (sigma_space, sigma_space.euler),
     "EulerAncestralDiscreteScheduler": (sigma_space, sigma_space.euler_ancestral),
     "HeunDiscreteScheduler": (sigma_space, sigma_space.heun),
+    "DPMSolverSDEScheduler": (sigma_space, sigma_space.dpm_sde),
     "DDIMScheduler": (alpha_space, alpha_space.ddim),
     "PNDMScheduler": (alpha_space, alpha_space.plms),
     "LCMScheduler": (alpha_space, alpha_space.lcm),
@@ -39,9 +40,12 @@ class Table:
     """Whether noise comes in at the position. Only there is it drawn, as diffusers does."""
     foresight: tuple[tuple[float, float], ...]
     """Factors of the sample and of the answer whose sum is the finished latents as foreseen, by position."""
+    levels: tuple[tuple[float, float], ...]
+    """What the sample consists of, by position and at the end: factors of the clean picture and of unit noise."""
     first_scale: float
-    """Standard deviation of the sample at the start."""
+    """Standard deviation of the sample that begins as nothing but noise."""
     steps: int
+    """Those that are taken: fewer than the schedule has, for a picture that begins on the way."""
     evaluations_per_step: int
 
     def __len__(self) -> int:
@@ -53,19 +57,24 @@ class Table:
         return max(self.steps - remaining, 0)
 
 
-def make_table(scheduler_config: dict, sampler_name: str, steps: int) -> Table:
-    """The table of that sampler on the model's noise schedule (its scheduler_config.json)."""
-    return _make_table(json.dumps(scheduler_config, sort_keys=True), sampler_name, steps)
+def make_table(scheduler_config: dict, sampler_name: str, steps: int, begin: int = 0) -> Table:
+    """The table of that sampler on the model's noise schedule (its scheduler_config.json).
+
+    Without its first `begin` steps: what is there already is a picture with as much noise as `levels[0]` says. A
+    sampler with a memory starts with none there, as diffusers does after `set_begin_index`. With `begin` = `steps`
+    the table has no positions, and one level, without noise.
+    """
+    return _make_table(json.dumps(scheduler_config, sort_keys=True), sampler_name, steps, begin)
 
 
 def scheduler_for(scheduler_config: dict, sampler_name: str):
-    """The diffusers scheduler that defines the sampler, on the model's noise schedule.
+    """The diffusers scheduler that defines the sampler, or its noise levels, on the model's noise schedule.
 
     Clipping and thresholding of the clean picture are left out: they are meant for pixels in -1...1, and
     latents lie outside of that.
     """
     sampler = find_sampler(sampler_name)
-    scheduler_class = getattr(diffusers, sampler.scheduler)
+    scheduler_class = getattr(diffusers, sampler.levels_of or sampler.scheduler)
     known = inspect.signature(scheduler_class.__init__).parameters
     config = {name: value for name, value in scheduler_config.items() if name in known or name.startswith("_")}
     pixels_only = {name: False for name in ("clip_sample", "thresholding") if name in known}
@@ -73,11 +82,17 @@ def scheduler_for(scheduler_config: dict, sampler_name: str):
 
 
 @lru_cache(maxsize=256)
-def _make_table(config_text: str, sampler_name: str, steps: int) -> Table:
+def _make_table(config_text: str, sampler_name: str, steps: int, begin: int) -> Table:
+    if begin == steps:
+        return Table((), (), torch.zeros(0, SLOTS, SLOTS + 2), (), (), ((1.0, 0.0),), 1.0, 0, 1)
     scheduler = scheduler_for(json.loads(config_text), sampler_name)
     scheduler.set_timesteps(steps)
     _drop_overshoot(scheduler)
-    space, moves = _SAMPLERS[type(scheduler).__name__]
+    first_scale = float(scheduler.init_noise_sigma)
+    _skip(scheduler, begin)
+    space, moves = _SAMPLERS[find_sampler(sampler_name).scheduler]
+    if moves is sigma_space.dpm_sde:
+        sigma_space.insert_midpoints(scheduler)
     # Divisions by a sigma or alpha of 0 have their limits, or make a picture that is refused later.
     with np.errstate(divide="ignore", invalid="ignore"):
         levels = space.levels(scheduler)
@@ -92,8 +107,9 @@ def _make_table(config_text: str, sampler_name: str, steps: int) -> Table:
         matrices=torch.from_numpy(matrices).float(),
         draws_noise=tuple((matrices[:, :, NOISE.argmax()] != 0).any(axis=1).tolist()),
         foresight=tuple(foresight),
-        first_scale=float(scheduler.init_noise_sigma),
-        steps=steps,
+        levels=(*(_as_kept(space, *level) for level in levels), (1.0, 0.0)),
+        first_scale=first_scale,
+        steps=steps - begin,
         evaluations_per_step=scheduler.order,
     )
 
@@ -109,6 +125,26 @@ def _drop_overshoot(scheduler) -> None:
         scheduler.timesteps = scheduler.timesteps[:-excess]
         if hasattr(scheduler, "sigmas"):
             scheduler.sigmas = torch.cat([scheduler.sigmas[: -1 - excess], scheduler.sigmas[-1:]])
+
+
+def _skip(scheduler, steps: int) -> None:
+    """Take the first steps out of the scheduler's tables."""
+    if not steps:
+        return
+    if isinstance(scheduler, diffusers.PNDMScheduler):
+        # Its second timestep stands twice, and the first step that is left will be taken twice as well. (diffusers
+        # only cuts the list, after which its PLMS takes steps that do not meet.)
+        times = torch.cat([scheduler.timesteps[:1], scheduler.timesteps[2:]])[steps:]
+        scheduler.timesteps = torch.cat([times[:2], times[1:]])
+        return
+    scheduler.timesteps = scheduler.timesteps[steps * scheduler.order :]
+    if hasattr(scheduler, "sigmas"):
+        scheduler.sigmas = scheduler.sigmas[steps * scheduler.order :]
+
+
+def _as_kept(space, signal: float, noise: float) -> tuple[float, float]:
+    """A level as the samples of that space have it."""
+    return (1.0, float(noise / signal)) if space is sigma_space else (float(signal), float(noise))
 
 
 def _foresight(kind: str, scale: float, level: tuple[float, float]) -> tuple[float, float]:

@@ -1,0 +1,84 @@
+"""Batches grow only as long as that makes somebody faster, and those that would be late go first."""
+
+import threading
+import time
+
+from generation.engine.engine import DiffusionEngine
+from generation.engine.pace import KNOWN_AFTER, LOOK_AGAIN, Pace
+from generation.engine.sharing import FairShare
+
+from .test_batching import OPTIONS, Spy, make, together
+
+
+def paced(**seconds):
+    """Each size as often as it takes to be known: `paced(s2=0.1)` says that steps of two pictures take 0.1 s."""
+    pace = Pace()
+    for size, each in seconds.items():
+        for _ in range(KNOWN_AFTER):
+            pace.note("group", int(size[1:]), each)
+    return pace
+
+
+def test_what_is_not_known_is_tried():
+    assert Pace().most("group", 8) == 8
+    assert paced(s2=0.1).most("group", 8) == 8
+
+
+def test_a_batch_that_makes_pictures_cheaper_is_taken_whole():
+    assert paced(s2=0.1, s4=0.15, s8=0.25).most("group", 8) == 8
+
+
+def test_a_batch_that_makes_pictures_dearer_is_cut_and_tried_again_now_and_then():
+    pace = paced(s2=0.1, s4=0.15, s8=0.6)
+    taken = [pace.most("group", 8) for _ in range(2 * LOOK_AGAIN)]
+    assert set(taken) == {4, 8} and taken.count(8) == 2
+
+
+def test_the_first_step_of_a_size_does_not_count():
+    pace = Pace()
+    for seconds in (9.0, 0.1, 0.1):
+        pace.note("group", 2, seconds)
+    assert pace.seconds("group", 2) < 0.2
+
+
+def test_urgent_ones_have_their_turn_and_pay_for_it():
+    share = FairShare()
+    charges = {"calm": 1.0, "late": 1.0}
+    assert [share.pick(charges, "late") for _ in range(3)] == ["late"] * 3
+    assert [share.pick(charges) for _ in range(3)] == ["calm"] * 3
+
+
+def test_rows_take_turns_where_batches_are_cut(catalog, monkeypatch):
+    """Nobody waits for the end of somebody else's picture, also where only one row goes at once."""
+    engine = DiffusionEngine(catalog, max_rows=16, **OPTIONS)
+    spy = Spy(monkeypatch, engine, catalog.get("sd1"))
+    monkeypatch.setattr(Pace, "most", lambda self, key, pictures: 1)
+    engine.start()
+    order = []
+    requests = [make(catalog, steps=30, guidance_scale=1), make(catalog, steps=3, seed=6, guidance_scale=1)]
+    jobs = together(engine, requests)
+    for name, job in zip(("long", "short"), jobs, strict=True):
+        job.future.add_done_callback(lambda future, name=name: order.append(name))
+    for job in jobs:
+        job.result(60)
+    engine.stop()
+    assert set(spy.sizes) == {1} and order == ["short", "long"]
+
+
+def test_who_would_be_late_is_drawn_first(catalog, monkeypatch):
+    """With time for its own steps only, and sharing turns with another model, it would miss its deadline."""
+    engine = DiffusionEngine(catalog, max_rows=16, **OPTIONS)
+    spies = [Spy(monkeypatch, engine, catalog.get(key)) for key in ("sd1", "other")]
+    calls = spies[0].calls = spies[1].calls = []
+    monkeypatch.setattr(Pace, "seconds", lambda self, key, pictures: 1.0 if key[0] == "other" else 1000.0)
+    engine.start()
+    begun = threading.Event()
+    calm = engine.submit(make(catalog, steps=40), on_progress=lambda progress: progress.step and begun.set())
+    assert begun.wait(60)
+    before = len(calls)
+    urgent = engine.submit(make(catalog, key="other", steps=6), deadline=time.monotonic() + 60)
+    urgent.result(60), calm.result(60)
+    engine.stop()
+    keys = [key for key, _, _ in calls[before:]]
+    first = keys.index("other")
+    assert keys[first : first + 6] == ["other"] * 6
