@@ -1,14 +1,20 @@
-"""API keys for Django REST framework: `Authorization: Bearer dsk_…`, and nowhere else."""
+"""API keys for Django REST framework: `Authorization: Bearer dsk_…`, and nowhere else; and what a key may do.
 
+A key is looked up for every request, so that a revoked one stops at once.
+"""
+
+import base64
 import datetime as dt
 
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 
-from .models import ApiKey
+from .models import ApiKey, Scope
+from .refusals import InsufficientScope
 
 LAST_USED_RESOLUTION = dt.timedelta(minutes=1)
 
@@ -20,33 +26,86 @@ class ApiKeyAuthentication(BaseAuthentication):
         scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        key = ApiKey.find(token.strip())
-        if key is None:
-            raise AuthenticationFailed("This API key is not valid. Make one under Settings, API keys.")
-        note_use(key)
-        return key.user, key
+        return _user_and_key(token)
 
     def authenticate_header(self, request):
         return "Bearer"
 
 
+class BasicKeyAuthentication(ApiKeyAuthentication):
+    """HTTP Basic with a key as the password and any user name, for dialects whose programs know nothing else."""
+
+    def authenticate(self, request):
+        scheme, _, encoded = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            _, _, token = base64.b64decode(encoded.strip(), validate=True).decode("latin-1").partition(":")
+        except ValueError:
+            raise AuthenticationFailed("The Authorization header is malformed.") from None
+        return _user_and_key(token)
+
+    def authenticate_header(self, request):
+        return 'Basic realm="DreamSketch"'
+
+
+def _user_and_key(token: str):
+    key = ApiKey.find(token.strip())
+    if key is None:
+        raise AuthenticationFailed("This API key is not valid. Make one under Settings, API keys.")
+    note_use(key)
+    return key.user, key
+
+
+def key_scope(wanted: str):
+    """Decorator of an API view: its calls need this scope, whatever the method. Stands above `@api_view`."""
+    def mark(view):
+        view.cls.key_scope = Scope(wanted)
+        return view
+
+    return mark
+
+
+def scope_of(view, method: str) -> Scope:
+    """The scope that a call needs. A view that says nothing: reading reads, posting generates, the rest manages."""
+    declared = getattr(view, "key_scope", None)
+    if declared:
+        return declared
+    if method in SAFE_METHODS:
+        return Scope.READ
+    return Scope.GENERATE if method == "POST" else Scope.MANAGE
+
+
+class KeyMayDoThis(BasePermission):
+    """The only place that looks at a key's scopes. Sessions have none and may do everything."""
+
+    def has_permission(self, request, view) -> bool:
+        if isinstance(request.auth, ApiKey):
+            wanted = scope_of(view, request.method)
+            if wanted not in request.auth.scopes:
+                raise InsufficientScope(f"This API key lacks the scope “{wanted}”. Make one that has it.")
+        return True
+
+
 def note_use(key: ApiKey) -> None:
     """Remember that the key was used, at most once a minute."""
-    now = timezone.now()
-    if key.last_used_at is None or now - key.last_used_at > LAST_USED_RESOLUTION:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=Now())
+    stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - LAST_USED_RESOLUTION)
+    # The row that was just read spares most calls the write; the condition spares it those at the same moment.
+    if key.last_used_at is None or key.last_used_at < dt.datetime.now(dt.UTC) - LAST_USED_RESOLUTION:
+        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())
 
 
 def user_of(request):
-    """Who asks, in a plain Django view that serves both browsers and programs: the key's owner or the session's user.
+    """Who asks for something to see, in a plain Django view that serves browsers and programs alike: the key's
+    owner or the session's user.
 
-    A Bearer header that is no valid key makes the caller nobody.
+    A Bearer header that is no valid key, or one that may not read, makes the caller nobody.
     """
     scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
     if scheme.lower() != "bearer":
         return request.user
     key = ApiKey.find(token.strip())
-    if key is None:
+    if key is None or Scope.READ not in key.scopes:
         return AnonymousUser()
     note_use(key)
     return key.user

@@ -159,12 +159,15 @@ class ApiKey(models.Model):
         """What may be shown of the key."""
         return f"{KEY_PREFIX}{self.public_id}_…"
 
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
     @classmethod
-    def issue(cls, *, user, name, expires_at=None) -> tuple["ApiKey", str]:
-        """Make a key; the second value is the only time that the key itself exists."""
+    def issue(cls, *, user, name, **fields) -> tuple["ApiKey", str]:
+        """Make a key; the second value is the only time that the key itself exists. `accounts.keys` has the rules."""
         public_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-        key = cls.objects.create(user=user, name=name, public_id=public_id, secret_hash=_hash(secret),
-                                 expires_at=expires_at)
+        key = cls.objects.create(user=user, name=name, public_id=public_id, secret_hash=_hash(secret), **fields)
         return key, f"{KEY_PREFIX}{public_id}_{secret}"
 
     @classmethod

@@ -104,9 +104,13 @@ def strike(user_id, day) -> int:
 def _exceeded(user, images) -> QuotaExceeded:
     quota = remaining(user)
     left = quota.remaining
-    wait = max(1, int((quota.resets_at - dt.datetime.now(dt.UTC)).total_seconds()) + 1)
     if left:
         message = f"You have {left} of {quota.limit} images left today and asked for {images}."
     else:
         message = f"You have used today's {quota.limit} images. More at 00:00 UTC."
-    return QuotaExceeded(message, retry_after=wait)
+    return QuotaExceeded(message, retry_after=seconds_until(quota.resets_at))
+
+
+def seconds_until(moment: dt.datetime) -> int:
+    """Whole seconds until then, at least one: what a refused caller is told to wait."""
+    return max(1, int((moment - dt.datetime.now(dt.UTC)).total_seconds()) + 1)

@@ -20,3 +20,15 @@ class QuotaExceeded(Refusal):
     """The day's images are used up."""
 
     code = "quota_exceeded"
+
+
+class InsufficientScope(Refusal):
+    """The API key may not be used for this."""
+
+    code = "insufficient_scope"
+
+
+class Conflict(Refusal):
+    """The request is well-formed, but things stand in its way as they are now."""
+
+    code = "conflict"

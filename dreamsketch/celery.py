@@ -52,3 +52,7 @@ def stop_drawing(**kwargs):
         from generation import worker
 
         worker.stop()
+    else:
+        from generation import courier
+
+        courier.stop()

@@ -7,7 +7,8 @@ import time
 
 from generation.log import current_fields
 
-_SECRET = re.compile(r"(dsk_[0-9a-f]{8}_)[A-Za-z0-9_-]+|((?:rediss?|postgres(?:ql)?)://[^:@/\s]*:)[^@\s]+(?=@)")
+_SECRET = re.compile(
+    r"(dsk_[0-9a-f]{8}_|whsec_)[A-Za-z0-9_+/=-]+|((?:rediss?|postgres(?:ql)?)://[^:@/\s]*:)[^@\s]+(?=@)")
 
 
 class ContextFilter(logging.Filter):
@@ -17,7 +18,7 @@ class ContextFilter(logging.Filter):
 
 
 def mask(text: str) -> str:
-    """`text` without API keys and passwords in URLs."""
+    """`text` without API keys, secrets of webhooks and passwords in URLs."""
     return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 

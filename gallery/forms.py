@@ -5,6 +5,11 @@ import uuid
 from django import forms
 from django.core.validators import MaxLengthValidator
 
+from accounts.keys import MAX_NAME, in_days
+from accounts.models import Scope, every_scope
+from accounts.refusals import Conflict
+from generation import webhooks
+from generation.addresses import MAX_URL
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import ASPECT_RATIOS
 from generation.models import Visibility
@@ -74,7 +79,32 @@ def selected_numbers(data) -> list[int] | None:
 
 class KeyForm(forms.Form):
     name = forms.CharField(
-        max_length=60, error_messages={"required": "Give the key a name, such as the program it is for."})
+        max_length=MAX_NAME, error_messages={"required": "Give the key a name, such as the program it is for."})
     days = forms.TypedChoiceField(
         choices=[("", "Never"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")],
         coerce=int, empty_value=None, required=False)
+    scopes = forms.MultipleChoiceField(
+        choices=Scope.choices, initial=every_scope,
+        error_messages={"required": "Choose at least one thing that the key may be used for."})
+    daily_images = forms.IntegerField(min_value=1, required=False)
+    requests_per_minute = forms.IntegerField(min_value=1, required=False)
+
+    def asked(self) -> dict:
+        """Keyword arguments for `issue_key`."""
+        data = self.cleaned_data
+        return {"name": data["name"], "expires_at": in_days(data["days"])} | {
+            name: data[name] for name in ("scopes", "daily_images", "requests_per_minute")}
+
+
+class WebhookForm(forms.Form):
+    url = forms.CharField(
+        max_length=MAX_URL, error_messages={"required": "Give the address that shall be told, such as "
+                                                        "https://hooks.example.com/dreamsketch."})
+    description = forms.CharField(max_length=webhooks.MAX_DESCRIPTION, required=False)
+    events = forms.MultipleChoiceField(
+        choices=list(webhooks.EVENTS.items()), initial=list(webhooks.EVENTS),
+        error_messages={"required": "Choose at least one event."})
+
+    def refuse(self, refusal: InvalidRequest | Conflict) -> None:
+        """Show the service's answer at the field it is about."""
+        self.add_error(refusal.param if refusal.param in self.fields else None, str(refusal))

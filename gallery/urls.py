@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from .events import events
-from .views import create, gallery, home, image, jobs, settings
+from .views import create, gallery, home, image, jobs, settings, webhooks
 
 
 class ShortId:
@@ -53,6 +53,14 @@ urlpatterns = [
     path("settings/plan/", settings.plan, name="settings-plan"),
     path("settings/keys/", settings.keys, name="settings-keys"),
     path("settings/keys/<int:pk>/revoke/", settings.revoke_key, name="settings-key-revoke"),
+    path("settings/webhooks/", webhooks.endpoints, name="settings-webhooks"),
+    path("settings/webhooks/<uuid:pk>/", webhooks.endpoint, name="settings-webhook"),
+    path("settings/webhooks/<uuid:pk>/deliveries/", webhooks.deliveries, name="settings-webhook-deliveries"),
+    path("settings/webhooks/<uuid:pk>/test/", webhooks.test, name="settings-webhook-test"),
+    path("settings/webhooks/<uuid:pk>/rotate/", webhooks.rotate, name="settings-webhook-rotate"),
+    path("settings/webhooks/<uuid:pk>/switch/", webhooks.switch, name="settings-webhook-switch"),
+    path("settings/webhooks/<uuid:pk>/delete/", webhooks.delete, name="settings-webhook-delete"),
+    path("settings/webhooks/deliveries/<uuid:pk>/resend/", webhooks.resend, name="settings-webhook-resend"),
     path("settings/appearance/", settings.appearance, name="settings-appearance"),
     path("images", RedirectView.as_view(pattern_name="gallery", permanent=True)),
     path("images/", RedirectView.as_view(pattern_name="gallery", permanent=True)),

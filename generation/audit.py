@@ -37,12 +37,19 @@ QUERIES = {
     "pictures of somebody else's generation":
         "SELECT count(*) FROM generation_generatedimage i JOIN generation_generation g ON g.id = i.generation_id"
         " WHERE i.owner_id <> g.owner_id",
+    "totals of images that differ from the images":
+        "SELECT count(*) FROM (SELECT owner_id, count(*) AS kept FROM generation_generatedimage"
+        "   WHERE deleted_at IS NULL GROUP BY owner_id) i FULL JOIN generation_imagecount c USING (owner_id)"
+        " WHERE coalesce(i.kept, 0) <> coalesce(c.kept, 0)",
     "running generations whose lease ran out two minutes ago":
         "SELECT count(*) FROM generation_generation WHERE status = 'processing'"
         " AND lease_until < clock_timestamp() - interval '2 minutes'",
     "generations two minutes past their deadline":
         "SELECT count(*) FROM generation_generation WHERE status IN ('queued', 'processing')"
         " AND deadline_at < clock_timestamp() - interval '2 minutes'",
+    "webhook messages that nobody carried for an hour":
+        "SELECT count(*) FROM generation_webhookdelivery d JOIN generation_webhookendpoint e ON e.id = d.endpoint_id"
+        " WHERE d.state = 'pending' AND (NOT e.enabled OR d.next_at < clock_timestamp() - interval '1 hour')",
 }
 
 

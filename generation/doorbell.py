@@ -13,8 +13,17 @@ EXPIRES_SECONDS = 600
 
 def ring() -> bool:
     """Tell the workers to look at the queue. Never raises: the row is the job, and idle workers look anyway."""
+    return _send("generation.work")
+
+
+def ring_courier() -> bool:
+    """Tell the courier of webhooks that there are deliveries. Never raises: the schedule rings again."""
+    return _send("generation.deliver")
+
+
+def _send(task: str) -> bool:
     try:
-        current_app.send_task("generation.work", expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
+        current_app.send_task(task, expires=EXPIRES_SECONDS, ignore_result=True, retry=False)
         return True
     except (OperationalError, RedisError, OSError) as error:
         log.warning("The doorbell could not ring: %s", error)

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from accounts import quotas
 from accounts.models import QuotaHold
 
-from . import doorbell, progress
+from . import doorbell, progress, webhooks
 from .models import GeneratedImage, Generation
 
 log = logging.getLogger(__name__)
@@ -118,12 +118,13 @@ def _end(generation: Generation, status: str, **fields) -> None:
 def finish(generation: Generation, stored: list) -> None:
     """Complete with the `stored` images (files.StoredImage), whose files exist already.
 
-    One transaction: status, image rows, quota. Raises LeaseLost, and then the caller deletes its files.
+    One transaction: status, image rows, quota, webhooks. Raises LeaseLost, and then the caller deletes its files.
     """
     with transaction.atomic():
         _end(generation, Status.COMPLETED, image_count=len(stored), step=generation.total_steps, phase="done")
         _insert_images(generation, stored)
         quotas.settle(generation.pk, images=len(stored), reason="completed")
+        webhooks.generation_ended(generation.pk, generation.owner_id, Status.COMPLETED)
     announce_end(generation.pk)
 
 
@@ -136,6 +137,7 @@ def finish_cancelled(generation: Generation, stored: list) -> None:
         _end(generation, Status.CANCELLED, image_count=len(stored))
         _insert_images(generation, stored)
         _settle_cancel(generation, len(stored))
+        webhooks.generation_ended(generation.pk, generation.owner_id, Status.CANCELLED)
     announce_end(generation.pk)
 
 
@@ -171,6 +173,7 @@ def fail(generation: Generation, *, code: str, message: str, transient: bool) ->
     with transaction.atomic():
         _end(generation, Status.FAILED, error_code=code, error_message=message)
         quotas.release(generation.pk, reason=code)
+        webhooks.generation_ended(generation.pk, generation.owner_id, Status.FAILED)
     announce_end(generation.pk)
 
 
@@ -184,6 +187,7 @@ def block(generation: Generation) -> None:
         if quotas.strike(generation.owner_id, day) >= settings.STRIKES_PER_DAY:
             generation.owner.__class__.objects.filter(pk=generation.owner_id, locked_reason="").update(
                 locked_reason="Too many pictures were held back today. A moderator will have a look.")
+        webhooks.generation_ended(generation.pk, generation.owner_id, Status.BLOCKED)
     announce_end(generation.pk)
 
 
@@ -247,11 +251,13 @@ def _sweep_one_lease() -> str | None:
         if lost.cancel_requested:
             _end(lost, Status.CANCELLED)
             _settle_cancel(lost, 0)
+            webhooks.generation_ended(lost.pk, lost.owner_id, Status.CANCELLED)
             outcome = "cancelled"
         elif lost.attempt >= settings.MAX_ATTEMPTS:
             _end(lost, Status.FAILED, error_code="worker_lost",
                  error_message="The image could not be finished: its worker was lost three times. It was not counted.")
             quotas.release(lost.pk, reason="worker_lost")
+            webhooks.generation_ended(lost.pk, lost.owner_id, Status.FAILED)
             outcome = "failed"
         else:
             # The first loss is most likely a restart, so the next try comes at once.
@@ -266,14 +272,15 @@ def _sweep_one_lease() -> str | None:
 def _expire() -> int:
     """End what is past its deadline, running or not."""
     count = 0
-    overdue = Generation.objects.active().filter(deadline_at__lt=Now()).values_list("pk", flat=True)
-    for generation_id in list(overdue[:1000]):
+    overdue = Generation.objects.active().filter(deadline_at__lt=Now()).values_list("pk", "owner_id")
+    for generation_id, owner_id in list(overdue[:1000]):
         with transaction.atomic():
             changed = Generation.objects.active().filter(pk=generation_id, deadline_at__lt=Now()).update(
                 status=Status.EXPIRED, finished_at=Now(), lease_until=None, error_code="deadline",
                 error_message="This waited too long and was given up. It was not counted.")
             if changed:
                 quotas.release(generation_id, reason="deadline")
+                webhooks.generation_ended(generation_id, owner_id, Status.EXPIRED)
         if changed:
             count += 1
             announce_end(generation_id)

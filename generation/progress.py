@@ -41,6 +41,11 @@ def _try(action, default=None):
         return default
 
 
+def with_redis(action, default=None):
+    """`action(client)` for what else can do without Redis for a while; `default` while it is away."""
+    return _try(action, default)
+
+
 def publish_progress(generation_id, owner_id: int, *, phase: str, step: int, steps: int,
                      eta_seconds: float | None = None, preview: bytes | None = None) -> None:
     """Report where a running generation stands."""

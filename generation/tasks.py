@@ -22,3 +22,10 @@ def prune():
     from . import pruning
 
     pruning.prune()
+
+
+@shared_task(name="generation.deliver")
+def deliver():
+    from . import courier
+
+    courier.bell()

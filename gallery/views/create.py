@@ -18,9 +18,8 @@ from accounts.refusals import QuotaExceeded
 from generation import estimates, progress
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
-from generation.engine.sources import is_ready
 from generation.models import GeneratedImage, Generation, Visibility
-from generation.offered import catalog, model_named
+from generation.offered import catalog, is_ready, model_named
 from generation.prompts import improve, suggestions, surprise
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
 from generation.services import create_generation
@@ -144,7 +143,7 @@ def _composer_context(request, form) -> dict:
         "source_image": getattr(form, "source_image", None),
         "client_token": uuid.uuid4(),
         "chosen_model": chosen,
-        "models": [{"spec": spec, "ready": _is_ready(spec)} for spec in specs],
+        "models": [{"spec": spec, "ready": is_ready(spec)} for spec in specs],
         "styles": STYLES.values(),
         "shapes": [{"key": key, "name": name, "across": ASPECT_RATIOS[key][0], "down": ASPECT_RATIOS[key][1]}
                    for key, name in SHAPES.items()],
@@ -156,10 +155,6 @@ def _composer_context(request, form) -> dict:
             name in form.errors or name in CHOSEN and values.get(name) not in (None, "") for name in FINE_TUNING),
         **_cost_context(request, values),
     }
-
-
-def _is_ready(spec) -> bool:
-    return is_ready(spec, models_dir=settings.MODELS_DIR)
 
 
 def _results_context(user) -> dict:

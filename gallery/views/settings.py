@@ -10,8 +10,10 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts.keys import KeyRefused, issue_key
 from accounts.models import ApiKey, DailyUsage
 from accounts.plans import PRO, plan_of
+from accounts.refusals import Conflict
 
 from ..context import THEMES
 from ..forms import KeyForm
@@ -19,7 +21,6 @@ from ..htmx import announce, wants_fragment
 
 WEEK = 7
 YEAR_SECONDS = 365 * 86400
-MOST_KEYS = 20
 
 
 @login_required
@@ -51,15 +52,13 @@ def keys(request):
     context = {"section": "keys", "form": form}
     status = 200
     if form.is_bound:
-        if form.is_valid() and _keys(request.user).count() >= MOST_KEYS:
-            form.add_error(None, f"You have {MOST_KEYS} keys. Revoke one that you no longer use first.")
         if form.is_valid():
-            days = form.cleaned_data["days"]
-            expires = timezone.now() + dt.timedelta(days=days) if days else None
-            context["made"], context["secret"] = ApiKey.issue(
-                user=request.user, name=form.cleaned_data["name"], expires_at=expires)
-            context["form"] = KeyForm()
-        else:
+            try:
+                context["made"], context["secret"] = issue_key(user=request.user, **form.asked())
+                context["form"] = KeyForm()
+            except (KeyRefused, Conflict) as refusal:
+                form.add_error(refusal.param if refusal.param in form.fields else None, str(refusal))
+        if not form.is_valid():
             status = 422
     context["keys"] = _keys(request.user)
     template = "settings/_keys.html" if wants_fragment(request) else "settings/keys.html"

@@ -4,31 +4,57 @@ It only keeps one program from crowding out the others, so it counts in Redis an
 while Redis is away. Quota and the hourly limit are rules of their own, counted in Postgres.
 """
 
-import time
-
 from django.conf import settings
-from django.core.cache import cache
-from redis.exceptions import RedisError
 from rest_framework.throttling import BaseThrottle
+
+from accounts.models import ApiKey
+from generation import progress
 
 WINDOW_SECONDS = 60
 
+# The times of the calls let through in the last minute, in microseconds by Redis's clock. One script, so that
+# calls at the same moment are counted one after the other; refused calls do not count. Returns 0, or the
+# microseconds until the oldest call is a minute old.
+_SCRIPT = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local window = tonumber(ARGV[2]) * 1000000
+local oldest = redis.call('LINDEX', KEYS[1], 0)
+while oldest and tonumber(oldest) <= now - window do
+  redis.call('LPOP', KEYS[1])
+  oldest = redis.call('LINDEX', KEYS[1], 0)
+end
+local over = redis.call('LLEN', KEYS[1]) - tonumber(ARGV[1])
+if over >= 0 then
+  return math.max(1, tonumber(redis.call('LINDEX', KEYS[1], over)) + window - now)
+end
+redis.call('RPUSH', KEYS[1], string.format('%.0f', now))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 0
+"""
+
 
 class CallsPerMinute(BaseThrottle):
+    """At most so many calls in any 60 seconds: the key's own limit, never more than the site's."""
+
+    _wait = 0.0
+
     def allow_request(self, request, view) -> bool:
         if not request.user.is_authenticated:
             return True
-        who = f"key:{request.auth.pk}" if request.auth else f"user:{request.user.pk}"
-        return _count(f"calls:{who}:{int(time.time() // WINDOW_SECONDS)}") <= settings.API_CALLS_PER_MINUTE
+        who, limit = f"user:{request.user.pk}", settings.API_CALLS_PER_MINUTE
+        if isinstance(request.auth, ApiKey):
+            who, limit = f"key:{request.auth.pk}", min(limit, request.auth.requests_per_minute or limit)
+        self._wait = seconds_to_wait(f"calls:{who}", limit)
+        return self._wait == 0
 
     def wait(self) -> float:
-        return WINDOW_SECONDS - time.time() % WINDOW_SECONDS
+        return self._wait
 
 
-def _count(key: str) -> int:
-    """How often this key was counted, this time included."""
-    try:
-        cache.add(key, 0, timeout=WINDOW_SECONDS * 2)
-        return cache.incr(key)
-    except (RedisError, ValueError):
-        return 0
+def seconds_to_wait(name: str, limit: int) -> float:
+    """Count a call under `name`: 0 when it is one of `limit` in the last minute, else when to come back.
+
+    Always 0 while Redis is away.
+    """
+    return progress.with_redis(lambda client: client.eval(_SCRIPT, 1, name, limit, WINDOW_SECONDS), 0) / 1e6

@@ -7,6 +7,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import ApiKey
+from generation import webhooks
 from generation.models import GeneratedImage, Generation
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +69,7 @@ def test_a_session_needs_its_csrf_token(free_user, page_client, make_generation,
     generation, image = make_generation(free_user), make_image(free_user)
     changes = [("post", "/api/generate"), ("post", f"/api/generate/{generation.pk}/cancel"),
                ("post", f"/api/generate/{generation.pk}/retry"), ("delete", f"/api/images/{image.id}"),
+               ("patch", f"/api/images/{image.id}"), ("post", "/api/images/bulk"), ("post", "/api/txt2img"),
                ("post", "/api/keys"), ("delete", "/api/keys/1")]
     for method, path in changes:
         for headers in ({}, {"Origin": "null"}, {"Origin": "http://evil.testserver"}, {"X-CSRFToken": "x" * 32}):
@@ -134,7 +136,9 @@ def test_nobody_reaches_anothers_things(
     running = make_generation(free_user, status="processing", prompt="quagga")
     failed = make_generation(free_user, status="failed", width=256, height=256, prompt="quagga")
     key, _ = ApiKey.issue(user=free_user, name="spare")
-    things = [image.id, image.short_id, image.number, image.generation_id, running.pk, failed.pk, key.pk]
+    hook = webhooks.create_endpoint(user=free_user, url="https://hooks.example.com/quagga")
+    things = [image.id, image.short_id, image.number, image.generation_id, running.pk, failed.pk, key.pk, hook.pk,
+              webhooks.send_test(hook).pk]
     crawled = 0
     for route, converters in routes():
         if len(converters) != 1:
@@ -142,7 +146,7 @@ def test_nobody_reaches_anothers_things(
             continue
         for address in addresses(route, converters, things):
             for client in (api_client(other_user), page_client(other_user), Client()):
-                for method in ("get", "post", "delete"):
+                for method in ("get", "post", "patch", "delete"):
                     response = getattr(client, method)(address)
                     crawled += 1
                     # 302: to the sign-in, or a redirect of an old address to one that is checked itself.
@@ -158,6 +162,7 @@ def test_nobody_reaches_anothers_things(
     assert not running.cancel_requested
     assert Generation.objects.count() == 3
     assert not ApiKey.objects.get(pk=key.pk).revoked_at
+    assert webhooks.WebhookEndpoint.objects.get().secret == hook.secret and hook.deliveries.count() == 1
     assert (media_folder / image.file).exists()
 
 

@@ -7,8 +7,8 @@ from playwright.sync_api import expect
 PUBLIC = ["/", "/pricing/", "/docs/", "/docs/prompts/", "/accounts/login/", "/accounts/signup/",
           "/accounts/password/reset/"]
 MEMBERS = ["/create/", "/gallery/", "/gallery/favourites/", "/gallery/trash/", "/gallery/?q=nothing-like-it",
-           "/settings/", "/settings/plan/", "/settings/keys/", "/settings/appearance/", "/accounts/email/",
-           "/accounts/password/change/", "/accounts/logout/"]
+           "/settings/", "/settings/plan/", "/settings/keys/", "/settings/webhooks/", "/settings/appearance/",
+           "/accounts/email/", "/accounts/password/change/", "/accounts/logout/"]
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 

@@ -1,5 +1,6 @@
 """Settings: what was used, API keys shown once, the theme."""
 
+import datetime as dt
 import re
 
 import pytest
@@ -24,7 +25,7 @@ def test_the_plan_page_tells_what_is_left(page_client, free_user):
 
 
 def test_a_key_is_shown_once_and_works(anna, pro_user, client):
-    page = anna.post(KEYS, {"name": "laptop", "days": "30"})
+    page = anna.post(KEYS, {"name": "laptop", "days": "30", "scopes": ["read", "generate"]})
     secret = re.search(r"dsk_[0-9a-f]{8}_[\w-]{43}", page.content.decode())[0]
     assert "no-store" in page["Cache-Control"]
     assert ApiKey.find(secret).user == pro_user and ApiKey.find(secret).expires_at
@@ -46,9 +47,15 @@ def test_nobody_revokes_another_users_key(stranger, pro_user):
     assert "mine" not in stranger.get(KEYS).content.decode()
 
 
-@pytest.mark.parametrize("sent", [{"name": ""}, {"name": "x" * 61}, {"name": "x", "days": "7000"}])
+ALL = {"name": "x", "scopes": ["read", "generate", "manage"]}
+
+
+@pytest.mark.parametrize("sent", [
+    {"name": ""}, {"name": "x" * 61}, {"days": "7000"}, {"scopes": []}, {"scopes": ["admin"]}, {"daily_images": "0"},
+    {"daily_images": "many"}, {"requests_per_minute": "100000"}, {"requests_per_minute": "-1"}, {"name": "a\x00b"},
+])
 def test_a_bad_key_form_is_422_with_its_values(anna, pro_user, sent):
-    response = anna.post(KEYS, sent)
+    response = anna.post(KEYS, ALL | sent)
     assert response.status_code == 422 and "field-error" in response.content.decode()
     assert not ApiKey.objects.filter(user=pro_user).exists()
 
@@ -56,7 +63,19 @@ def test_a_bad_key_form_is_422_with_its_values(anna, pro_user, sent):
 def test_keys_have_an_end(anna, pro_user):
     for number in range(20):
         ApiKey.issue(user=pro_user, name=f"key {number}")
-    assert "You have 20 keys" in anna.post(KEYS, {"name": "one more"}).content.decode()
+    assert "You have 20 keys" in anna.post(KEYS, ALL).content.decode()
+
+
+def test_a_keys_limits_are_kept_and_shown(anna, pro_user):
+    sent = {"name": "robot", "days": "90", "scopes": ["generate"], "daily_images": "5", "requests_per_minute": "60"}
+    assert anna.post(KEYS, sent).status_code == 200
+    key = ApiKey.objects.get(user=pro_user)
+    assert (key.scopes, key.daily_images, key.requests_per_minute) == (["generate"], 5, 60)
+    text = anna.get(KEYS).content.decode()
+    assert "may generate" in text and "5 images a day" in text and "60 calls a minute" in text and "never used" in text
+    ApiKey.objects.update(expires_at=timezone.now() - dt.timedelta(days=1), last_used_at=timezone.now())
+    text = anna.get(KEYS).content.decode()
+    assert "expired" in text and "used" in text and "never used" not in text
 
 
 def test_the_theme_is_kept_in_a_cookie_also_when_signed_out(client, db, htmx):

@@ -1,0 +1,220 @@
+"""Carries webhook deliveries from the database to their receivers, at least once each (RELIABILITY.md W2, W3).
+
+Runs in the maintenance worker: a bell or the schedule starts as many threads as there is work for, up to
+THREADS. Each takes an endpoint that nobody is at (a lease in the database), sends what is due there, oldest
+first, and ends when there is nothing left. Any number of processes may do this at once.
+
+A receiver that is slow or down costs the others nothing: it holds one thread at a time, and the last
+QUICK_THREADS threads serve only endpoints whose last answer was good and came at once.
+"""
+
+import datetime as dt
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from django.db import Error as DatabaseError
+from django.db import connection, connections, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from . import addresses, webhooks
+from .models import WebhookDelivery, WebhookEndpoint
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = [dt.timedelta(seconds=seconds) for seconds in (
+    5, 300, 1800, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)]
+"""Pauses between the attempts; after the last one a delivery is given up."""
+DISABLE_AFTER = dt.timedelta(days=5)
+"""An endpoint that fails this long is switched off."""
+TIMEOUT_SECONDS = 10
+LEASE_SECONDS = 30
+"""More than one attempt takes, looking up the name included."""
+QUICK_SECONDS = 1.0
+THREADS, QUICK_THREADS = 12, 4
+SOME_AT_A_TIME = 20
+"""How many deliveries one endpoint gets before others have their turn."""
+
+State = WebhookDelivery.State
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt. `status` None: there was no answer, for the reason that `problem` tells."""
+
+    status: int | None
+    problem: str
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+# --- one delivery -----------------------------------------------------------------------------------------
+
+
+def deliver_due(*, quick_only: bool = False, taken=lambda: None) -> int:
+    """Deliver what is due, until nothing is left that this caller may take. Returns the number of attempts.
+
+    `taken()` is called whenever an endpoint was taken: there may be work for others too.
+    """
+    count = 0
+    while not _stopping.is_set() and (endpoint_id := _take_endpoint(quick_only)) is not None:
+        taken()
+        try:
+            for _ in range(SOME_AT_A_TIME):
+                if _stopping.is_set() or not _attempt_next(endpoint_id):
+                    break
+                count += 1
+        finally:
+            WebhookEndpoint.objects.filter(pk=endpoint_id).update(busy_until=None)
+    return count
+
+
+def _take_endpoint(quick_only: bool):
+    """The id of an endpoint with something due that nobody is at, now leased to the caller, or None."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE generation_webhookendpoint SET busy_until = clock_timestamp() + %s WHERE id = ("
+            "   SELECT e.id FROM generation_webhookendpoint e WHERE e.enabled AND (e.quick OR NOT %s)"
+            "     AND (e.busy_until IS NULL OR e.busy_until < clock_timestamp())"
+            "     AND e.id IN (SELECT d.endpoint_id FROM generation_webhookdelivery d"
+            "       WHERE d.state = 'pending' AND d.next_at <= clock_timestamp())"
+            "   ORDER BY NOT e.quick, random() FOR NO KEY UPDATE OF e SKIP LOCKED LIMIT 1) RETURNING id",
+            [dt.timedelta(seconds=LEASE_SECONDS), quick_only])
+        row = cursor.fetchone()
+    return row and row[0]
+
+
+def _attempt_next(endpoint_id) -> bool:
+    """Make one attempt at the oldest due delivery of a leased endpoint. False when none is due."""
+    with transaction.atomic():
+        endpoint = WebhookEndpoint.objects.filter(pk=endpoint_id, enabled=True).first()
+        delivery = (WebhookDelivery.objects.select_for_update(skip_locked=True)
+                    .filter(endpoint_id=endpoint_id, state=State.PENDING, next_at__lte=Now())
+                    .order_by("created_at").first())
+        if endpoint is None or delivery is None:
+            return False
+        lease = Now() + dt.timedelta(seconds=LEASE_SECONDS)
+        # Counted before it is made, so that one that ends its process counts too.
+        WebhookDelivery.objects.filter(pk=delivery.pk).update(attempts=F("attempts") + 1, next_at=lease)
+        WebhookEndpoint.objects.filter(pk=endpoint_id).update(busy_until=lease)
+        delivery.attempts += 1
+    if not connection.in_atomic_block:
+        connection.close()  # none is held while somebody else's server takes its time
+    _record(endpoint, delivery, attempt(endpoint, delivery))
+    return True
+
+
+def attempt(endpoint, delivery) -> Outcome:
+    """Send a delivery once. Never raises: whatever a receiver does is an outcome."""
+    began = time.monotonic()
+    status, problem = None, ""
+    try:
+        status = addresses.post(endpoint.url, delivery.body.encode(), headers(endpoint, delivery),
+                                seconds=TIMEOUT_SECONDS)
+        if not 200 <= status < 300:
+            problem = "Redirects are not followed." if 300 <= status < 400 else f"The answer was {status}."
+    except (addresses.AddressRefused, addresses.CallFailed) as error:
+        problem = str(error)
+    except Exception:
+        log.exception("A webhook could not be sent.")
+        problem = "The message could not be sent."
+    return Outcome(status, problem, time.monotonic() - began)
+
+
+def headers(endpoint, delivery) -> dict[str, str]:
+    """The headers of an attempt made now: the same id each time, a new timestamp, one signature per valid secret."""
+    now, body = int(time.time()), delivery.body.encode()
+    valid = [endpoint.secret]
+    if endpoint.previous_until and endpoint.previous_until.timestamp() > now:
+        valid.append(endpoint.previous_secret)
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "DreamSketch-Webhooks/1",
+        "webhook-id": delivery.message_id,
+        "webhook-timestamp": str(now),
+        "webhook-signature": " ".join(webhooks.sign(secret, delivery.message_id, now, body) for secret in valid),
+    }
+
+
+def _record(endpoint, delivery, outcome: Outcome) -> None:
+    """Write down what came of an attempt, unless a later one has begun meanwhile."""
+    fields = {"answer_status": outcome.status, "problem": outcome.problem[:100]}
+    if outcome.good:
+        fields |= {"state": State.DELIVERED, "ended_at": Now()}
+    elif outcome.status == 410 or delivery.attempts > len(RETRY_AFTER):
+        fields |= {"state": State.FAILED, "ended_at": Now()}
+    else:
+        fields["next_at"] = Now() + RETRY_AFTER[delivery.attempts - 1]
+    with transaction.atomic():
+        WebhookDelivery.objects.filter(
+            pk=delivery.pk, state=State.PENDING, attempts=delivery.attempts).update(**fields)
+        # Only while it is the address that was called: its owner may have mended it since.
+        same = WebhookEndpoint.objects.filter(pk=endpoint.pk, url=endpoint.url, enabled=True)
+        if outcome.good:
+            same.update(failing_since=None, quick=outcome.seconds < QUICK_SECONDS)
+            return
+        same.filter(failing_since=None).update(failing_since=Now())
+        same.update(quick=False)
+        if outcome.status == 410:
+            _switch_off(same, endpoint, "The receiver answered 410 Gone.")
+        else:
+            _switch_off(same.filter(failing_since__lt=Now() - DISABLE_AFTER), endpoint,
+                        "Nothing could be delivered for five days.")
+
+
+def _switch_off(which, endpoint, reason: str) -> None:
+    if which.update(enabled=False, disabled_reason=reason):
+        webhooks.give_up(endpoint)
+        log.warning("Webhook %s is switched off: %s", endpoint.pk, reason)
+
+
+# --- threads ----------------------------------------------------------------------------------------------
+
+
+_lock = threading.Lock()
+_threads: dict[int, threading.Thread] = {}
+"""Those at work, by number; the first QUICK_THREADS numbers serve quick endpoints only."""
+_stopping = threading.Event()
+
+
+def bell() -> None:
+    """There may be deliveries: start threads for them, and return at once. Those that find nothing end."""
+    _start(range(QUICK_THREADS))
+    _start(range(QUICK_THREADS, THREADS))
+
+
+def _start(numbers) -> None:
+    """Start one more thread with one of these numbers, if one is free."""
+    with _lock:
+        free = next((number for number in numbers if number not in _threads), None)
+        if free is None or _stopping.is_set():
+            return
+        # A daemon: should its process be killed, the attempt is made again after its lease.
+        _threads[free] = threading.Thread(target=_work, args=(free,), name=f"courier-{free}", daemon=True)
+        _threads[free].start()
+
+
+def _work(number: int) -> None:
+    try:
+        deliver_due(quick_only=number < QUICK_THREADS, taken=bell)
+    except DatabaseError as error:
+        log.warning("Webhooks wait for the database: %s", error)
+    finally:
+        connections.close_all()
+        with _lock:
+            del _threads[number]
+
+
+def stop() -> None:
+    """Begin nothing more, and let the attempts in flight end. Called when the process shuts down."""
+    _stopping.set()
+    with _lock:
+        left = list(_threads.values())
+    deadline = time.monotonic() + TIMEOUT_SECONDS + 1
+    for thread in left:
+        thread.join(max(0.0, deadline - time.monotonic()))
