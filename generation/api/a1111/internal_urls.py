@@ -1,0 +1,5 @@
+from generation.api.urls import both
+
+from . import views
+
+urlpatterns = [*both("progress", views.internal_progress, "a1111-internal-progress")]

@@ -1,0 +1,86 @@
+"""What there is to choose from, under the web UI's names."""
+
+from generation import offered, progress
+from generation.engine.samplers import SAMPLERS, find_sampler
+from generation.engine.upscalers import UPSCALERS
+from generation.styles import STYLES
+
+from . import names
+from .scripts import CONTROLNET, SD_UPSCALE
+
+
+def checkpoints() -> list[dict]:
+    found = []
+    for spec in offered.catalog():
+        title = names.checkpoint_title(spec)
+        found.append({"title": title, "model_name": title, "hash": None, "sha256": None,
+                      "filename": f"{spec.key}.safetensors", "config": None})
+    return found
+
+
+def samplers() -> list[dict]:
+    return [{"name": one.name, "aliases": list(one.aliases), "options": _scheduler_option(one.name)}
+            for one in SAMPLERS]
+
+
+def _scheduler_option(name: str) -> dict:
+    """What it is drawn with when the scheduler is left to it."""
+    ours = names.sampler_of(name, names.AUTOMATIC)
+    return {"scheduler": names.KARRAS} if find_sampler(ours).name.endswith("Karras") else {}
+
+
+def schedulers() -> list[dict]:
+    return [{"name": name, "label": label, "aliases": None, "default_rho": 7.0 if name == names.KARRAS else -1.0,
+             "need_inner_model": False} for name, label in names.SCHEDULERS.items()]
+
+
+def upscalers() -> list[dict]:
+    """Without and with a model. `None` comes first, where these programs expect it."""
+    none = {"name": names.NO_UPSCALER, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
+    return [none] + [
+        {"name": names.upscaler_title(one), "model_name": None if one in UPSCALERS else one, "model_path": None,
+         "model_url": None, "scale": 4.0} for one in offered.upscalers()]
+
+
+def upscaler_models() -> list[dict]:
+    return [{"name": one, "path": None, "scale": 4} for one in offered.upscalers() if one not in UPSCALERS]
+
+
+def latent_modes() -> list[dict]:
+    return [{"name": one} for one in names.LATENT_MODES]
+
+
+def styles() -> list[dict]:
+    return [{"name": style.title, "prompt": style.words, "negative_prompt": style.negative}
+            for style in STYLES.values()]
+
+
+def loras() -> list[dict]:
+    return [{"name": key, "alias": lora.title, "path": f"{key}.safetensors", "metadata": {}}
+            for key, lora in offered.addons().loras.items()]
+
+
+def scripts() -> dict:
+    always = [CONTROLNET] if offered.addons().controls else []
+    return {"txt2img": always, "img2img": [*always, SD_UPSCALE]}
+
+
+def script_info() -> list[dict]:
+    listed = scripts()
+    return [{"name": name, "is_alwayson": name == CONTROLNET, "is_img2img": kind == "img2img", "args": []}
+            for kind in ("txt2img", "img2img") for name in listed[kind]]
+
+
+def flags() -> dict:
+    """The few that programs look at; nothing of this machine."""
+    return {"api": True, "nowebui": True, "share": False, "allow_code": False, "disable_safe_unpickle": False}
+
+
+def memory() -> dict:
+    """Of the workers' devices, in bytes; the web UI says `error` for what it cannot tell."""
+    reports = [report["memory"] for report in progress.workers() if report.get("memory")]
+    known = [one for one in reports if one.get("total")]
+    if not known:
+        return {"ram": {"error": "unavailable"}, "cuda": {"error": "unavailable"}}
+    used, total = sum(one.get("used") or 0 for one in known), sum(one["total"] for one in known)
+    return {"ram": {"error": "unavailable"}, "cuda": {"system": {"free": total - used, "used": used, "total": total}}}

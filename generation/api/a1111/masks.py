@@ -1,0 +1,19 @@
+"""Inpainting masks as the dialect gives them: white changes, or black where they are inverted."""
+
+import io
+
+from PIL import ImageOps
+
+from generation.files import load_upload
+from generation.models import Upload
+from generation.uploads import read_picture, store_upload
+
+
+def read_mask(user, value: str, *, inverted: bool) -> Upload:
+    """The mask as an upload, white for what changes."""
+    mask = read_picture(user, value, "mask", mask=True)
+    if not inverted:
+        return mask
+    buffer = io.BytesIO()
+    ImageOps.invert(load_upload(str(mask.pk)).convert("L")).save(buffer, "PNG")
+    return store_upload(user, buffer.getvalue(), param="mask", mask=True)
