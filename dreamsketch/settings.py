@@ -54,7 +54,7 @@ def names(name: str, *default: str) -> list[str]:
 
 # --- Who we are ---------------------------------------------------------------------------------------
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 DEBUG = flag("DEBUG", False)
 TESTING = "pytest" in sys.modules
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
@@ -74,8 +74,9 @@ ALLOWED_HOSTS = names("DJANGO_ALLOWED_HOSTS", "localhost", "127.0.0.1", "[::1]")
 CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
 CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/(api|v1|sdapi)/.*$"
-CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "x-csrftoken"]
-CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after"]
+CORS_ALLOW_HEADERS = ["accept", "api-key", "authorization", "content-type", "idempotency-key", "last-event-id", "x-csrftoken"]
+CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after", "x-dreamsketch-model", "x-dreamsketch-size",
+                       "x-dreamsketch-prompt-cut"]
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -213,6 +214,8 @@ PROMPT_BLOCKLIST = names("PROMPT_BLOCKLIST")
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "generation.sweep", "schedule": schedule(SWEEP_SECONDS),
               "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2}},
+    "deliver": {"task": "generation.deliver", "schedule": schedule(SWEEP_SECONDS),
+                "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2}},
     "prune": {"task": "generation.prune", "schedule": schedule(86400),
               "options": {"queue": "maintenance", "expires": 3600}},
 }
@@ -225,6 +228,10 @@ REQUESTS_PER_HOUR = number("REQUESTS_PER_HOUR", 50, 1, 1_000_000)
 CONCURRENT_GENERATIONS = number("CONCURRENT_GENERATIONS", 2, 1, 1000)
 API_CALLS_PER_MINUTE = number("API_CALLS_PER_MINUTE", 600, 1, 1_000_000)
 RETENTION_DAYS = number("RETENTION_DAYS", 30, 0, 36500)
+BLOCKING_SECONDS = number("BLOCKING_SECONDS", 60, 0, 3600, float)
+UPLOAD_HOURS = number("UPLOAD_HOURS", 24, 2, 8760)
+UPLOADS_PER_HOUR = number("UPLOADS_PER_HOUR", 300, 1, 1_000_000)
+UPLOAD_MEGABYTES = number("UPLOAD_MEGABYTES", 500, 1, 1_000_000)
 TRASH_DAYS = number("TRASH_DAYS", 30, 1, 3650)
 
 # --- Models and the engine --------------------------------------------------------------------------------
@@ -232,13 +239,35 @@ TRASH_DAYS = number("TRASH_DAYS", 30, 1, 3650)
 DREAMSKETCH_ENGINE = choice("DREAMSKETCH_ENGINE", "torch", "torch", "fake")
 FAULTS_ALLOWED = flag("FAULTS_ALLOWED", False)
 FAKE_SECONDS_PER_STEP = number("FAKE_SECONDS_PER_STEP", 0.05, 0, 60, float)
-DEFAULT_MODEL = os.environ.get("DEFAULT_MODEL", "") or "dreamsketch-tiny"
+HF_TOKEN = os.environ.get("HF_TOKEN", "")
+INFERENCE_SERVICE_URL = os.environ.get("INFERENCE_SERVICE_URL", "")
+INFERENCE_SERVICE_API_KEY = os.environ.get("INFERENCE_SERVICE_API_KEY", "")
+MODAL_GENERATE_ENDPOINT = os.environ.get("MODAL_GENERATE_ENDPOINT", "")
+OPENAI_IMAGES_URL = os.environ.get("OPENAI_IMAGES_URL", "")
+OPENAI_IMAGES_KEY = os.environ.get("OPENAI_IMAGES_KEY", "")
+OPENAI_IMAGES_MODEL = os.environ.get("OPENAI_IMAGES_MODEL", "")
+OPENAI_IMAGES_EXTRAS = flag("OPENAI_IMAGES_EXTRAS", False)
+OUTSIDE_SECONDS = number("OUTSIDE_SECONDS", 120, 1, 3600, float)
+OUTSIDE_ANSWER_SECONDS = number("OUTSIDE_ANSWER_SECONDS", 600, 1, 86400, float)
+outside = {"INFERENCE_SERVICE_URL": INFERENCE_SERVICE_URL, "MODAL_GENERATE_ENDPOINT": MODAL_GENERATE_ENDPOINT,
+           "OPENAI_IMAGES_URL": OPENAI_IMAGES_URL}
+for name, url in outside.items():
+    if url and not url.startswith(("https://", "http://")):
+        raise ImproperlyConfigured(f"{name} must begin with https:// or http://.")
+USE_LOCAL_MODELS = flag("USE_LOCAL_MODELS", not any(outside.values()))
+if not USE_LOCAL_MODELS and not any(outside.values()) and not HF_TOKEN:
+    raise ImproperlyConfigured("USE_LOCAL_MODELS=0 needs an engine elsewhere: set HF_TOKEN, INFERENCE_SERVICE_URL, "
+                               "OPENAI_IMAGES_URL or MODAL_GENERATE_ENDPOINT.")
+DEFAULT_MODEL = os.environ.get("DEFAULT_MODEL", "") or (
+    "dreamsketch-tiny" if USE_LOCAL_MODELS or any(outside.values()) else "sdxl-base")
 ENABLED_MODELS = names("ENABLED_MODELS")
+OPENAI_MODEL = os.environ.get("OPENAI_MODEL", "")
 MODELS_DIR = Path(os.environ.get("MODELS_DIR") or VAR_DIR / "models")
 MODEL_DOWNLOADS = flag("MODEL_DOWNLOADS", True)
-HF_TOKEN = os.environ.get("HF_TOKEN", "")
 DEVICE = choice("DEVICE", "auto", "auto", "cpu", "cuda", "mps")
 DTYPE = choice("DTYPE", "auto", "auto", "fp32", "fp16", "bf16")
+IDLE_UNLOAD_SECONDS = number("IDLE_UNLOAD_SECONDS", -1, -1, 604_800, float)
+COMPILE = flag("COMPILE", False)
 MAX_BATCH = number("MAX_BATCH", 4, 1, 64)
 
 # --- Accounts -----------------------------------------------------------------------------------------------
@@ -284,7 +313,8 @@ MAX_IMAGE_FILE_SIZE = number("MAX_IMAGE_FILE_SIZE", 10_485_760, 1024, 2**31)
 ALLOWED_IMAGE_FORMATS = names("ALLOWED_IMAGE_FORMATS", "PNG", "JPEG", "WEBP")
 THUMBNAIL_SIZE = number("THUMBNAIL_SIZE", 256, 32, 1024)
 MIN_FREE_DISK_BYTES = number("MIN_FREE_DISK_BYTES", 2**29, 0, 2**50)
-DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_IMAGE_FILE_SIZE * 2
+# Room for a picture and its mask as base64, which is a third longer.
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_IMAGE_FILE_SIZE * 3
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 
 if STORAGE == "s3":
@@ -370,7 +400,8 @@ REST_FRAMEWORK = {
         "accounts.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated",
+                                   "accounts.authentication.KeyMayDoThis"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.JSONParser", "generation.api.parsers.FormParser",
                                "generation.api.parsers.MultiPartParser"],
@@ -395,9 +426,26 @@ SPECTACULAR_SETTINGS = {
         "HoldState": "accounts.models.QuotaHold.State",
         "ServiceState": ["ok", "away"],
         "HealthState": ["ok", "unavailable"],
+        "Success": ["success"],
         "CancelResult": ["cancelled", "cancelling", "already_finished"],
+        "EngineResultStatus": ["completed", "failed", "blocked", "cancelled", "queued", "already_finished",
+                               "superseded"],
+        "DeliveryState": "generation.models.WebhookDelivery.State",
     },
 }
+
+# --- Webhooks ------------------------------------------------------------------------------------------------------
+
+SITE_URL = os.environ.get("SITE_URL", "").rstrip("/")
+if SITE_URL and not (SITE_URL.startswith(("https://", "http://")) and SITE_URL.count("/") == 2):
+    raise ImproperlyConfigured(f"SITE_URL={SITE_URL!r} must look like https://dreamsketch.example.com.")
+WEBHOOK_ALLOW_PRIVATE = flag("WEBHOOK_ALLOW_PRIVATE", False)
+INFERENCE_WEBHOOK_SECRET = os.environ.get("INFERENCE_WEBHOOK_SECRET", "")
+if INFERENCE_WEBHOOK_SECRET and len(INFERENCE_WEBHOOK_SECRET) < 24:
+    raise ImproperlyConfigured("INFERENCE_WEBHOOK_SECRET is too short: use at least 24 random characters.")
+if MODAL_GENERATE_ENDPOINT and not USE_LOCAL_MODELS and not (INFERENCE_WEBHOOK_SECRET and SITE_URL):
+    raise ImproperlyConfigured("MODAL_GENERATE_ENDPOINT needs INFERENCE_WEBHOOK_SECRET and SITE_URL, for the pictures "
+                               "come back to this site.")
 
 # --- Logs and errors -------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
+from generation.api import inference
 from generation.api import views as api_views
 
 from . import views
@@ -19,6 +20,11 @@ urlpatterns = [
     path(settings.MEDIA_URL.removeprefix("/"), include("generation.media_urls")),
     path("api", api_views.info),
     path("api/", include("generation.api.urls")),
+    path("sdapi/v1/", include("generation.api.a1111.urls")),
+    path("internal/", include("generation.api.a1111.internal_urls")),
+    path("inference/images/generations", inference.generations, name="inference"),
+    path("inference/images/generations/", inference.generations),
+    path("v1/", include("generation.api.openai.urls")),
     path("docs/api/", include("generation.api.docs_urls")),
     path("admin/", admin.site.urls),
     path("", include("gallery.urls")),

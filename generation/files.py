@@ -54,7 +54,7 @@ def store_image(generation, image: EngineImage) -> StoredImage:
     png = encode_png(image.pixels, request=generation.request(), seed=image.seed, recipe=image.recipe)
     try:
         for target, content in ((file, png), (thumbnail, thumbnail_bytes(image.pixels))):
-            _write(target, content)
+            write_file(target, content)
     except Exception as error:
         delete_files([file, thumbnail])
         raise StorageUnavailable(f"The picture could not be stored: {error}") from error
@@ -98,7 +98,7 @@ def dominant_colour(pixels: Image.Image) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _write(name: str, content: bytes) -> None:
+def write_file(name: str, content: bytes) -> None:
     """Store under exactly that name. On a local disk: a temporary name, fsync, rename."""
     if settings.STORAGE != "local":
         saved = default_storage.save(name, ContentFile(content))

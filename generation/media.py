@@ -3,13 +3,15 @@
 import re
 
 from django.core.files.storage import default_storage
-from django.http import Http404, HttpResponse, HttpResponseNotModified
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.utils.http import content_disposition_header
+from django.utils.cache import get_conditional_response
+from django.utils.http import content_disposition_header, http_date
 from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
 
+from .engine import metadata
 from .models import GeneratedImage
 
 VARIANTS = {"file": ("file", "image/png"), "thumbnail": ("thumbnail", "image/webp")}
@@ -32,22 +34,34 @@ def visible_image(request, **lookup) -> GeneratedImage:
 
 
 def image_response(request, image: GeneratedImage, variant: str, *, download: bool = False) -> HttpResponse:
-    """The stored bytes of one variant ("file" or "thumbnail"). The caller has checked the permission.
-
-    A file never changes, so its hash serves as ETag; but permission may be withdrawn, so browsers ask each time.
-    """
+    """The stored bytes of one variant ("file" or "thumbnail"). The caller has checked the permission."""
     field, content_type = VARIANTS[variant]
-    etag = f'"{image.sha256[:32]}-{variant}"'
-    if etag in re.split(r"\s*,\s*", request.headers.get("If-None-Match", "")):
-        response = HttpResponseNotModified()
-    else:
-        response = HttpResponse(_read(getattr(image, field)), content_type=content_type)
+    return _response(request, image, f"{image.sha256[:32]}-{variant}", content_type, file_name(image), download,
+                     lambda: _read(getattr(image, field)))
+
+
+def converted_response(request, image: GeneratedImage, *, format: str, quality: int, strip: bool) -> HttpResponse:
+    """The image to save, as png, jpeg or webp (see `engine.metadata`). The caller has checked the permission."""
+    convert = metadata.strip if strip else metadata.convert
+    said = "plain" if strip else "full"
+    return _response(request, image, f"{image.sha256[:32]}-{said}-{format}-{quality}", f"image/{format}",
+                     file_name(image, format), True, lambda: convert(_read(image.file), format, quality))
+
+
+def _response(request, image, version: str, content_type: str, name: str, download: bool, content) -> HttpResponse:
+    """What `version` says never changes, so it serves as ETag; but permission may be withdrawn, so browsers ask each
+    time. `content()` gives the bytes where they are needed."""
+    etag = f'"{version}"'
+    response = get_conditional_response(request, etag, int(image.created_at.timestamp()))
+    if response is None:
+        response = HttpResponse(content(), content_type=content_type)
     response["ETag"] = etag
+    response["Last-Modified"] = http_date(image.created_at.timestamp())
     response["Cache-Control"] = "private, no-cache"
     response["Vary"] = "Cookie, Authorization"
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response["Content-Disposition"] = content_disposition_header(download, file_name(image)) or "inline"
+    response["Content-Disposition"] = content_disposition_header(download, name) or "inline"
     return response
 
 
@@ -60,7 +74,7 @@ def _read(name: str) -> bytes:
         raise Http404("The picture was deleted a moment ago.") from None
 
 
-def file_name(image: GeneratedImage) -> str:
+def file_name(image: GeneratedImage, format: str = "png") -> str:
     """A friendly name: words of the prompt and the image's number. `a-red-boat-at-sea-17.png`."""
     words = re.findall(r"[a-z0-9]+", image.generation.prompt.lower())[:8]
-    return f"{'-'.join(words)[:60] or 'dreamsketch'}-{image.number}.png"
+    return f"{'-'.join(words)[:60] or 'dreamsketch'}-{image.number}.{'jpg' if format == 'jpeg' else format}"

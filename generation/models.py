@@ -212,6 +212,21 @@ class GeneratedImage(models.Model):
         return f"AI-generated image: {self.title or self.generation.prompt[:200]}"
 
 
+class ImageCount(models.Model):
+    """How many images an account has outside its trash. Kept by a trigger in the database, and by nothing else, so
+    that a list of a million need not be counted to show its total."""
+
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
+    kept = models.BigIntegerField(default=0)
+
+    def __str__(self):
+        return f"{self.kept} of {self.owner_id}"
+
+    @classmethod
+    def kept_by(cls, user) -> int:
+        return cls.objects.filter(owner=user).values_list("kept", flat=True).first() or 0
+
+
 class UploadQuerySet(models.QuerySet):
     def owned_by(self, user):
         """Those that `user` may draw with: their own. Nobody else ever sees an upload."""
@@ -263,3 +278,76 @@ class LoraRule(models.Model):
 
     def __str__(self):
         return f"{self.keyword} → {self.lora}"
+
+
+class WebhookEndpointQuerySet(models.QuerySet):
+    def owned_by(self, user):
+        return self.filter(owner=user) if user.is_authenticated else self.none()
+
+
+class WebhookEndpoint(models.Model):
+    """An address of its owner's that is told of events. Changed only by `webhooks` and `courier`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhooks")
+    url = models.CharField(max_length=1000)
+    description = models.CharField(max_length=100, blank=True)
+    events = models.JSONField(help_text="names of webhooks.EVENTS")
+    secret = models.CharField(max_length=80, help_text="whsec_…")
+    previous_secret = models.CharField(max_length=80, blank=True)
+    previous_until = models.DateTimeField(null=True, blank=True, help_text="until when the previous one signs too")
+    enabled = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    failing_since = models.DateTimeField(null=True, blank=True, help_text="the first failure after the last success")
+    quick = models.BooleanField(default=False, help_text="the last answer was good and came at once")
+    busy_until = models.DateTimeField(null=True, blank=True, help_text="lease of the courier that delivers to it")
+
+    objects = WebhookEndpointQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["owner", "-created_at"], name="webhook_of_owner")]
+
+    def __str__(self):
+        return f"{self.url} of {self.owner_id}"
+
+
+class WebhookDelivery(models.Model):
+    """One event on its way to one endpoint: written with the change that it tells of, kept as a record."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    endpoint = models.ForeignKey(WebhookEndpoint, models.CASCADE, related_name="deliveries")
+    event = models.CharField(max_length=40)
+    subject = models.CharField(max_length=64, help_text="what it is about; each event of a subject is told once")
+    body = models.TextField(help_text="exactly what is sent and signed")
+    state = models.CharField(max_length=9, choices=State, default=State.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_at = models.DateTimeField(db_default=Now(), help_text="the next attempt; while one is made: its lease")
+    answer_status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="of the last attempt")
+    problem = models.CharField(max_length=100, blank=True, help_text="of the last attempt, in words")
+    created_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name_plural = "webhook deliveries"
+        indexes = [
+            models.Index(fields=["next_at"], name="delivery_due", condition=Q(state="pending")),
+            models.Index(fields=["endpoint", "-created_at"], name="delivery_of_endpoint"),
+            models.Index(fields=["created_at"], name="delivery_age"),
+        ]
+        constraints = [models.UniqueConstraint(fields=["endpoint", "event", "subject"], name="delivery_once")]
+
+    def __str__(self):
+        return f"{self.event} {self.state}"
+
+    @property
+    def message_id(self) -> str:
+        """The `webhook-id`: the same for every attempt, so that a receiver can tell repeats."""
+        return f"msg_{self.pk.hex}"

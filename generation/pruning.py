@@ -1,24 +1,26 @@
-"""Removing what is no longer wanted: old trash, pictures past their plan's retention, files without a row."""
+"""Removing what is no longer wanted: old trash, pictures past their retention, old uploads, files without a row."""
 
 import datetime as dt
 import logging
 
 from django.conf import settings
 from django.core.files.storage import default_storage
+from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.models import User
 from accounts.plans import PLANS
 
 from .files import delete_files
-from .models import GeneratedImage, Visibility
+from .models import GeneratedImage, Upload, Visibility
 from .services import delete_images
+from .webhooks import prune_deliveries
 
 log = logging.getLogger(__name__)
 
 ORPHAN_AGE = dt.timedelta(hours=24)
 """A younger file may belong to a generation that is just being finished."""
-FOLDERS = ("generated_images", "thumbnails")
+FOLDERS = ("generated_images", "thumbnails", "uploads")
 
 
 def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> dict[str, int]:
@@ -32,10 +34,12 @@ def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> d
                 owner__plan=plan.key, owner__is_staff=False, favourite=False, visibility=Visibility.PRIVATE,
                 created_at__lt=Now() - age)
             report["past their retention"] += _delete(old, dry_run)
+    report["uploads past their time"] = _delete_uploads(dry_run)
     orphans = list(orphan_files())
     if not dry_run:
         delete_files(orphans)
     report["files without a picture"] = len(orphans)
+    report["old webhook deliveries"] = prune_deliveries(dry_run=dry_run)
     log.info("Pruned%s: %s", " (dry run)" if dry_run else "", report)
     return report
 
@@ -49,6 +53,18 @@ def _delete(images, dry_run) -> int:
     return count
 
 
+def _delete_uploads(dry_run) -> int:
+    """Those that a generation may still need have been given more time (services)."""
+    past = Upload.objects.filter(expires_at__lt=Now())
+    if dry_run:
+        return past.count()
+    with transaction.atomic():
+        rows = list(past.select_for_update(skip_locked=True))
+        Upload.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        transaction.on_commit(lambda: delete_files(row.file for row in rows))
+    return len(rows)
+
+
 def orphan_files():
     """Names of stored files, older than a day, that no picture has. Leftover `.part` files too."""
     limit = dt.datetime.now(dt.UTC) - ORPHAN_AGE
@@ -59,6 +75,8 @@ def orphan_files():
 
 
 def _known(name: str) -> bool:
+    if name.startswith("uploads/"):
+        return Upload.objects.filter(file=name).exists()
     field = "file" if name.startswith("generated_images/") else "thumbnail"
     return GeneratedImage.objects.filter(**{field: name}).exists()
 

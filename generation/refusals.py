@@ -31,3 +31,27 @@ class IdempotencyConflict(Refusal):
     """The Idempotency-Key was used for another request."""
 
     code = "idempotency_conflict"
+
+
+class PictureTooLarge(Refusal):
+    """A picture to draw from has more bytes than are read."""
+
+    code = "too_large"
+
+
+class UnsupportedPicture(Refusal):
+    """What was given to draw from is not in a format that is taken."""
+
+    code = "unsupported_media_type"
+
+
+class TooManyUploads(Refusal):
+    """The account's room for pictures to draw from is full, or was filled too quickly."""
+
+    code = "too_many_uploads"
+
+
+class StorageAway(Refusal):
+    """Pictures cannot be stored at the moment."""
+
+    code = "storage_unavailable"

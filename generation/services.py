@@ -15,17 +15,21 @@ from django.utils import timezone
 
 from accounts import quotas
 from accounts.plans import plan_of
+from accounts.refusals import QuotaExceeded
 
-from . import doorbell, moderation, progress
+from . import doorbell, moderation, progress, webhooks
 from .engine.errors import InvalidRequest
 from .engine.modes import picture_names, to_options, to_words
 from .engine.request import ImageRequest, build_request
 from .files import delete_files
 from .loras import matched_rules, take_loras
 from .models import GeneratedImage, Generation, Upload, Visibility
-from .offered import model_named
+from .offered import addons, model_named, upscalers
 from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from .styles import find_style
+
+IDEMPOTENCY = dt.timedelta(hours=24)
+"""How long an Idempotency-Key is remembered."""
 
 
 def create_generation(*, user, idempotency_key: str | None = None, **asked) -> tuple[Generation, bool]:
@@ -65,7 +69,9 @@ def quote_generation(*, user, **asked) -> Generation:
 def _admit(generation: Generation) -> None:
     """Check the owner's limits and hold the images. Within the transaction that makes the generation."""
     _check_limits(generation.owner, plan_of(generation.owner))
+    _check_key(generation)
     quotas.hold(user=generation.owner, generation_id=generation.pk, images=generation.num_images)
+    webhooks.quota_held(generation.owner)
 
 
 def _prepare(
@@ -92,9 +98,11 @@ def _prepare(
     chosen_style = find_style(style)
     if visibility not in Visibility.values:
         raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
-    words, loras = _loras(prompt, loras)
+    words, loras = _loras(prompt, loras, spec)
     asked = build_request(
-        spec, prompt=words, negative_prompt=negative_prompt, loras=loras, **_with_pictures(user, drawing))
+        spec, prompt=words, negative_prompt=negative_prompt, loras=loras, upscalers=upscalers(),
+        **_with_pictures(user, drawing))
+    asked = addons().complete(asked, spec)
     plan = plan_of(user)
     if asked.num_images > plan.max_images:
         raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
@@ -123,7 +131,7 @@ def _prepare(
     )
 
 
-def _loras(prompt: str, asked: list | None) -> tuple[str, list | None]:
+def _loras(prompt: str, asked: list | None, spec) -> tuple[str, list | None]:
     """The prompt without LoRA tags, and all LoRAs. One that is asked for outright counts as asked."""
     if not isinstance(prompt, str):
         return prompt, asked  # which `build_request` refuses
@@ -131,7 +139,7 @@ def _loras(prompt: str, asked: list | None) -> tuple[str, list | None]:
     if asked is not None and not isinstance(asked, list):
         return words, asked  # the same
     loras = list(asked or ())
-    for more in (tagged, matched_rules(words)):
+    for more in (tagged, matched_rules(words, spec)):
         named = {each.get("key") if isinstance(each, dict) else each for each in loras if isinstance(each, (dict, str))}
         loras += [lora for lora in more if lora["key"] not in named]
     return words, loras
@@ -186,10 +194,32 @@ def _one_at_a_time(user) -> None:
 def _earlier(user, generation) -> Generation | None:
     if generation.idempotency_key is None:
         return None
+    Generation.objects.filter(
+        owner=user, idempotency_key=generation.idempotency_key, created_at__lt=Now() - IDEMPOTENCY,
+    ).update(idempotency_key=None)
     earlier = Generation.objects.filter(owner=user, idempotency_key=generation.idempotency_key).first()
     if earlier and earlier.fingerprint != generation.fingerprint:
         raise IdempotencyConflict("This Idempotency-Key was used for another request.", param="Idempotency-Key")
     return earlier
+
+
+def _check_key(generation) -> None:
+    """The API key's own limit of images a day, if it has one. What it gave back does not count."""
+    key = generation.api_key
+    if key is None or key.daily_images is None:
+        return
+    quota = quotas.remaining(generation.owner)
+    day = (quota.resets_at - dt.timedelta(days=1)).date()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(sum(CASE h.state WHEN 'held' THEN h.images ELSE h.charged END), 0)"
+            " FROM accounts_quotahold h JOIN generation_generation g ON g.id = h.generation_id"
+            " WHERE h.user_id = %s AND h.day = %s AND g.api_key_id = %s", [generation.owner_id, day, key.pk])
+        (taken,) = cursor.fetchone()
+    if taken + generation.num_images > key.daily_images:
+        raise QuotaExceeded(
+            f"This API key may make {key.daily_images} images a day; {max(0, key.daily_images - taken)} are left.",
+            retry_after=quotas.seconds_until(quota.resets_at))
 
 
 def _check_limits(user, plan) -> None:
@@ -219,6 +249,7 @@ def cancel_generation(generation: Generation) -> str:
             status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now())
         if changed:
             quotas.release(generation.pk, reason="cancelled while queued")
+            webhooks.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
     if changed:
         jobs.announce_end(generation.pk)
         return "cancelled"
@@ -281,8 +312,17 @@ def delete_images(user, images) -> int:
         own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
         rows = list(own.select_for_update())
         GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        webhooks.images_removed(rows)
         transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
     return len(rows)
+
+
+def change_images(user, images, **changes) -> int:
+    """Set `visibility`, `favourite` or `title` of those of `images` that `user` owns; returns how many there were."""
+    if changes.get("visibility", Visibility.PRIVATE) not in Visibility.values:
+        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
+    own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+    return own.update(**changes) if changes else own.count()
 
 
 def set_visibility(image: GeneratedImage, visibility: str) -> None:

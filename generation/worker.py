@@ -52,7 +52,9 @@ class Running:
         """Called by the engine's thread at each step: notes, and nothing slow."""
         if report.preview is not None:
             self.preview = report.preview
-        if (report.phase, report.step) != (self.latest.phase, self.latest.step):
+        # The fraction moves where there are no steps: downloads, enlarging, engines elsewhere.
+        latest = self.latest
+        if (report.phase, report.step, report.fraction) != (latest.phase, latest.step, latest.fraction):
             self.advanced_at = time.monotonic()
         self.latest = report
 
@@ -172,7 +174,8 @@ class Worker:
         log.info("Drawing (attempt %d, %s, %d steps).", generation.attempt, generation.model, generation.total_steps)
         try:
             running.job = self.engine.submit(
-                generation.request(), on_progress=running.advance, wants_preview=lambda: running.watched)
+                generation.request(), on_progress=running.advance, wants_preview=lambda: running.watched,
+                ticket=f"{generation.pk}:{generation.epoch}")
             images = running.job.result()
         except Cancelled as error:
             if not running.lost:
@@ -326,8 +329,13 @@ def stop() -> None:
 
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
-    from .offered import catalog
+    from .engine.wire import Wire
+    from .offered import catalog, outside
 
+    if dialect := outside():
+        return make_engine(
+            "remote", catalog(), dialect=dialect, wire=Wire(seconds=settings.OUTSIDE_SECONDS),
+            at_once=settings.MAX_BATCH, answer_seconds=settings.OUTSIDE_ANSWER_SECONDS)
     if settings.DREAMSKETCH_ENGINE == "fake":
         return make_engine(
             "fake", catalog(), seconds_per_step=settings.FAKE_SECONDS_PER_STEP, faults_allowed=settings.FAULTS_ALLOWED,
@@ -335,5 +343,7 @@ def configured_engine() -> Engine:
     return make_engine(
         "torch", catalog(), device=settings.DEVICE, dtype=settings.DTYPE, models_dir=settings.MODELS_DIR,
         allow_download=settings.MODEL_DOWNLOADS, hf_token=settings.HF_TOKEN or None,
+        idle_unload=None if settings.IDLE_UNLOAD_SECONDS < 0 else settings.IDLE_UNLOAD_SECONDS,
+        compile=settings.COMPILE, compile_cache=settings.VAR_DIR / "compiled",
         # With guidance a picture takes two places in a forward pass.
         max_rows=2 * settings.MAX_BATCH)

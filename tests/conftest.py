@@ -137,9 +137,9 @@ def site(tmp_path_factory):
 def fault_site(tmp_path_factory):
     """As `site`, with the fake engine, slow enough to be interrupted, and leases that run out in seconds."""
     with Site(tmp_path_factory.mktemp("faults"), DREAMSKETCH_ENGINE="fake", FAULTS_ALLOWED="1",
-              FAKE_SECONDS_PER_STEP="0.1", LEASE_SECONDS="3", HEARTBEAT_SECONDS="0.5", SWEEP_SECONDS="1",
-              IDLE_POLL_SECONDS="2", STALL_SECONDS="4", RETRY_BACKOFF_FIRST="0.5", RETRY_BACKOFF_SECOND="1",
-              DRAIN_SECONDS="5") as running:
+              WEBHOOK_ALLOW_PRIVATE="1", FAKE_SECONDS_PER_STEP="0.1", LEASE_SECONDS="3", HEARTBEAT_SECONDS="0.5",
+              SWEEP_SECONDS="1", IDLE_POLL_SECONDS="2", STALL_SECONDS="4", RETRY_BACKOFF_FIRST="0.5",
+              RETRY_BACKOFF_SECOND="1", DRAIN_SECONDS="5") as running:
         yield running
 
 

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dreamsketch", "gallery", "generation", "accounts")
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
 TORCH_FILES = {"engine.py", "batch.py", "text.py", "loader.py", "images.py", "pixels.py", "steploop.py",
-               "task.py", "sampling.py"}
+               "pipelines.py", "upscale.py", "apart.py", "eight_bits.py",
+               "task.py", "sampling.py", "lora.py", "control.py", "reference.py", "precision.py",
+               "reuse.py", "depth.py"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -117,6 +117,8 @@ def read_settings(monkeypatch):
     ({"REDIS_URL": "amqp://localhost"}, "REDIS_URL must look like"),
     ({"STORAGE": "s3"}, "STORAGE=s3 needs S3_BUCKET"),
     ({"MEDIA_URL": "https://elsewhere.example/"}, "MEDIA_URL='https://elsewhere.example/' must be a path"),
+    ({"SITE_URL": "dreamsketch.example"}, "SITE_URL='dreamsketch.example' must look like https://"),
+    ({"INFERENCE_WEBHOOK_SECRET": "short"}, "INFERENCE_WEBHOOK_SECRET is too short"),
 ])
 def test_a_bad_value_is_refused_and_named(read_settings, environment, said):
     with pytest.raises(ImproperlyConfigured, match=re.escape(said)):

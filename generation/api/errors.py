@@ -23,8 +23,15 @@ REFUSALS = {
     "rate_limited": 429,
     "too_many_running": 429,
     "too_many_streams": 429,
+    "too_many_uploads": 429,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "storage_unavailable": 503,
     "account_locked": 403,
+    "insufficient_scope": 403,
+    "invalid_signature": 401,
     "idempotency_conflict": 409,
+    "conflict": 409,
 }
 
 FRAMEWORK = (
@@ -69,14 +76,14 @@ def error_response(request, status: int, code: str, message: str, *, param: str 
 
 def handle(error, context) -> Response | None:
     """Django REST framework's EXCEPTION_HANDLER. None lets what is our own fault through to the 500 page."""
-    described = _describe(error)
+    described = describe(error)
     if described is None:
         return None
     status, code, message, param, headers = described
     return Response(body(context["request"], code, message, param), status=status, headers=headers)
 
 
-def _describe(error) -> tuple[int, str, str, str, dict] | None:
+def describe(error) -> tuple[int, str, str, str, dict] | None:
     """Status, code, message, field at fault, headers."""
     if isinstance(error, Refusal):
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}

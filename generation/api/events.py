@@ -43,7 +43,7 @@ class TooManyStreams(Refusal):
     code = "too_many_streams"
 
 
-class _Place:
+class StreamPlace:
     """One of the places for open streams that an account has. Given back once, however the stream ends."""
 
     _taken: Counter[int] = Counter()
@@ -67,7 +67,7 @@ class _Place:
 
 def event_stream(generation: Generation, *, root: str, last_event_id: str | None) -> StreamingHttpResponse:
     """The stream of a generation that the caller may see. `root` is the site's address. Raises TooManyStreams."""
-    place = _Place(generation.owner_id)
+    place = StreamPlace(generation.owner_id)
     after = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 16 else None
     response = StreamingHttpResponse(_events(generation.pk, generation.owner_id, root, after, place),
                                      content_type="text/event-stream; charset=utf-8")
@@ -121,15 +121,23 @@ async def _events(generation_id, owner_id, root, after, place):
 
 async def _read_status(generation_id, root) -> dict | None:
     """What the row says now; None when it is gone."""
-    return await asyncio.get_running_loop().run_in_executor(_readers, _status_now, generation_id, root)
+    return await read_rows(_status_now, generation_id, root)
 
 
 def _status_now(generation_id, root) -> dict | None:
-    try:
-        generation = Generation.objects.filter(pk=generation_id).first()
-        return generation and described(generation, root)
-    finally:
-        let_go_of_database()
+    generation = Generation.objects.filter(pk=generation_id).first()
+    return generation and described(generation, root)
+
+
+async def read_rows(function, *arguments):
+    """What `function` returns, which reads the database; no connection is kept after it."""
+    def read():
+        try:
+            return function(*arguments)
+        finally:
+            let_go_of_database()
+
+    return await asyncio.get_running_loop().run_in_executor(_readers, read)
 
 
 def let_go_of_database() -> None:

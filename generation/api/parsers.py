@@ -4,6 +4,7 @@ import json
 
 from django.conf import settings
 from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
@@ -61,14 +62,24 @@ class FormParser(BaseParser):
 
 
 class MultiPartParser(FrameworkMultiPartParser):
-    """Multipart form data in UTF-8; uploaded files are not read by anything yet and so left out."""
+    """Multipart form data in UTF-8, as a dict of text and uploaded files."""
 
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
-        return as_dict(super().parse(stream, media_type, parser_context | {"encoding": "utf-8"}).data)
+        parsed = super().parse(stream, media_type, parser_context | {"encoding": "utf-8"})
+        content, uploaded = as_dict(parsed.data), as_dict(parsed.files)
+        if both := content.keys() & uploaded.keys():
+            raise InvalidRequest("This field is given twice.", min(both)[:60])
+        return content | uploaded
 
 
-def as_dict(form: QueryDict) -> dict:
+def as_dict(form: MultiValueDict) -> dict:
+    """One value for each name; a list for those that end in `[]`."""
+    content = {}
     for name, values in form.lists():
-        if len(values) > 1:
+        if name.endswith("[]"):
+            content[name] = values
+        elif len(values) > 1:
             raise InvalidRequest("This field is given twice.", name[:60])
-    return {name: value for name, value in form.items() if value != ""}
+        elif values != [""]:
+            content[name] = values[0]
+    return content

@@ -5,11 +5,13 @@ Only shape is looked at here: what kind of value it is and under which name it c
 """
 
 import contextlib
+import json
 import re
 
 from accounts.refusals import Refusal
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import MAX_PROMPT_CHARACTERS
+from generation.uploads import read_picture
 
 # Our word: the names it is accepted under. The first that is given counts.
 TEXTS = {
@@ -20,6 +22,9 @@ TEXTS = {
     "aspect_ratio": ("aspect_ratio", "aspectRatio"),
     "sampler": ("sampler", "sampler_name"),
     "visibility": ("visibility",),
+    "fill": ("fill",),
+    "fit": ("fit",),
+    "quality": ("quality",),
 }
 NUMBERS = {
     "width": ("width",),
@@ -28,9 +33,20 @@ NUMBERS = {
     "guidance_scale": ("guidance_scale", "cfg_scale", "cfgScale"),
     "seed": ("seed",),
     "num_images": ("num_images", "n"),
+    "strength": ("strength", "denoising_strength"),
+    "mask_blur": ("mask_blur", "maskBlur"),
+    "padding": ("padding",),
+    "clip_skip": ("clip_skip", "clipSkip"),
 }
-NOT_YET = ("image", "mask", "expand", "loras", "control", "hires_fix", "hiresFix")
-"""Names that change what is drawn, which this server cannot do: better refused than silently left out."""
+HIRES = {
+    "scale": ("hires_scale", "hiresScale"),
+    "strength": ("hires_strength", "hiresStrength"),
+    "steps": ("hires_steps", "hiresSteps"),
+    "upscaler": ("hires_upscaler", "hiresUpscaler"),
+}
+OTHERS = {"hires_fix": ("hires_fix", "hiresFix")}
+NAMES = TEXTS | NUMBERS | OTHERS | {f"hires_{word}": names for word, names in HIRES.items()}
+PROMPTS = ("prompt", "negative_prompt")
 
 MAX_TEXT = 200
 NUMBER_LIMIT = 2**53
@@ -39,31 +55,109 @@ SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×*]\s*(\d{1,5})\s*")
 TRUE, FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 
 
-def read_request(data: dict) -> dict:
-    """Keyword arguments for `create_generation`. Raises InvalidRequest, naming the field as the caller did."""
-    refuse_unavailable(data)
+def read_request(data: dict, user) -> dict:
+    """Keyword arguments for `create_generation`. Pictures are kept as uploads of `user`.
+
+    Raises InvalidRequest, or a refusal of `uploads`, naming the field as the caller did.
+    """
+    asked = _words(data)
+    if (value := _content(data, "expand")) is not None:
+        asked["expand"] = _number_or(dict, value, "expand")
+    if (hires := _hires(data)) is not None:
+        asked["hires"] = hires
+    for name, kind in (("variation", dict), ("loras", list)):
+        if (value := _content(data, name)) is not None:
+            asked[name] = _of_kind(kind, value, name)
+    if data.get("tiling") is not None:
+        asked["tiling"] = flag(data["tiling"], "tiling")
+    asked |= _pictures(data, user)
+    if "prompt" not in asked and "upscale" not in asked:
+        raise InvalidRequest("Describe your image in a few words.", "prompt")
+    return asked
+
+
+def _words(data) -> dict:
     asked = {}
     for word, names in TEXTS.items():
         name, value = _given(data, names)
         if value is not None:
-            asked[word] = text(value, name, limit=None if word in ("prompt", "negative_prompt") else MAX_TEXT)
+            asked[word] = text(value, name, limit=None if word in PROMPTS else MAX_TEXT)
     for word, names in NUMBERS.items():
         name, value = _given(data, names)
         if value is not None:
             asked[word] = number(value, name)
     if "width" not in asked and "height" not in asked:
         asked |= _size(data)
-    if "prompt" not in asked:
-        raise InvalidRequest("Describe your image in a few words.", "prompt")
     return asked
 
 
-def refuse_unavailable(data: dict) -> None:
-    for name in NOT_YET:
-        if data.get(name) and data[name] not in FALSE:
-            raise InvalidRequest("This is not available on this server.", name)
-    if data.get("quality") not in (None, "", "exact"):
-        raise InvalidRequest("This server draws in “exact” quality only.", "quality")
+def _hires(data) -> dict | bool | None:
+    """On where `hires_fix` says so, or where it is left out and something is said about the second pass."""
+    name, value = _given(data, OTHERS["hires_fix"])
+    value = _from_text(value, name)
+    flat = {}
+    for word, names in HIRES.items():
+        field, given = _given(data, names)
+        if given is not None:
+            flat[word] = text(given, field) if word == "upscaler" else number(given, field)
+    if isinstance(value, dict):
+        return flat | value
+    if value is None:
+        return flat or None
+    return (flat or True) if flag(value, name) else None
+
+
+def _pictures(data, user) -> dict:
+    """Last of all: they take time to read, and what else is wrong should be said before."""
+    asked = {}
+    upscale = _content(data, "upscale")
+    if upscale is not None:
+        upscale = _number_or(dict, upscale, "upscale")
+        if not isinstance(upscale, dict):
+            upscale = {"factor": upscale}
+        return {"upscale": _with_picture(user, upscale, "upscale", data.get("image"))}
+    for name in ("control", "reference"):
+        value = _content(data, name)
+        if name == "reference" and value is not None and not isinstance(value, dict):
+            value = {"image": value}  # its picture alone
+        if value is not None:
+            asked[name] = _with_picture(user, _of_kind(dict, value, name), name, data.get(f"{name}_image"))
+    for name, mask in (("image", False), ("mask", True)):
+        if data.get(name) is not None:
+            asked[name] = read_picture(user, data[name], name, mask=mask)
+    return asked
+
+
+def _with_picture(user, given: dict, param: str, beside) -> dict:
+    """`given` with its `image` read; a form sends that in a field `beside`."""
+    value = given.get("image") if given.get("image") is not None else beside
+    if value is None:
+        raise InvalidRequest("This needs a picture: give it as “image” within.", param)
+    return given | {"image": read_picture(user, value, param)}
+
+
+def _content(data, name):
+    return _from_text(data.get(name), name)
+
+
+def _from_text(value, param):
+    """What JSON text stands for, because forms know nothing but text; other values stay as they are."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("This is not JSON.", param) from None
+
+
+def _of_kind(kind, value, param):
+    if not isinstance(value, kind):
+        raise InvalidRequest("This must be a list." if kind is list else "This must be an object.", param)
+    return value
+
+
+def _number_or(kind, value, param):
+    return value if isinstance(value, kind) else number(value, param)
 
 
 @contextlib.contextmanager
@@ -79,7 +173,11 @@ def names_as_given(data: dict):
 def _name_used(data, word) -> str:
     if word in ("width", "height") and data.get(word) is None and data.get("size") is not None:
         return "size"
-    name, value = _given(data, (TEXTS | NUMBERS).get(word, (word,)))
+    if word.startswith("hires_") and _given(data, NAMES.get(word, ()))[1] is None:
+        word = "hires_fix"  # as a field of that object, then
+    if word == "upscaler":
+        word = "upscale"
+    name, value = _given(data, NAMES.get(word, (word,)))
     return word if value is None else name
 
 
@@ -88,7 +186,7 @@ def _given(data, names):
     for name in names:
         if data.get(name) is not None:
             return name, data[name]
-    return names[0], None
+    return names[0] if names else "", None
 
 
 def text(value, param: str, *, limit: int | None = MAX_TEXT) -> str:

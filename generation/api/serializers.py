@@ -11,13 +11,17 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from accounts.models import ApiKey, QuotaHold
+from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS
+from accounts.models import ApiKey, QuotaHold, Scope
 from generation import status
+from generation.engine.modes import FILLS, FITS, MAX_CLIP_SKIP, MAX_MASK_BLUR, QUALITIES
 from generation.engine.request import ASPECT_RATIOS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.styles import STYLES
 
+MODES = ["txt2img", "img2img", "inpaint", "outpaint", "upscale"]
 PHASES = ["queued", "downloading", "loading", "generating", "saving", "done"]
+IMAGE_ACTIONS = ["trash", "restore", "delete", "favourite", "unfavourite", *Visibility.values]
 LINKS = ("status_url", "events_url", "cancel_url", "result_url")
 IMAGE_LINKS = ("imageUrl", "thumbnailUrl", "pageUrl")
 
@@ -58,6 +62,31 @@ class Info(serializers.Serializer):
 # --- generations ----------------------------------------------------------------------------------------
 
 
+SMALL = {"required": False, "allow_null": True}
+"""Of fields that may be left out."""
+PICTURE = "The picture as base64 text or a data URI, or the id of one of your images; in a form also the file itself."
+
+
+@extend_schema_field({"oneOf": [{"type": "boolean"}, {"type": "object"}, {"type": "string"}, {"type": "null"}]})
+class FlagOrObject(serializers.JSONField):
+    pass
+
+
+@extend_schema_field({"oneOf": [{"type": "number"}, {"type": "object"}, {"type": "string"}, {"type": "null"}]})
+class NumberOrObject(serializers.JSONField):
+    pass
+
+
+@extend_schema_field({"oneOf": [{"type": "object"}, {"type": "string"}, {"type": "null"}]})
+class Object(serializers.JSONField):
+    pass
+
+
+@extend_schema_field({"oneOf": [{"type": "array", "items": {}}, {"type": "string"}, {"type": "null"}]})
+class List(serializers.JSONField):
+    pass
+
+
 class GenerateRequest(serializers.Serializer):
     """What may be asked for. Left-out fields (and null) take the model's defaults; unknown fields are ignored."""
 
@@ -92,8 +121,106 @@ class GenerateRequest(serializers.Serializer):
     num_images = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, max_value=MAX_IMAGES, help_text="Also: `n`.")
     visibility = serializers.ChoiceField(choices=Visibility.choices, required=False, allow_null=True)
+    quality = serializers.ChoiceField(
+        choices=QUALITIES, **SMALL, help_text="`fast` draws in a few steps, where the model can, and shows it.")
+    tiling = serializers.BooleanField(**SMALL, help_text="The edges fit together.")
+    clip_skip = serializers.IntegerField(
+        **SMALL, min_value=0, max_value=MAX_CLIP_SKIP,
+        help_text="How many of the text encoder's last layers are left out. Also: `clipSkip`.")
+    hires_fix = FlagOrObject(**SMALL, help_text=(
+        "A second pass at a larger size: true, or an object with scale, strength, steps, upscaler. Also: `hiresFix`,"
+        " `hires_scale`, `hires_strength`, `hires_steps`, `hires_upscaler`."))
+    image = serializers.CharField(**SMALL, help_text=f"Where drawing begins (img2img). {PICTURE}")
+    strength = serializers.FloatField(
+        **SMALL, min_value=0, max_value=1, help_text="How much of the picture is drawn anew; 0.75 where left out.")
+    mask = serializers.CharField(**SMALL, help_text=f"White is drawn anew, black is kept (inpainting). {PICTURE}")
+    mask_blur = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_MASK_BLUR, help_text="Pixels.")
+    fill = serializers.ChoiceField(choices=FILLS, **SMALL, help_text="What stands under the mask at the beginning.")
+    padding = serializers.IntegerField(
+        **SMALL, min_value=0, max_value=512,
+        help_text="Draw only the masked part and so many pixels around it, at full size.")
+    fit = serializers.ChoiceField(choices=FITS, **SMALL, help_text="How a picture of another shape meets the size.")
+    expand = NumberOrObject(**SMALL, help_text=(
+        "Outpainting: pixels that the picture grows by, at all sides or as {left, right, top, bottom}."))
+    loras = List(**SMALL, help_text="Installed LoRAs: keys, or objects with key and weight.")
+    control = Object(**SMALL, help_text=(
+        "Guidance by a picture: {key, image, scale, preprocess, begin, end}. In a form the picture may be the file"
+        " `control_image`."))
+    reference = Object(**SMALL, help_text=(
+        "A picture whose look is followed: {image, scale}, or the picture alone. In a form: `reference_image`."))
+    variation = Object(**SMALL, help_text="A little of another seed's picture: {seed, strength}.")
+    upscale = NumberOrObject(**SMALL, help_text=(
+        "Only enlarge `image`, or its own image, by 2 or 4: {factor, upscaler, image}. No prompt is needed then."))
     dry_run = serializers.BooleanField(
         required=False, allow_null=True, help_text="Answer with a quote and change nothing.")
+
+
+class GenerateForm(GenerateRequest):
+    """The same as a form with files; objects and lists are JSON text."""
+
+    image = serializers.FileField(**SMALL)
+    mask = serializers.FileField(**SMALL)
+    control_image = serializers.FileField(**SMALL)
+    reference_image = serializers.FileField(**SMALL)
+
+
+class Img2ImgRequest(GenerateRequest):
+    image = serializers.CharField(help_text=f"Where drawing begins. {PICTURE}")
+
+
+class Img2ImgForm(GenerateForm):
+    image = serializers.FileField()
+
+
+class Result(serializers.ModelSerializer):
+    """One image in the shape of the calls that wait."""
+
+    id = serializers.IntegerField(source="number")
+    url = serializers.SerializerMethodField()
+    prompt = serializers.CharField(source="generation.prompt")
+    created_at = serializers.SerializerMethodField()
+
+    class Meta:
+        model = GeneratedImage
+        fields = ["id", "url", "prompt", "created_at"]
+
+    @extend_schema_field(OpenApiTypes.URI)
+    def get_url(self, image):
+        return self.context["request"].build_absolute_uri(reverse("image-file", args=[image.id]))
+
+    @extend_schema_field(OpenApiTypes.DATETIME)
+    def get_created_at(self, image):
+        return status.timestamp(image.created_at)
+
+
+class Drawn(serializers.Serializer):
+    status = serializers.ChoiceField(choices=["success"])
+    result = Result(allow_null=True, help_text="The first image.")
+    results = Result(many=True, help_text="All of them.")
+
+
+class Results(serializers.Serializer):
+    status = serializers.ChoiceField(choices=["success"])
+    results = Result(many=True)
+
+
+class PromptText(serializers.Serializer):
+    prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS)
+    model = serializers.CharField(required=False, allow_null=True, help_text="Whose LoRAs count.")
+
+
+class MatchedLora(serializers.Serializer):
+    key = serializers.CharField()
+    weight = serializers.FloatField()
+
+
+class ParsedPrompt(serializers.Serializer):
+    subject = serializers.CharField(help_text="What it is about, without style and place.")
+    style = serializers.ChoiceField(choices=list(STYLES), allow_null=True, help_text="Detected from its words.")
+    negative_prompt = serializers.CharField(help_text="What to leave out, as a suggestion.")
+    aspect_ratio = serializers.ChoiceField(choices=list(ASPECT_RATIOS))
+    improved_prompt = serializers.CharField()
+    loras = MatchedLora(many=True, help_text="Which its words bring along.")
 
 
 class Submitted(serializers.Serializer):
@@ -109,6 +236,7 @@ class Submitted(serializers.Serializer):
 
 
 class DrawnRequest(serializers.Serializer):
+    mode = serializers.ChoiceField(choices=MODES)
     model = serializers.CharField()
     prompt = serializers.CharField(help_text="With the words of style and model.")
     negative_prompt = serializers.CharField(allow_blank=True)
@@ -246,6 +374,23 @@ class ImageDetail(HistoryImage):
         return Parameters(image.generation).data | {"seed": image.seed}
 
 
+class ChangeImage(serializers.Serializer):
+    visibility = serializers.ChoiceField(choices=Visibility.choices, required=False, allow_null=True)
+    favourite = serializers.BooleanField(required=False, allow_null=True)
+    title = serializers.CharField(max_length=120, required=False, allow_null=True, allow_blank=True)
+
+
+class BulkAction(serializers.Serializer):
+    action = serializers.ChoiceField(choices=IMAGE_ACTIONS)
+    ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=100)
+
+
+class BulkDone(serializers.Serializer):
+    action = serializers.ChoiceField(choices=IMAGE_ACTIONS)
+    count = serializers.IntegerField()
+    ids = serializers.ListField(child=serializers.UUIDField(), help_text="Those of yours that were meant.")
+
+
 class History(serializers.Serializer):
     images = HistoryImage(many=True)
     total = serializers.IntegerField()
@@ -365,14 +510,20 @@ class Usage(serializers.Serializer):
 
 
 class Key(serializers.ModelSerializer):
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices))
+    dailyImages = serializers.IntegerField(
+        source="daily_images", allow_null=True, help_text="Images a UTC day. Null: as many as the plan.")
+    requestsPerMinute = serializers.IntegerField(
+        source="requests_per_minute", allow_null=True, help_text="API calls. Null: as many as the site allows.")
     createdAt = Moment(source="created_at")
-    lastUsedAt = Moment(source="last_used_at", allow_null=True)
+    lastUsedAt = Moment(source="last_used_at", allow_null=True, help_text="To the minute.")
     expiresAt = Moment(source="expires_at", allow_null=True)
     revokedAt = Moment(source="revoked_at", allow_null=True)
 
     class Meta:
         model = ApiKey
-        fields = ["id", "name", "hint", "createdAt", "lastUsedAt", "expiresAt", "revokedAt"]
+        fields = ["id", "name", "hint", "scopes", "dailyImages", "requestsPerMinute", "createdAt", "lastUsedAt",
+                  "expiresAt", "revokedAt"]
 
 
 class Keys(serializers.Serializer):
@@ -381,6 +532,17 @@ class Keys(serializers.Serializer):
 
 class NewKey(serializers.Serializer):
     name = serializers.CharField(max_length=60)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(choices=Scope.choices), required=False, allow_null=True, min_length=1,
+        help_text="What the key may be used for. Left out: everything.")
+    expires_in_days = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=MAX_DAYS,
+        help_text="Left out: it does not expire. Also: `expiresInDays`.")
+    daily_images = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=MAX_DAILY_IMAGES,
+        help_text="Of the plan's images a day. Also: `dailyImages`.")
+    requests_per_minute = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, help_text="At most the site's. Also: `requestsPerMinute`.")
 
 
 class IssuedKey(Key):

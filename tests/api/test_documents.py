@@ -34,6 +34,8 @@ def test_every_operation_says_how_it_is_used(document):
             assert operation["description"], where
             answers = operation["responses"]
             assert all(answer["description"] for answer in answers.values()), where
+            if path == "/api/generate/webhook":
+                continue  # for engines, which sign what they send
             if path in ("/api", "/api/health"):
                 assert "security" not in operation, where
                 continue
@@ -46,14 +48,16 @@ def test_every_operation_says_how_it_is_used(document):
             for status, answer in answers.items():
                 if int(status) >= 400:
                     schema = answer["content"]["application/json"]["schema"]
-                    assert schema == {"$ref": "#/components/schemas/Error"}, (where, status)
+                    shape = ("A1111Error" if path.startswith(("/sdapi/", "/internal/"))
+                             else "OpenAIError" if path.startswith("/v1/") else "Error")
+                    assert schema == {"$ref": f"#/components/schemas/{shape}"}, (where, status)
 
 
 @pytest.mark.django_db
 def test_the_examples_are_true(document, pro_user, api_client):
     operation = document["paths"]["/api/generate"]["post"]
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples.values():
         response = api_client(pro_user).post("/api/generate", example["value"], "application/json")
         assert response.status_code == 202, response.content
@@ -71,14 +75,16 @@ def test_every_route_needs_a_permission():
     from rest_framework.permissions import AllowAny, IsAuthenticated
     from rest_framework.settings import api_settings
 
+    from accounts.authentication import KeyMayDoThis
+
     default = api_settings.DEFAULT_PERMISSION_CLASSES
-    assert default == [IsAuthenticated]
+    assert default == [IsAuthenticated, KeyMayDoThis]
     included = next(one for one in get_resolver().url_patterns if str(one.pattern) == "api/")
     open_views = {
         str(pattern.pattern).rstrip("/") for pattern in included.url_patterns
         if AllowAny in getattr(getattr(pattern.callback, "cls", None), "permission_classes", [])
         or not hasattr(pattern.callback, "cls")}
-    assert open_views == {"", "health", "status", "schema"}
+    assert open_views == {"", "health", "status", "schema", "generate/webhook"}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,15 +1,32 @@
 """Asking for images: every field under every name, hostile values, repeats, quotes and refusals."""
 
+import base64
+import io
 import json
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from PIL import Image
 
 from accounts.models import DailyUsage, QuotaHold
-from generation.models import Generation
+from generation.models import Generation, Upload
 
 pytestmark = pytest.mark.django_db
 
 JSON = "application/json"
+
+
+def png(colour=(200, 60, 40), mode="RGB", size=(64, 48)) -> str:
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def file(text: str) -> SimpleUploadedFile:
+    return SimpleUploadedFile("picture.png", base64.b64decode(text), "image/png")
+
+
+PNG, MASK = png(), png(255, "L")
 
 
 @pytest.fixture
@@ -24,13 +41,15 @@ def post(pro_user, api_client):
 
 
 @pytest.fixture
-def nothing_happened(pro_user):
-    """Asserts that neither a generation nor a hold was made."""
+def nothing_happened(pro_user, media_folder):
+    """Asserts that no generation or hold was made and no picture kept."""
 
     def check():
         assert not Generation.objects.exists()
         assert not QuotaHold.objects.exists()
         assert not DailyUsage.objects.filter(held__gt=0).exists()
+        assert not Upload.objects.exists()
+        assert not [path for path in media_folder.rglob("*") if path.is_file()]
 
     return check
 
@@ -83,11 +102,70 @@ def test_both_addresses_take_a_body(pro_user, api_client, slash):
     ({"visibility": "unlisted"}, {"visibility": "unlisted"}),
     ({"quality": "exact"}, {}),
     ({"steps": None, "seed": None, "model": None, "negative_prompt": None, "style": None}, {"steps": 20, "style": ""}),
-    ({"hires_fix": False, "loras": [], "image": None}, {}),
+    ({"hires_fix": False, "loras": [], "image": None}, {"mode": "txt2img", "options": {}}),
+    ({"image": PNG}, {"mode": "img2img", "width": 176, "height": 128}),
+    ({"image": PNG, "width": 128, "height": 128, "fit": "crop"}, {"width": 128, "height": 128}),
+    ({"image": f"data:image/png;base64,{PNG}", "mask": MASK}, {"mode": "inpaint"}),
+    ({"image": PNG, "expand": 64}, {"mode": "outpaint"}),
+    ({"image": PNG, "expand": {"left": 64}}, {"mode": "outpaint"}),
+    ({"image": PNG, "upscale": 2}, {"mode": "upscale", "width": 128, "height": 96}),
+    ({"upscale": {"image": PNG, "factor": 4, "upscaler": "lanczos"}}, {"mode": "upscale", "width": 256}),
 ])
 def test_names_of_fields(post, fields, expected):
     generation = made(post({"prompt": "a boat"} | fields))
     assert {name: getattr(generation, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(("fields", "part", "expected"), [
+    ({"image": PNG, "strength": 0.4}, "start", {"strength": 0.4}),
+    ({"image": PNG, "denoising_strength": "0.4"}, "start", {"strength": 0.4}),
+    ({"image": PNG, "mask": MASK, "mask_blur": 7, "fill": "noise", "padding": 16}, "start",
+     {"mask_blur": 7, "fill": "noise", "padding": 16}),
+    ({"image": PNG, "maskBlur": 7, "fit": "pad"}, "start", {"mask_blur": 7, "fit": "pad"}),
+    ({"image": PNG, "expand": {"left": 8, "top": 16}}, "start",
+     {"expand": {"left": 8, "right": 0, "top": 16, "bottom": 0}}),
+    ({"hires_fix": True}, "hires", {"scale": 2.0, "strength": 0.5, "steps": None, "upscaler": "latent"}),
+    ({"hiresFix": "true", "hires_scale": 1.5, "hires_strength": 0.3, "hires_steps": 4, "hires_upscaler": "lanczos"},
+     "hires", {"scale": 1.5, "strength": 0.3, "steps": 4, "upscaler": "lanczos"}),
+    ({"hires_scale": "1.5"}, "hires", {"scale": 1.5}),
+    ({"hires_fix": {"scale": 1.5, "steps": 3}}, "hires", {"scale": 1.5, "steps": 3}),
+    ({"variation": {"seed": 5, "strength": 0.2}}, "variation", {"seed": 5, "strength": 0.2}),
+])
+def test_what_is_said_about_starts_and_second_passes(post, fields, part, expected):
+    found = made(post({"prompt": "a boat"} | fields)).options[part]
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("fields", "expected"), [
+    ({"tiling": True}, {"tiling": True}), ({"clip_skip": 1}, {"clip_skip": 1}), ({"clipSkip": "1"}, {"clip_skip": 1}),
+])
+def test_what_is_said_about_the_model(post, fields, expected):
+    assert made(post({"prompt": "a boat"} | fields)).options == expected
+
+
+def test_a_form_with_files(pro_user, api_client):
+    fields = {"prompt": "a boat", "image": file(PNG), "mask": file(MASK), "strength": "0.5",
+              "expand": '{"left": 8}', "hires_fix": '{"scale": 1.5}', "tiling": "on"}
+    generation = made(api_client(pro_user).post("/api/generate", fields))
+    assert (generation.mode, generation.options["start"]["strength"]) == ("outpaint", 0.5)
+    assert generation.options["hires"]["scale"] == 1.5 and generation.options["tiling"] is True
+    kept = Upload.objects.get(pk=generation.options["start"]["image"]["name"])
+    assert (kept.owner, kept.width, kept.height) == (pro_user, 64, 48)
+
+
+def test_a_picture_is_kept_as_long_as_its_generation_may_need_it(post, settings):
+    import datetime as dt
+
+    settings.UPLOAD_HOURS = 2
+    generation = made(post({"prompt": "a boat", "image": PNG}))
+    assert Upload.objects.get().expires_at >= generation.deadline_at + dt.timedelta(hours=23)
+
+
+def test_the_same_pictures_again_with_the_same_key_is_the_same_job(post, refused):
+    first, again = (post({"prompt": "a boat", "image": PNG}, **{"Idempotency-Key": "k"}) for _ in range(2))
+    assert first.json()["id"] == again.json()["id"]
+    other = {"prompt": "a boat", "image": png((0, 0, 0))}
+    refused(post(other, **{"Idempotency-Key": "k"}), 409, "idempotency_conflict")
 
 
 @pytest.mark.parametrize("form", ["application/x-www-form-urlencoded", "multipart/form-data"])
@@ -137,14 +215,38 @@ HOSTILE = {
     "num_images": [0, -1, 5, 1.5, *NOT_NUMBERS],
     "n": [0, 5, *NOT_NUMBERS],
     "dry_run": ["perhaps", 1, 0, 2.5, [], {}, "\x00"],
-    "quality": ["fast", "hd", 1, [1]],
-    "image": ["data:image/png;base64,AAAA", [1], {"a": 1}],
-    "mask": ["x"],
-    "expand": [1],
-    "loras": [[{"key": "x", "weight": 1}]],
-    "control": [{"key": "canny"}],
-    "hires_fix": [True, "true", 1],
-    "hiresFix": [True],
+    "quality": ["hd", "FAST", *NOT_TEXT],
+    "hires_fix": ["perhaps", 1, 2.5, [], {"scale": 9}, {"nothing": 1}, {"upscaler": "x"}, {"steps": 1000}, "{", "[1]"],
+    "hiresFix": ["perhaps", {"scale": 0.5}],
+    "hires_scale": [0.5, 9, *NOT_NUMBERS],
+    "hires_strength": [-0.1, 1.1, *NOT_NUMBERS],
+    "hires_steps": [1000, 1.5, -1, *NOT_NUMBERS],
+    "hires_upscaler": ["no such upscaler", *NOT_TEXT],
+    "loras": [{"key": "x"}, "x", 1, True, ["no-such-lora"], [{"weight": 1}], [{"key": 5}], [{"key": "a", "weight": "b"}],
+              [{"key": "a", "weight": 99}], [{"key": "a", "other": 1}], [[]], [None], "[", '{"a": 1}', ["x"] * 1000],
+    "control": ["canny", 1, [], True, {}, {"key": "canny"}, {"key": "canny", "image": 7}, "{", [{"key": "canny"}]],
+    "reference": [1, [], True, {}, {"scale": 1}, "nothing", {"image": {}}],
+    "variation": ["x", 1, [], {"strength": 2}, {"seed": -1, "strength": 0.5}, {"seed": 1, "x": 2}, {"seed": "a"}],
+    "tiling": ["perhaps", 1, 0, 2.5, [], {}],
+    "clip_skip": [-1, 99, 1.5, *NOT_NUMBERS],
+    "clipSkip": [-1, *NOT_NUMBERS],
+    "image": ["data:image/png;base64,", "x", "http://example.com/a.png", "/etc/passwd", 1, True, [1], {"a": 1}, "",
+              "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7", "\x00", "\ud800"],
+    "mask": ["x", 7, [], {"image": "x"}],
+    "upscale": ["x", 3, 5, 2, [], True, {}, {"factor": 2}, {"factor": 3}, {"image": 1}, float("nan")],
+}
+WITHOUT_AN_IMAGE = {"mask": PNG, "strength": 0.5, "expand": 64}
+WITH_AN_IMAGE = {
+    "strength": [-0.1, 1.1, *NOT_NUMBERS],
+    "denoising_strength": [2, *NOT_NUMBERS],
+    "mask_blur": [-1, 65, 1.5, *NOT_NUMBERS],
+    "maskBlur": [-1],
+    "fill": ["green", *NOT_TEXT],
+    "fit": ["somehow", *NOT_TEXT],
+    "padding": [-1, 513, 1.5, *NOT_NUMBERS],
+    "expand": [-1, 2000, 1.5, True, [], "x", {"left": -1}, {"left": "a"}, {"up": 1}, {"left": 1e400}, "{"],
+    "mask": ["data:image/png;base64,", 1, [], {}],
+    "upscale": [3, {"factor": 8}, {"upscaler": "no such"}, {"x": 1}],
 }
 
 
@@ -152,6 +254,37 @@ HOSTILE = {
 def test_hostile_values_are_refused_by_name(field, post, refused, nothing_happened):
     for value in HOSTILE[field]:
         refused(post({"prompt": "a boat"} | {field: value}), 400, param=field)
+    nothing_happened()
+
+
+@pytest.mark.parametrize("field", WITHOUT_AN_IMAGE)
+def test_what_needs_an_image_is_refused_without(field, post, refused, nothing_happened):
+    refused(post({"prompt": "a boat", field: WITHOUT_AN_IMAGE[field]}), 400, param=field)
+    nothing_happened()
+
+
+@pytest.mark.parametrize("field", WITH_AN_IMAGE)
+def test_hostile_values_beside_an_image(field, post, refused, nothing_happened):
+    for value in WITH_AN_IMAGE[field]:
+        refused(post({"prompt": "a boat", "image": PNG} | {field: value}), 400, param=field)
+    nothing_happened()
+
+
+def test_pictures_that_are_none(post, pro_user, api_client, refused, settings, nothing_happened):
+    gif = "data:image/png;base64,R0lGODlhAQABAAAAACw="
+    refused(post({"prompt": "a boat", "image": gif}), 415, "unsupported_media_type", "image")
+    refused(post({"prompt": "a boat", "control": {"key": "canny", "image": gif}}), 415, param="control")
+    settings.MAX_IMAGE_FILE_SIZE = 50
+    refused(post({"prompt": "a boat", "image": PNG}), 413, "too_large", "image")
+    refused(api_client(pro_user).post("/api/generate", {"prompt": "a boat", "image": file(PNG)}), 413, param="image")
+    refused(api_client(pro_user).post("/api/generate", {"prompt": "a boat", "style": file(PNG)}), 400, param="style")
+    nothing_happened()
+
+
+def test_a_refusal_keeps_no_picture(post, refused, settings, nothing_happened):
+    settings.PROMPT_BLOCKLIST = ["gorgon"]
+    refused(post({"prompt": "a gorgon", "image": PNG, "mask": PNG}), 422, "prompt_rejected")
+    assert post({"prompt": "a boat", "image": PNG, "dry_run": True}).json()["request"]["mode"] == "img2img"
     nothing_happened()
 
 

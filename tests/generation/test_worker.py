@@ -126,14 +126,14 @@ def test_a_failed_drawing_is_not_charged_and_the_next_one_succeeds(free_user, st
 
 def test_pictures_that_cannot_be_stored_are_tried_again(free_user, start_worker, settings, monkeypatch):
     settings.RETRY_BACKOFF_SECONDS = (0, 0)
-    real, failures = files._write, [OSError(28, "No space left on device")]
+    real, failures = files.write_file, [OSError(28, "No space left on device")]
 
     def write(name, content):
         if failures:
             raise failures.pop()
         real(name, content)
 
-    monkeypatch.setattr(files, "_write", write)
+    monkeypatch.setattr(files, "write_file", write)
     generation = create(free_user)
     start_worker()
     assert ended(generation) == "completed"

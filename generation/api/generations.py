@@ -1,0 +1,206 @@
+"""Asking for images and following what becomes of that."""
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
+
+from accounts import quotas
+from accounts.authentication import key_scope
+from generation import estimates, prompts, services
+from generation.engine.errors import InvalidRequest
+from generation.loras import matched_rules
+from generation.models import GeneratedImage, Generation
+from generation.offered import model_named
+from generation.uploads import discard, made_here, undone_on_refusal
+
+from . import documents as doc
+from . import serializers as shapes
+from .events import event_stream, let_go_of_database
+from .requests import flag, idempotency_key, names_as_given, read_request, text, whole
+from .results import images_of
+from .waiting import wait_for
+
+READ = ["GET", "HEAD"]
+RESULTS, MAX_RESULTS = 20, 100
+
+
+def generation_or_404(request, generation_id) -> Generation:
+    return get_object_or_404(Generation.objects.visible_to(request.user), pk=generation_id)
+
+
+def site_root(request) -> str:
+    return request.build_absolute_uri("/")
+
+
+@extend_schema(**doc.GENERATE)
+@api_view(["POST"])
+def generate(request):
+    """Ask for images. Answers at once; the job is drawn in the background.
+
+    An `Idempotency-Key` header makes repeats safe: the same key with the same request gives the same job.
+    """
+    with undone_on_refusal(), names_as_given(request.data):
+        if flag(request.data.get("dry_run"), "dry_run"):
+            return Response(_quote(request))
+        generation = _create(request)
+    return _submitted(request, generation)
+
+
+def _create(request) -> Generation:
+    key = idempotency_key(request)
+    asked = read_request(request.data, request.user)
+    generation, _ = services.create_generation(
+        user=request.user, source=Generation.Source.API, api_key=request.auth, idempotency_key=key, **asked)
+    return generation
+
+
+def _submitted(request, generation) -> Response:
+    described = shapes.described(generation, site_root(request))
+    links = {name: described[name] for name in ("status_url", "events_url", "cancel_url")}
+    return Response(
+        {"job_id": described["id"], "jobId": described["id"], "id": described["id"], "status": described["status"],
+         **links, "queue_position": described["queue_position"], "eta_seconds": described["eta_seconds"]},
+        status=202, headers={"Location": links["status_url"]},
+    )
+
+
+def _quote(request) -> dict:
+    asked = read_request(request.data, request.user)
+    remaining = quotas.remaining(request.user).remaining
+    generation = services.quote_generation(
+        user=request.user, source=Generation.Source.API, api_key=request.auth, **asked)
+    discard(made_here())
+    return {
+        "dry_run": True,
+        "images": generation.num_images,
+        "remaining": remaining,
+        "eta_seconds": estimates.seconds_if_submitted(generation),
+        "request": {
+            "mode": generation.mode,
+            "model": generation.model,
+            "prompt": generation.composed_prompt,
+            "negative_prompt": generation.composed_negative_prompt,
+            "width": generation.width,
+            "height": generation.height,
+            "steps": generation.steps,
+            "guidance_scale": generation.guidance_scale,
+            "sampler": generation.sampler,
+            "seed": None if asked.get("seed") in (None, -1) else generation.seed,
+            "num_images": generation.num_images,
+        },
+    }
+
+
+# --- answers with the image itself ------------------------------------------------------------------------
+
+
+@extend_schema(**doc.TXT2IMG)
+@api_view(["POST"])
+def txt2img(request):
+    """Ask for images and wait for them, for a minute at most; past that the answer is that of `generate`."""
+    return _drawn(request)
+
+
+@extend_schema(**doc.IMG2IMG)
+@api_view(["POST"])
+def img2img(request):
+    """As `txt2img`, from an `image`, with `strength` and perhaps a `mask`."""
+    if request.data.get("image") is None:
+        raise InvalidRequest("This needs an image to work on.", "image")
+    return _drawn(request)
+
+
+def _drawn(request) -> Response:
+    with undone_on_refusal(), names_as_given(request.data):
+        generation = _create(request)
+    generation = wait_for(generation, settings.BLOCKING_SECONDS)
+    if not generation.is_final:
+        return _submitted(request, generation)
+    results = [_result(request, image) for image in images_of(generation)]
+    return Response({"status": "success", "result": results[0] if results else None, "results": results})
+
+
+def _result(request, image) -> dict:
+    return shapes.Result(image, context={"request": request}).data
+
+
+@extend_schema(**doc.RESULTS)
+@api_view(READ)
+def results(request):
+    """Your newest generations that came to something, each with its first image."""
+    limit = whole(request.query_params.get("limit"), "limit", 1, MAX_RESULTS, RESULTS)
+    own = GeneratedImage.objects.owned_by(request.user).kept().filter(index=0).select_related("generation")
+    return Response({"status": "success",
+                     "results": [_result(request, image) for image in own.order_by("-number")[:limit]]})
+
+
+# --- prompts ------------------------------------------------------------------------------------------------
+
+
+@extend_schema(**doc.PARSE_PROMPT)
+@key_scope("read")
+@api_view(["POST"])
+def parse_prompt(request):
+    """What a prompt says and what could be made of it. Nothing is drawn and nothing is sent elsewhere."""
+    prompt = text(request.data.get("prompt"), "prompt", limit=prompts.MAX_PROMPT_CHARACTERS)
+    if not prompt.strip():
+        raise InvalidRequest("Describe your image in a few words.", "prompt")
+    model = request.data.get("model")
+    spec = model_named(None if model is None else text(model, "model"))
+    return Response(prompts.parse(prompt) | {"loras": matched_rules(prompt, spec)})
+
+
+# --- one generation -----------------------------------------------------------------------------------------
+
+
+@extend_schema(**doc.GENERATION_STATUS)
+@api_view(READ)
+def generation_status(request, generation_id):
+    """How a generation fares, and its images. Cheap to poll; `events` tells sooner."""
+    return _status(request, generation_id)
+
+
+@extend_schema(**doc.GENERATION_STATUS_ALIAS)
+@api_view(READ)
+def generation_status_alias(request, generation_id):
+    """The same as `/api/status/{id}`, under the name that other programs know."""
+    return _status(request, generation_id)
+
+
+def _status(request, generation_id) -> Response:
+    return Response(shapes.described(generation_or_404(request, generation_id), site_root(request)))
+
+
+@extend_schema(**doc.CANCEL)
+@api_view(["POST"])
+def cancel(request, generation_id):
+    """Cancel. A queued generation ends at once; a running one stops at its next step."""
+    generation = generation_or_404(request, generation_id)
+    return Response({"id": str(generation.pk), "status": services.cancel_generation(generation)})
+
+
+@extend_schema(**doc.RETRY)
+@api_view(["POST"])
+def retry(request, generation_id):
+    """Ask for the same again, after it failed, expired or was cancelled. It is a new job and counts as one."""
+    generation = generation_or_404(request, generation_id)
+    again = services.retry_generation(generation, source=Generation.Source.API, api_key=request.auth)
+    return _submitted(request, again)
+
+
+@extend_schema(**doc.EVENTS)
+@api_view(READ)
+def events(request, generation_id):
+    """The generation as server-sent events: its status, then what happens, until it has ended.
+
+    `Last-Event-ID` replays what was missed. At most 8 streams per account are open at a time.
+    """
+    generation = generation_or_404(request, generation_id)
+    if request.method == "HEAD":
+        return HttpResponse(content_type="text/event-stream; charset=utf-8")
+    root, last = site_root(request), request.headers.get("Last-Event-ID")
+    let_go_of_database()  # this thread lives as long as the stream
+    return event_stream(generation, root=root, last_event_id=last)

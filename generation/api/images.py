@@ -1,0 +1,142 @@
+"""Finished images: lists, one image, changes to one or to many, its file in other formats."""
+
+import uuid
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
+
+from accounts.authentication import key_scope
+from generation import media, services
+from generation.engine.errors import InvalidRequest
+from generation.engine.metadata import FORMATS
+from generation.models import GeneratedImage, ImageCount, Visibility
+
+from . import documents as doc
+from . import serializers as shapes
+from .requests import flag, text, whole
+
+READ = ["GET", "HEAD"]
+PER_PAGE, MAX_PER_PAGE, MAX_PAGE = 20, 100, 100_000
+MAX_AT_ONCE = 100
+MAX_TITLE = 120
+QUALITY = 90
+
+CHANGES = {
+    "favourite": {"favourite": True},
+    "unfavourite": {"favourite": False},
+    **{visibility: {"visibility": visibility} for visibility in Visibility.values},
+}
+
+
+@extend_schema(**doc.HISTORY)
+@api_view(READ)
+def history(request):
+    """Your images, newest first, without those in the trash. By `page`, or by `cursor`, which stays quick."""
+    query = request.query_params
+    page = whole(query.get("page"), "page", 1, MAX_PAGE, 1)
+    per_page = whole(query.get("perPage"), "perPage", 1, MAX_PER_PAGE, PER_PAGE)
+    cursor = whole(query.get("cursor"), "cursor", 0, 10**18 - 1, -1)
+    own = GeneratedImage.objects.owned_by(request.user).kept().order_by("-number")
+    start = 0 if cursor >= 0 else (page - 1) * per_page
+    if cursor >= 0:
+        own = own.filter(number__lt=cursor)
+    # Only numbers are counted off, out of the index; rows are read for this page alone.
+    numbers = own.values("number")[start:start + per_page + 1]
+    found = list(GeneratedImage.objects.owned_by(request.user).filter(number__in=numbers).select_related("generation")
+                 .order_by("-number"))
+    images = found[:per_page]
+    return Response({
+        "images": shapes.HistoryImage(images, many=True, context={"request": request}).data,
+        "total": ImageCount.kept_by(request.user),
+        "page": None if cursor >= 0 else page,
+        "perPage": per_page,
+        "nextCursor": str(images[-1].number) if len(found) > per_page else None,
+    })
+
+
+@extend_schema(methods=["GET"], **doc.IMAGE)
+@extend_schema(methods=["PATCH"], **doc.IMAGE_CHANGE)
+@extend_schema(methods=["DELETE"], **doc.IMAGE_DELETE)
+@api_view([*READ, "PATCH", "DELETE"])
+def image(request, image_id):
+    """One image: what it shows and how it was drawn."""
+    if request.method == "DELETE":
+        return _delete(request, image_id)
+    if request.method == "PATCH":
+        return _change(request, image_id)
+    images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
+    return _described(request, get_object_or_404(images, id=image_id))
+
+
+def _described(request, found) -> Response:
+    return Response(shapes.ImageDetail(found, context={"request": request}).data)
+
+
+def _change(request, image_id) -> Response:
+    own = GeneratedImage.objects.owned_by(request.user).select_related("generation")
+    found = get_object_or_404(own, id=image_id)
+    data, changes = request.data, {}
+    if data.get("visibility") is not None:
+        changes["visibility"] = text(data["visibility"], "visibility")
+    if data.get("favourite") is not None:
+        changes["favourite"] = flag(data["favourite"], "favourite")
+    if data.get("title") is not None:
+        changes["title"] = " ".join(text(data["title"], "title", limit=MAX_TITLE).split())
+    services.change_images(request.user, [found], **changes)
+    return _described(request, own.get(pk=found.pk))
+
+
+def _delete(request, image_id) -> Response:
+    permanent = flag(request.query_params.get("permanent"), "permanent")
+    found = get_object_or_404(GeneratedImage.objects.owned_by(request.user), id=image_id)
+    if permanent:
+        services.delete_images(request.user, [found])
+    else:
+        services.trash_images(request.user, [found])
+    return Response(status=204)
+
+
+@extend_schema(**doc.IMAGES_BULK)
+@key_scope("manage")
+@api_view(["POST"])
+def bulk(request):
+    """Do one thing to many of your images. Those that are not yours, or not there, are left out of the answer."""
+    action, ids = request.data.get("action"), _ids(request.data.get("ids"))
+    if not isinstance(action, str) or action not in shapes.IMAGE_ACTIONS:
+        raise InvalidRequest(f"This must be one of {', '.join(shapes.IMAGE_ACTIONS)}.", "action")
+    own = list(GeneratedImage.objects.owned_by(request.user).filter(id__in=ids).order_by("number"))
+    if action in CHANGES:
+        services.change_images(request.user, own, **CHANGES[action])
+    else:
+        {"trash": services.trash_images, "restore": services.restore_images,
+         "delete": services.delete_images}[action](request.user, own)
+    return Response({"action": action, "count": len(own), "ids": [str(one.id) for one in own]})
+
+
+def _ids(value) -> list[uuid.UUID]:
+    if isinstance(value, str):
+        value = [one.strip() for one in value.split(",")]
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_AT_ONCE:
+        raise InvalidRequest(f"This must be a list of 1 to {MAX_AT_ONCE} ids.", "ids")
+    try:
+        return [uuid.UUID(text(one, "ids")) for one in value]
+    except ValueError:
+        raise InvalidRequest("This must be a list of ids of images.", "ids") from None
+
+
+@extend_schema(**doc.IMAGE_DOWNLOAD)
+@api_view(READ)
+def download(request, image_id):
+    """The file, as `format`, with or without what it says about its making. The mark of its origin always stays."""
+    query = request.query_params
+    format = query.get("format", "png").lower()
+    if format not in FORMATS:
+        raise InvalidRequest(f"This must be one of {', '.join(FORMATS)}.", "format")
+    quality = whole(query.get("quality"), "quality", 1, 100, QUALITY)
+    if query.get("metadata", "keep") not in ("keep", "strip"):
+        raise InvalidRequest("This must be keep or strip.", "metadata")
+    images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
+    return media.converted_response(request, get_object_or_404(images, id=image_id), format=format, quality=quality,
+                                    strip=query.get("metadata") == "strip")

@@ -1,0 +1,15 @@
+"""Every path answers with and without a slash at its end: a redirect would lose a posted body."""
+
+from django.urls import path
+
+from generation.api.urls import both
+
+from . import views
+
+urlpatterns = [
+    *both("images/generations", views.generations, "openai-generations"),
+    *both("images/edits", views.edits, "openai-edits"),
+    *both("images/variations", views.variations, "openai-variations"),
+    *both("models", views.models, "openai-models"),
+    path("models/<path:model_id>", views.model, name="openai-model"),
+]

@@ -1,0 +1,155 @@
+"""A picture from a stranger made safe: fresh pixels in a plain PNG, nothing else of the file kept.
+
+Run as a program of its own, so that a file that makes a decoder run wild costs one short-lived process:
+
+    python cleaning.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP < file > clean.png
+
+Exit 3: refused, with one line of JSON on standard error ({"kind", "message"}). No Django and no package of ours here.
+`picture` gives RGB, upright, in sRGB, on white where it is transparent. `mask` gives grey (white = change), on black.
+`alpha` is a mask whose transparent part is what changes.
+"""
+
+import contextlib
+import io
+import json
+import resource
+import sys
+
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+MEMORY_BYTES = 512 * 2**20
+"""Of address space; a picture of 16 megapixels takes about 250 MiB."""
+CPU_SECONDS = 10
+MIN_SIDE, MAX_RATIO = 8, 8
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+NO_TRANSPARENCY = ("This mask has no transparent part. Save it as a PNG that is transparent where the picture"
+                   " should change.")
+
+
+class Refused(Exception):
+    """`kind`: `unsupported` (not a format that is taken) or `bad`."""
+
+    def __init__(self, message: str, kind: str = "bad"):
+        super().__init__(message)
+        self.kind = kind
+
+
+def clean(data: bytes, kind: str, max_pixels: int, formats: list[str]) -> Image.Image:
+    """The pixels of `data`: RGB for `picture`, L for `mask` and `alpha`. Raises Refused."""
+    image = _open(data, max_pixels, formats)
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError, IndexError) as error:
+        raise Refused("This picture is damaged.") from error
+    profile = image.info.get("icc_profile")
+    image = _plain(_upright(image))
+    if kind == "alpha":
+        pixels = _from_transparency(image)
+    elif kind == "mask":
+        pixels = _on(image, 0).convert("L")
+    else:
+        pixels = _on(_in_srgb(image, profile), 255).convert("RGB")
+    pixels.info.clear()  # what is left here would be written into the new file
+    return pixels
+
+
+def _open(data, max_pixels, formats) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError:
+        names = ", ".join(formats)
+        raise Refused(f"This is not a picture that can be read. Send one of: {names}.", "unsupported") from None
+    except Image.DecompressionBombError:
+        raise Refused(_too_many(max_pixels)) from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise Refused("This picture is damaged.") from error
+    if image.width * image.height > max_pixels:
+        raise Refused(_too_many(max_pixels))
+    if min(image.size) < MIN_SIDE:
+        raise Refused(f"This picture is too small: it needs {MIN_SIDE} pixels a side.")
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise Refused(f"This picture is too long: one side may be {MAX_RATIO} times the other.")
+    # Phones put a second picture behind their JPEGs (MPO); the first is the photograph.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise Refused("This picture moves. Send one with a single frame.")
+    return image
+
+
+def _too_many(max_pixels) -> str:
+    return f"This picture has more than {max_pixels // 2**20} megapixels."
+
+
+def _upright(image) -> Image.Image:
+    """As the camera meant it. A broken note about that counts as none."""
+    turn = None
+    with contextlib.suppress(Exception):
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+    return image if turn is None else image.transpose(turn)
+
+
+def _plain(image) -> Image.Image:
+    """In one of the modes RGB, RGBA, L, LA and CMYK."""
+    if image.mode.startswith("I"):
+        # Sixteen bits; Pillow's own conversion would cut off all that is brighter than 255.
+        return image.point(lambda value: value * (1 / 257)).convert("L")
+    if image.mode in ("L", "RGB") and "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _in_srgb(image, profile) -> Image.Image:
+    """With its colours converted, where the file says what they mean and that can be understood."""
+    if not profile or image.mode == "LA":
+        return image
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
+        return ImageCms.profileToProfile(
+            image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"),
+            outputMode="RGBA" if image.mode == "RGBA" else "RGB")
+    return image
+
+
+def _on(image, shade: int) -> Image.Image:
+    """Without transparency, on an even ground."""
+    if image.mode not in ("RGBA", "LA"):
+        return image
+    ground = Image.new(image.mode.removesuffix("A"), image.size, shade if image.mode == "LA" else (shade,) * 3)
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+def _from_transparency(image) -> Image.Image:
+    if image.mode not in ("RGBA", "LA"):
+        raise Refused(NO_TRANSPARENCY)
+    opaque = image.getchannel("A")
+    if opaque.getextrema()[0] == 255:
+        raise Refused(NO_TRANSPARENCY)
+    return opaque.point(lambda value: 255 - value)
+
+
+def main(kind: str, max_pixels: str, formats: str) -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+    try:
+        pixels = clean(sys.stdin.buffer.read(), kind, int(max_pixels), formats.split(","))
+    except Refused as refusal:
+        print(json.dumps({"kind": refusal.kind, "message": str(refusal)}), file=sys.stderr)
+        return 3
+    # Run lengths alone: for photographs as small as the default and twice as quick.
+    pixels.save(sys.stdout.buffer, "PNG", compress_level=1, compress_type=3)
+    return 0
+
+
+if __name__ == "__main__":
+    # Larger pictures are refused by their size, in words; Pillow's own warning would come first.
+    Image.MAX_IMAGE_PIXELS = None
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""Schemathesis against a running site: all its phases over the whole OpenAPI document.
+
+It makes up requests, good and bad ones, for every operation, and looks for server errors, statuses and
+bodies that the document does not promise, refused authentication that still works, and deleted things
+that live on. The engine is the fake one: what is tried here is the API.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.site import Site
+
+SECONDS = 120
+"""For the whole of it: the two phases that make up requests go on until then."""
+
+
+@pytest.fixture(scope="module")
+def quick_site(tmp_path_factory):
+    with Site(tmp_path_factory.mktemp("contract"), DREAMSKETCH_ENGINE="fake", FAKE_SECONDS_PER_STEP="0.001",
+              API_CALLS_PER_MINUTE="1000000", REQUESTS_PER_HOUR="1000000", BLOCKING_SECONDS="5") as running:
+        yield running
+
+
+@pytest.mark.timeout(600)
+def test_every_operation_keeps_what_the_document_promises(quick_site, tmp_path):
+    key = quick_site.manage("create_user", "staff@example.com", "--staff", "--password", "correct horse battery",
+                            "--api-key").strip()
+    with quick_site.user("") as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        job = client.post("/api/generate", json={"prompt": "a red boat at sea", "steps": 1}).json()["id"]
+        with client.stream("GET", f"/api/generate/{job}/events") as events:
+            list(events.iter_lines())
+        image = client.get(f"/api/status/{job}").json()["images"][0]["id"]
+    (tmp_path / "schemathesis.toml").write_text(f"""
+[parameters]
+"path.generation_id" = "{job}"
+"path.image_id" = "{image}"
+
+# A schema cannot say what makes a picture or which words go together, so here a refusal of a fitting body is right.
+[[operations]]
+include-path-regex = "^/(sdapi|internal|v1/images|inference|api/(generate|txt2img|img2img))"
+checks.positive_data_acceptance.expected-statuses = [
+    "2xx", "3xx", 400, 401, 403, 404, 409, 413, 415, 422, 429, "5xx"]
+""")
+    result = subprocess.run(
+        [str(Path(sys.executable).with_name("schemathesis")), "run", f"{quick_site.url}/api/schema/",
+         "--header", f"Authorization: Bearer {key}", "--max-examples", "4", "--max-time", str(SECONDS), "--seed", "1",
+         "--no-shrink", "--continue-on-failure", "--request-timeout", "20", "--output-truncate", "false"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=550, check=False)
+    assert result.returncode == 0, result.stdout[-20000:] + result.stderr[-2000:]
