@@ -226,7 +226,7 @@ def sweep() -> dict:
     """Repair what lost processes left behind. Safe to run twice at once; returns what it changed."""
     report = {
         "requeued": 0, "failed": 0, "cancelled": 0,
-        "expired": _expire(),
+        "expired": expire(),
         "holds_released": _release_stray_holds(),
     }
     while True:
@@ -269,7 +269,7 @@ def _sweep_one_lease() -> str | None:
     return outcome
 
 
-def _expire() -> int:
+def expire() -> int:
     """End what is past its deadline, running or not."""
     count = 0
     overdue = Generation.objects.active().filter(deadline_at__lt=Now()).values_list("pk", "owner_id")

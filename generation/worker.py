@@ -5,6 +5,7 @@ doorbell and the signals; without a bell the threads look at the queue every IDL
 """
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import secrets
@@ -16,9 +17,10 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
+from django.utils import timezone
 
 from . import files, jobs, progress
-from .engine.errors import Cancelled, EngineError, EngineStopped
+from .engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from .engine.factory import make_engine
 from .engine.request import Engine, Job, Progress
 from .log import log_context
@@ -175,13 +177,16 @@ class Worker:
         try:
             running.job = self.engine.submit(
                 generation.request(), on_progress=running.advance, wants_preview=lambda: running.watched,
-                ticket=f"{generation.pk}:{generation.epoch}")
+                ticket=f"{generation.pk}:{generation.epoch}", deadline=_on_our_clock(generation.deadline_at))
             images = running.job.result()
         except Cancelled as error:
             if not running.lost:
                 self._end(running, jobs.finish_cancelled, error.images)
         except EngineStopped:
             jobs.hand_back(generation)
+        except TimedOut:
+            # The database's clock decides; if it is a moment behind ours, the next sweep comes to the same.
+            jobs.expire()
         except EngineError as error:
             log.warning("Failed: %s (%s)", error, error.code)
             jobs.fail(generation, code=error.code, message=str(error), transient=error.transient)
@@ -347,3 +352,8 @@ def configured_engine() -> Engine:
         compile=settings.COMPILE, compile_cache=settings.VAR_DIR / "compiled",
         # With guidance a picture takes two places in a forward pass.
         max_rows=2 * settings.MAX_BATCH)
+
+
+def _on_our_clock(moment: dt.datetime) -> float:
+    """A moment of the day as `time.monotonic()` will say it."""
+    return time.monotonic() + (moment - timezone.now()).total_seconds()

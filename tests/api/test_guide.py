@@ -49,7 +49,8 @@ def test_the_examples_run_in_a_browser(where):
         page.set_default_timeout(240_000)
         page.on("console", lambda message: said.append(message.text))
         page.goto(f"{where['DREAMSKETCH_URL']}/api/health")
-        page.evaluate(f"async () => {{ globalThis.process = {{env: {json.dumps(where)}}};\n{examples('javascript')}\n}}")
+        page.evaluate(f"globalThis.process = {{env: {json.dumps(where)}}}")
+        page.evaluate(f"async () => {{\n{examples('javascript')}\n}}")
         browser.close()
     text = "\n".join(said)
     assert "image/png" in text and "invalid_request" in text

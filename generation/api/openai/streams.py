@@ -18,7 +18,7 @@ from generation import progress
 from generation.api.errors import describe
 from generation.api.events import HEARTBEAT, read_rows
 from generation.api.results import images_of
-from generation.live import hub
+from generation.live import hub, let_go_of_thread
 from generation.models import Generation
 
 from .answers import NO_USAGE, encoded, encoded_preview, event_fields
@@ -37,6 +37,7 @@ def image_stream(generation: Generation, asked: Asked, kind: str, place) -> Stre
 
 
 async def _events(generation, asked, name, place):
+    let_go_of_thread()
     fields = event_fields(asked, generation)
     try:
         async with hub.subscribe(generation.owner_id) as live:

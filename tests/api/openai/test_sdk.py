@@ -49,7 +49,8 @@ def test_an_image_by_its_address(client):
     assert httpx.get(answer.data[0].url).status_code == 404, "the address alone opens nothing"
     assert answer.created > 1_600_000_000
     extra = answer.model_extra
-    assert (extra["modelUsed"], extra["prompt"], extra["parameters"]["seed"]) == ("dreamsketch-tiny", "a red boat at sea", 7)
+    assert (extra["modelUsed"], extra["prompt"]) == ("dreamsketch-tiny", "a red boat at sea")
+    assert extra["parameters"]["seed"] == 7
 
 
 def test_what_was_changed_is_said_in_headers(client):
@@ -72,8 +73,9 @@ def test_formats(client, format, expected):
 
 
 def test_several_with_a_style(client):
-    answer = client.images.generate(prompt="a cat", n=2, style="watercolour", response_format="b64_json", size="256x256",
-                                    extra_body={"steps": 1, "negative_prompt": "dogs", "cfg_scale": 3})
+    answer = client.images.generate(
+        prompt="a cat", n=2, style="watercolour", response_format="b64_json", size="256x256",
+        extra_body={"steps": 1, "negative_prompt": "dogs", "cfg_scale": 3})
     assert len(answer.data) == 2
     assert all("watercolour" in one.revised_prompt for one in answer.data)
     assert answer.data[0].b64_json != answer.data[1].b64_json
@@ -169,7 +171,8 @@ def test_errors_become_the_clients_own_exceptions(client, site):
     assert refused(openai.BadRequestError, "invalid_request", size="1x").param == "size"
     assert refused(openai.BadRequestError, "model_not_found", model="nothing").param == "model"
     assert refused(openai.BadRequestError, "invalid_request", n=11).param == "n"
-    assert refused(openai.BadRequestError, "invalid_request", extra_body={"steps": 1000}).type == "invalid_request_error"
+    too_many = refused(openai.BadRequestError, "invalid_request", extra_body={"steps": 1000})
+    assert (too_many.param, too_many.type) == ("steps", "invalid_request_error")
     stranger = openai.OpenAI(base_url=f"{site.url}/v1", api_key="dsk_12345678_x", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         stranger.images.generate(prompt="a boat")
