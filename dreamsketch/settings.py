@@ -74,7 +74,8 @@ ALLOWED_HOSTS = names("DJANGO_ALLOWED_HOSTS", "localhost", "127.0.0.1", "[::1]")
 CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
 CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/(api|v1|sdapi)/.*$"
-CORS_ALLOW_HEADERS = ["accept", "api-key", "authorization", "content-type", "idempotency-key", "last-event-id", "x-csrftoken"]
+CORS_ALLOW_HEADERS = ["accept", "api-key", "authorization", "content-type", "idempotency-key", "last-event-id",
+                      "x-csrftoken"]
 CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after", "x-dreamsketch-model", "x-dreamsketch-size",
                        "x-dreamsketch-prompt-cut"]
 

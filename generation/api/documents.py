@@ -134,7 +134,8 @@ INFERENCE = _operation("inference", "generations", {
     request=_ASKING, parameters=[_IDEMPOTENCY])
 RESULTS = _operation("results", "generations", {
     200: _answer(shapes.Results, "The newest first.", {"status": "success", "results": [_RESULT]}), **NOT_MODIFIED,
-    400: MALFORMED, **COMMON}, parameters=[OpenApiParameter("limit", int, description="1 to 100; 20 where left out.")])
+    400: MALFORMED, **COMMON}, parameters=[
+        OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 100}, description="20 where left out.")])
 PARSE_PROMPT = _operation("parsePrompt", "generations", {
     200: _answer(shapes.ParsedPrompt, "What it says.", {
         "subject": "a red boat", "style": "watercolour", "negative_prompt": "hard edges, photograph, 3d render",
@@ -144,9 +145,13 @@ PARSE_PROMPT = _operation("parsePrompt", "generations", {
 GENERATION_STATUS = _operation("generationStatus", "generations", {
     200: _answer(shapes.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON})
 GENERATION_STATUS_ALIAS = GENERATION_STATUS | {"operation_id": "generationStatusAlias"}
+EVENT = {"type": "object", "required": ["data"], "additionalProperties": False, "properties": {
+    "id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string", "description": "JSON."},
+    "retry": {"type": "integer", "description": "Milliseconds."}}}
+"""One server-sent event of a stream."""
 EVENTS = _operation("generationEvents", "generations", {
     (200, "text/event-stream"): OpenApiResponse(
-        OpenApiTypes.STR, description="Events `status` (as `/api/status/{id}`), `progress` and `state`."),
+        EVENT, description="Events `status` (as `/api/status/{id}`), `progress` and `state`."),
     404: MISSING, **COMMON,
 }, parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER,
                                 description="The `id` of the last event that you have seen.")])
@@ -160,9 +165,11 @@ HISTORY = _operation("history", "images", {
         "images": [_HISTORY_IMAGE], "total": 1, "page": 1, "perPage": 20, "nextCursor": None}), **NOT_MODIFIED,
     400: MALFORMED, **COMMON,
 }, parameters=[
-    OpenApiParameter("page", int, description="From 1."),
-    OpenApiParameter("perPage", int, description="1 to 100; 20 where it is left out."),
-    OpenApiParameter("cursor", str, description="`nextCursor` of the page before, instead of `page`."),
+    OpenApiParameter("page", {"type": "integer", "minimum": 1, "maximum": 100_000}),
+    OpenApiParameter("perPage", {"type": "integer", "minimum": 1, "maximum": 100},
+                     description="20 where it is left out."),
+    OpenApiParameter("cursor", {"type": "string", "pattern": "^[0-9]{1,18}$"},
+                     description="`nextCursor` of the page before, instead of `page`."),
 ])
 IMAGE = _operation("image", "images", {
     200: _answer(shapes.ImageDetail, "The image. Its bytes are at `imageUrl`, with the same key or session."),
@@ -179,7 +186,8 @@ IMAGE_DOWNLOAD = _operation("downloadImage", "images", {
     (200, "image/webp"): OpenApiResponse(OpenApiTypes.BINARY, description="The file."),
     **NOT_MODIFIED, 400: MALFORMED, 404: MISSING, **COMMON}, parameters=[
         OpenApiParameter("format", str, enum=["png", "jpeg", "webp"], description="png where it is left out."),
-        OpenApiParameter("quality", int, description="1 to 100, for jpeg and webp; 90 where it is left out."),
+        OpenApiParameter("quality", {"type": "integer", "minimum": 1, "maximum": 100},
+                         description="Of jpeg and webp; 90 where it is left out."),
         OpenApiParameter("metadata", str, enum=["keep", "strip"],
                          description="`strip` leaves out prompt and recipe, never the mark that a machine made it.")])
 IMAGE_DELETE = _operation(

@@ -205,7 +205,7 @@ class Results(serializers.Serializer):
 
 
 class PromptText(serializers.Serializer):
-    prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS)
+    prompt = serializers.CharField(min_length=1, max_length=MAX_PROMPT_CHARACTERS)
     model = serializers.CharField(required=False, allow_null=True, help_text="Whose LoRAs count.")
 
 

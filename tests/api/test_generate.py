@@ -272,7 +272,7 @@ def test_hostile_values_beside_an_image(field, post, refused, nothing_happened):
 
 
 def test_pictures_that_are_none(post, pro_user, api_client, refused, settings, nothing_happened):
-    gif = "data:image/png;base64,R0lGODlhAQABAAAAACw="
+    gif = "data:image/png;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
     refused(post({"prompt": "a boat", "image": gif}), 415, "unsupported_media_type", "image")
     refused(post({"prompt": "a boat", "control": {"key": "canny", "image": gif}}), 415, param="control")
     settings.MAX_IMAGE_FILE_SIZE = 50

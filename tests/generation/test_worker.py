@@ -77,7 +77,7 @@ def test_many_generations_of_many_users_are_all_drawn(make_user, start_worker):
 
 def test_a_running_one_is_cancelled_and_keeps_what_was_finished(free_user, start_worker):
     generation = create(free_user, num_images=3, steps=20)
-    start_worker(seconds_per_step=0.03)
+    start_worker(seconds_per_step=0.08)
 
     def second_image_began():
         generation.refresh_from_db()

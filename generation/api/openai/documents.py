@@ -1,9 +1,9 @@
 """What the OpenAPI document says about the dialect."""
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
+from generation.api.documents import EVENT
 from generation.api.serializers import ImageDetail
 from generation.engine.metadata import FORMATS
 
@@ -107,7 +107,7 @@ _KEY = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER,
                         description="1 to 255 printable ASCII characters. A repeat with it draws nothing new.")
 _PIXELS = ("data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGO0ylvKgA0wYRUdtBIACDoBXfDv"
            "f6AAAAAASUVORK5CYII=")
-_STREAM = OpenApiResponse(OpenApiTypes.STR, description=(
+_STREAM = OpenApiResponse(EVENT, description=(
     "With `stream`: `image_generation.partial_image` and `image_generation.completed` (edits: `image_edit.…`)."))
 
 
