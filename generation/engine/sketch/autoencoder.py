@@ -5,6 +5,8 @@ as fast on 16x16 latents as on the usual 32x32. No attention inside, so it works
 16 divides.
 """
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,13 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
+from .dataset import Shelf, choose, latents, pictures, shelves, wanted, with_latents
 from .loop import Average, Progress, checkpoint, load, rate, restore, save
 from .recipe import Recipe
+
+LATENT_NOISE = 0.15
+"""Deviation of the noise on latents that the decoder is sharpened on: about what the denoiser leaves. With
+0.05, plain backgrounds of finished pictures came out mottled."""
 
 
 def build(recipe: Recipe) -> AutoencoderKL:
@@ -88,7 +95,7 @@ def start_blurred(model: AutoencoderKL) -> None:
 
 def tensor(pixels: np.ndarray, device) -> torch.Tensor:
     """uint8 (n, h, w, 3) to float (n, 3, h, w) in -1..1."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def likeness(out: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -101,48 +108,73 @@ def likeness(out: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def crops(pictures: np.ndarray, rng: np.random.Generator, batch: int, size: int) -> np.ndarray:
+def crops(stock: list[Shelf], rng: np.random.Generator, batch: int, side: int) -> np.ndarray:
     """A batch of random square crops, half of them mirrored."""
-    out = np.empty((batch, size, size, 3), np.uint8)
+    out = np.empty((batch, side, side, 3), np.uint8)
     for i in range(batch):
-        y, x = rng.integers(0, pictures.shape[1] - size + 1, 2)
-        crop = pictures[rng.integers(len(pictures)), y : y + size, x : x + size]
+        pictures = choose(stock, rng).pictures
+        y, x = (rng.integers(0, extent - side + 1) for extent in pictures.shape[1:3])
+        crop = pictures[rng.integers(len(pictures)), y : y + side, x : x + side]
         out[i] = crop[:, ::-1] if rng.random() < 0.5 else crop
     return out
 
 
-def train(recipe: Recipe, pictures: np.ndarray, work: Path, device: str, say=print) -> None:
-    """Trains on `pictures` (n, 256, 256, 3) uint8; the averaged weights end in work/autoencoder.pt."""
+def whole_pictures(stock: list[Shelf], rng: np.random.Generator, batch: int) -> np.ndarray:
+    """A batch of one size."""
+    shelf = choose(stock, rng)
+    return shelf.pictures[rng.integers(0, len(shelf.pictures), shelf.batch(batch))]
+
+
+def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
+    """Trains on the drawn pictures; the averaged weights end in work/autoencoder.pt.
+
+    From a finished model it goes on with half the rate, and its latents are held near what they were.
+    """
     path = work / "autoencoder.pt"
-    model = build(recipe)
-    start_blurred(model)
+    if (load(path) or {"step": 0})["step"] >= recipe.autoencoder_steps:
+        return
+    for stale in ("latents*", "decoder.pt"):
+        for file in work.glob(stale):
+            file.unlink()
+    stock = shelves(recipe, work)
+    model, anchor, top = build(recipe), None, 1.5e-3
+    if known := load(work / "start.pt"):
+        model.load_state_dict(known["vae"])
+        anchor, top = copy.deepcopy(model).to(device).eval().requires_grad_(False), 8e-4
+    else:
+        start_blurred(model)
     model = model.to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), 1.5e-3, (0.9, 0.99), weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(model.parameters(), top, (0.9, 0.99), weight_decay=1e-4)
     average = Average(model, recipe.average)
     start = restore(path, model, optimiser, average)
     progress = Progress("autoencoder", recipe.autoencoder_steps, start, say=say)
     for step in range(start, recipe.autoencoder_steps):
         rng = np.random.default_rng(step)
-        whole = step >= recipe.autoencoder_steps * (1 - recipe.autoencoder_whole)
-        size, batch = recipe.autoencoder_crop, recipe.autoencoder_batch
-        if whole:
-            size, batch = 256, max(1, batch // 4)
-        real = tensor(crops(pictures, rng, batch, size), device)
+        if step >= recipe.autoencoder_steps * (1 - recipe.autoencoder_whole):
+            seen = whole_pictures(stock, rng, max(1, recipe.autoencoder_batch // 4))
+        else:
+            seen = crops(stock, rng, recipe.autoencoder_batch, recipe.autoencoder_crop)
+        real = tensor(seen, device)
         for group in optimiser.param_groups:
-            group["lr"] = 1.5e-3 * rate(step, recipe.autoencoder_steps)
+            group["lr"] = top * rate(step, recipe.autoencoder_steps)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             means = model.encode(real).latent_dist.mean
             # A fixed little noise instead of the learned one: with that, detail never gets started,
             # because channels that carry little are drowned before the decoder can find a use for them.
             out = model.decode(means + 0.05 * torch.randn_like(means)).sample
         loss = likeness(out.float(), real)
-        size_of_latents = means.float().square().mean()
+        if anchor:
+            with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
+                known = anchor.encode(real).latent_dist.mean
+            held = 0.05 * (means - known).float().square().mean()
+        else:
+            held = 1e-4 * means.float().square().mean()
         optimiser.zero_grad(set_to_none=True)
-        (loss + 1e-4 * size_of_latents).backward()
+        (loss + held).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         average.update(model)
-        progress.step(step, loss=loss.item(), latents=size_of_latents.item())
+        progress.step(step, loss=loss.item(), held=held.item())
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.autoencoder_steps:
             checkpoint(path, step + 1, model, optimiser, average)
 
@@ -155,7 +187,7 @@ def trained(recipe: Recipe, work: Path) -> AutoencoderKL:
     """
     model = build(recipe)
     model.load_state_dict(load(work / "autoencoder.pt")["average"]["shadow"])
-    if found := load(work / "latents.pt"):
+    if (found := load(work / "latents.pt")) and found["deviation"].ne(1).any():
         normalise(model, found["mean"], found["deviation"])
     if refined := load(work / "decoder.pt"):
         torch.nn.ModuleList([model.post_quant_conv, model.decoder]).load_state_dict(refined["average"]["shadow"])
@@ -179,42 +211,55 @@ def normalise(model: AutoencoderKL, mean: torch.Tensor, deviation: torch.Tensor)
 
 
 @torch.inference_mode()
-def encode_all(recipe: Recipe, pictures: np.ndarray, work: Path, device: str, say=print) -> None:
-    """Writes work/latents.npy (n, c, 16, 16) float16, normalised, and work/latents.pt.
-
-    latents.pt holds the mean and deviation of raw latents per channel, and the linear preview,
-    fitted by least squares from normalised latents to the mean colours of the 16x16 patches:
-    rgb = latent @ matrix + bias, in -1..1.
-    """
-    for stale in ("latents.pt", "decoder.pt"):
-        (work / stale).unlink(missing_ok=True)
-    model = trained(recipe, work).to(device)
-    n, side = len(pictures), pictures.shape[1] // 16
-    out = np.empty((n, recipe.latent_channels, side, side), np.float32)
-    progress = Progress("latents", n, say=say)
-    for i in range(0, n, 16):
+def encoded(model: AutoencoderKL, pictures: np.ndarray, device: str, name: str, say=print) -> Iterator[np.ndarray]:
+    """The latents (c, h / 16, w / 16), float32, of every picture."""
+    progress = Progress(name, len(pictures), say=say)
+    for i in range(0, len(pictures), 16):
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             means = model.encode(tensor(pictures[i : i + 16], device)).latent_dist.mean
-        out[i : i + 16] = means.float().cpu().numpy()
-        progress.step(i)
-    mean, deviation = out.mean((0, 2, 3)), out.std((0, 2, 3))
+        yield from means.float().cpu().numpy()
+        progress.step(min(i + 16, len(pictures)) - 1)
+
+
+def encode_all(recipe: Recipe, work: Path, device: str, say=print) -> None:
+    """Writes work/latents.pt where it is missing, and the latents of pictures that have none yet.
+
+    latents.pt holds mean and deviation of raw latents per channel (0 and 1 where the autoencoder came
+    with a finished model), and the linear preview, fitted by least squares from normalised latents to
+    the mean colours of the 16x16 patches: rgb = latent @ matrix + bias, in -1..1.
+    """
+    if not (work / "latents.pt").exists():
+        measure_latents(recipe, work, device, say)
+    model = trained(recipe, work).to(device)
+    for _, width, height, rows, _ in wanted(recipe):
+        file = latents(recipe, work, width, height)
+        missing = pictures(work, width, height).read(rows)[len(file) :]
+        file.append(encoded(model, missing, device, f"latents {width}x{height}", say))
+
+
+def measure_latents(recipe: Recipe, work: Path, device: str, say=print) -> None:
+    """Writes work/latents.pt from the first 2,000 pictures of the first size."""
+    few = shelves(recipe, work)[0].pictures[:2000]
+    out = np.stack(list(encoded(trained(recipe, work).to(device), few, device, "measuring latents", say)))
+    if (work / "start.pt").exists():
+        mean, deviation = np.zeros(recipe.latent_channels, np.float32), np.ones(recipe.latent_channels, np.float32)
+    else:
+        mean, deviation = out.mean((0, 2, 3)), out.std((0, 2, 3))
     out = (out - mean[:, None, None]) / deviation[:, None, None]
-    np.save(work / "latents.npy", out.astype(np.float16))
-    few = min(n, 2000)
-    latents = torch.from_numpy(out[:few]).permute(0, 2, 3, 1).reshape(-1, recipe.latent_channels)
-    inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1)
-    means = torch.cat([F.avg_pool2d(tensor(pictures[i : i + 100], "cpu"), 16) for i in range(0, few, 100)])
+    known = torch.from_numpy(out).permute(0, 2, 3, 1).reshape(-1, recipe.latent_channels)
+    inputs = torch.cat([known, torch.ones(len(known), 1)], 1)
+    means = torch.cat([F.avg_pool2d(tensor(few[i : i + 100], "cpu"), 16) for i in range(0, len(few), 100)])
     colours = means.permute(0, 2, 3, 1).reshape(-1, 3)
     fit = torch.linalg.lstsq(inputs, colours).solution.clone()
     error = (inputs @ fit - colours).abs().mean().item()
-    say(f"latents: deviations {np.round(deviation, 2)}, preview error {error:.4f}")
+    say(f"latents: deviations {np.round(out.std((0, 2, 3)) * deviation, 2)}, preview error {error:.4f}")
     save(
         work / "latents.pt",
         {"mean": torch.from_numpy(mean), "deviation": torch.from_numpy(deviation), "preview": fit},
     )
 
 
-def train_decoder(recipe: Recipe, pictures: np.ndarray, work: Path, device: str, say=print) -> None:
+def train_decoder(recipe: Recipe, work: Path, device: str, say=print) -> None:
     """Sharpens the decoder on finished latents, which stay what the denoiser has learned.
 
     Works on windows of latents and the pictures under them, at the end on whole ones. A window's rim
@@ -222,7 +267,7 @@ def train_decoder(recipe: Recipe, pictures: np.ndarray, work: Path, device: str,
     little noise on the latents stands for the denoiser's errors.
     """
     path = work / "decoder.pt"
-    latents = np.load(work / "latents.npy")
+    stock = with_latents(recipe, work)
     parts = trained(recipe, work)
     model = torch.nn.ModuleList([parts.post_quant_conv, parts.decoder]).requires_grad_(True).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.99), weight_decay=1e-4)
@@ -231,18 +276,22 @@ def train_decoder(recipe: Recipe, pictures: np.ndarray, work: Path, device: str,
     progress = Progress("decoder", recipe.decoder_steps, start, say=say)
     for step in range(start, recipe.decoder_steps):
         rng = np.random.default_rng(step)
-        side, batch = recipe.autoencoder_crop // 16, recipe.autoencoder_batch
         whole = step >= recipe.decoder_steps * (1 - recipe.autoencoder_whole)
+        shelf = choose(stock, rng)
+        high, wide = shelf.latents.shape[2:]
+        batch = recipe.autoencoder_batch
         if whole:
-            side, batch = latents.shape[2], max(1, batch // 4)
-        real = np.empty((batch, side * 16, side * 16, 3), np.uint8)
-        given = np.empty((batch, recipe.latent_channels, side, side), np.float32)
-        for i, picture in enumerate(rng.integers(0, len(latents), batch)):
-            y, x = rng.integers(0, latents.shape[2] - side + 1, 2)
-            given[i] = latents[picture, :, y : y + side, x : x + side]
-            real[i] = pictures[picture, y * 16 : (y + side) * 16, x * 16 : (x + side) * 16]
+            batch = shelf.batch(max(1, batch // 4))
+        else:
+            high = wide = recipe.autoencoder_crop // 16
+        real = np.empty((batch, high * 16, wide * 16, 3), np.uint8)
+        given = np.empty((batch, recipe.latent_channels, high, wide), np.float32)
+        for i, row in enumerate(rng.integers(0, len(shelf.latents), batch)):
+            y, x = (rng.integers(0, e - s + 1) for e, s in zip(shelf.latents.shape[2:], (high, wide), strict=True))
+            given[i] = shelf.latents[row, :, y : y + high, x : x + wide]
+            real[i] = shelf.pictures[row, y * 16 : (y + high) * 16, x * 16 : (x + wide) * 16]
         given = torch.from_numpy(given).to(device)
-        given = given + 0.08 * torch.randn_like(given)
+        given = given + LATENT_NOISE * torch.randn_like(given)
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * rate(step, recipe.decoder_steps)
         with torch.autocast(torch.device(device).type, torch.bfloat16):

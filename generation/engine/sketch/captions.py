@@ -1,7 +1,7 @@
 """Turns a `Scene` into words, in many ways, so that free text works.
 
 Order, synonyms, articles, filler adjectives and quality words vary; what a picture shows is always
-named unless the item's colour is unnamed or the place is blank paper.
+named unless the item's colour is unnamed, the place is blank paper or the style is the usual one.
 """
 
 import random
@@ -11,17 +11,16 @@ from .vocabulary import COLOUR, PLACE, STYLE, THING
 
 # fmt: off
 FILLERS = (
-    "cute", "lovely", "beautiful", "little", "nice", "pretty", "happy", "simple", "old", "charming", "big", "small",
-    "bright", "tiny", "funny",
+    "cute", "lovely", "beautiful", "nice", "pretty", "happy", "simple", "old", "charming", "bright", "funny",
+    "sweet", "friendly",
 )
 # fmt: on
-# Words that people and our style presets add and that change nothing here.
+SIZES = {"small": ("small", "small", "tiny", "little"), "big": ("big", "big", "large", "huge")}
+# Words that people add and that change nothing here.
 QUALITY = (
     """
 high quality; masterpiece; detailed; best quality; highly detailed; illustration; art; 4k; soft light; cinematic;
-children's book; photo; painting; picture; professional, balanced composition, fine detail;
-anime style, vivid colours, detailed shading; line art, clean lines, minimal, vector; abstract, geometric shapes;
-vintage, retro, aged texture, faded colours; grunge, distressed texture, urban, gritty
+children's book; photo; painting; picture; digital art; trending; colourful
 """.replace("\n", " ")
     .strip()
     .split("; ")
@@ -29,24 +28,40 @@ vintage, retro, aged texture, faded colours; grunge, distressed texture, urban, 
 # What negative prompts are made of. Alone they mean nothing, so they train as an empty prompt does.
 FAULTS = (
     """
-blurry; low quality; distorted; photograph; dull colours; shading; texture; clutter; gradient; hard edges; 3d render;
-realistic; figure; busy; ornate; modern; neon; glossy; clean; polished; pastel; ugly; bad anatomy; deformed; text;
-watermark; worst quality; jpeg artifacts; cropped
+blurry; low quality; distorted; photograph; dull colours; colour; shading; texture; clutter; gradient; hard edges;
+3d render; realistic; figure; busy; ornate; modern; neon; glossy; clean; polished; pastel; ugly; bad anatomy;
+deformed; text; watermark; worst quality; jpeg artifacts; cropped
 """.replace("\n", " ")
     .strip()
     .split("; ")
 )
+COUNTS = {2: ("two", "two", "two", "2", "a pair of"), 3: ("three", "three", "three", "3")}
+PLURALS = {"fish": "fish", "cactus": "cacti"}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def article(phrase: str, rng: random.Random) -> str:
-    if rng.random() < 0.12:
-        return phrase
-    if rng.random() < 0.15:
-        return f"the {phrase}"
-    if rng.random() < 0.08:
-        return f"one {phrase}"
+def plural(noun: str) -> str:
+    """The regular English plural, and the irregular ones of the vocabulary."""
+    if noun in PLURALS:
+        return PLURALS[noun]
+    if noun.endswith(("s", "x", "sh", "ch")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + "s"
+
+
+def with_a(phrase: str) -> str:
     return f"an {phrase}" if phrase[0] in "aeiou" else f"a {phrase}"
+
+
+def article(phrase: str, rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.12:
+        return phrase
+    if kind < 0.25:
+        return f"the {phrase}"
+    return f"one {phrase}" if kind < 0.30 else with_a(phrase)
 
 
 def name(names: tuple[str, ...], rng: random.Random) -> str:
@@ -54,19 +69,24 @@ def name(names: tuple[str, ...], rng: random.Random) -> str:
     return names[0] if rng.random() < 0.6 else rng.choice(names)
 
 
-def noun(item: Item, rng: random.Random) -> str:
-    """ "red car", "cute crimson car", "car that is red" """
+def noun(item: Item, rng: random.Random, many: bool = False) -> str:
+    """ "red car", "cute crimson car", "small car in red"; with `many` in the plural."""
     thing = name(THING[item.thing].names, rng)
-    if rng.random() < 0.12:
-        thing = f"{rng.choice(FILLERS)} {thing}"
+    if many:
+        thing = plural(thing)
+    before = [rng.choice(SIZES[item.scale])] if item.scale else []
+    if rng.random() < 0.14:
+        before.append(rng.choice(FILLERS))
+        rng.shuffle(before)
     if not item.named:
-        return thing
+        return " ".join((*before, thing))
     colour = name(COLOUR[item.colour].names, rng)
-    if rng.random() < 0.06:
-        return f"{thing} in {colour}"
-    if rng.random() < 0.04:
-        return f"{thing}, {colour}"
-    return f"{rng.choice(FILLERS)} {colour} {thing}" if rng.random() < 0.08 else f"{colour} {thing}"
+    form = rng.random()
+    if form < 0.06:
+        return " ".join((*before, thing, "in", colour))
+    if form < 0.10:
+        return " ".join((*before, thing)) + f", {colour}"
+    return " ".join((*before, colour, thing))
 
 
 def place_words(scene: Scene, rng: random.Random) -> str:
@@ -77,24 +97,26 @@ def place_words(scene: Scene, rng: random.Random) -> str:
     if not scene.backdrop:
         return phrase
     colour = name(COLOUR[scene.backdrop].names, rng)
-    return phrase.format(colour).replace(" a " + colour, f" an {colour}" if colour[0] in "aeiou" else f" a {colour}")
+    return phrase.replace("a {}", with_a(colour)).replace("{}", colour)
 
 
-def things_words(scene: Scene, rng: random.Random) -> str:
-    """The items; of two, sometimes with their sides. The first named is on the left."""
-    if not scene.items:
-        return rng.choice(("", "a picture", "a landscape", "scene", "background"))
-    if len(scene.items) == 1:
-        return article(noun(scene.items[0], rng), rng)
+def pair_words(scene: Scene, rng: random.Random) -> str:
+    """Two things, sometimes with their sides. The first is on the left or on top."""
     a, b = (article(noun(i, rng), rng) for i in scene.items)
+    if scene.relation == "above":
+        return rng.choice(
+            (f"{a} above {b}", f"{a} above {b}", f"{a} over {b}", f"{b} below {a}", f"{b} under {a}", f"{b} under {a}")
+        )
     return rng.choice(
         (
             f"{a} and {b}",
             f"{a} and {b}",
             f"{a} next to {b}",
             f"{a} beside {b}",
-            f"{a}, {b}",
+            f"{a} with {b}",
+            f"{a} left of {b}",
             f"{a} to the left of {b}",
+            f"{b} right of {a}",
             f"{b} to the right of {a}",
             f"{a} on the left and {b} on the right",
             f"{b} on the right, {a} on the left",
@@ -102,22 +124,35 @@ def things_words(scene: Scene, rng: random.Random) -> str:
     )
 
 
+def things_words(scene: Scene, rng: random.Random) -> str:
+    if not scene.items:
+        return rng.choice(("", "a picture", "a landscape", "scene", "background"))
+    if scene.relation == "group":
+        return f"{rng.choice(COUNTS[len(scene.items)])} {noun(scene.items[0], rng, many=True)}"
+    if len(scene.items) == 2:
+        return pair_words(scene, rng)
+    return article(noun(scene.items[0], rng), rng)
+
+
+def style_words(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """Words before and behind; the site's own words for the style often, free ones otherwise."""
+    style = STYLE[scene.style]
+    if rng.random() < (0.15 if scene.style == "sketch" else 0.4):
+        return "", style.words
+    return (rng.choice(style.before), "") if rng.random() < 0.5 else ("", rng.choice(style.after))
+
+
 def caption(scene: Scene, rng: random.Random) -> str:
     """One of the many captions of a scene; `rng` decides which."""
-    style = STYLE[scene.style]
     what, where = things_words(scene, rng), place_words(scene, rng)
-    before = after = ""
-    if rng.random() < 0.5:
-        before = rng.choice(style.before)
-    else:
-        after = rng.choice(style.after)
+    before, after = style_words(scene, rng)
     if where and not before and rng.random() < 0.15:
         text = f"{where}, {what}" if what else where
     elif rng.random() < 0.12:
         text = ", ".join(x for x in (what, where) if x)
     else:
         text = " ".join(x for x in (what, where) if x)
-    text = f"{before} {text}".strip() if text else ""
+    text = f"{before} {text}".strip()
     tail = [after] if after else []
     if rng.random() < 0.15:
         tail.append(rng.choice(QUALITY))
@@ -125,7 +160,9 @@ def caption(scene: Scene, rng: random.Random) -> str:
         # A word nobody knows, so that unknown words do little harm.
         tail.append("".join(rng.choices(LETTERS, k=rng.randint(3, 8))))
     rng.shuffle(tail)
-    text = ", ".join(x for x in (text, *tail) if x)
+    parts = [x for x in (text, *tail) if x]
+    # Some people put the style first.
+    text = ", ".join(parts if rng.random() < 0.9 else parts[::-1])
     return text.capitalize() + "." if rng.random() < 0.05 else text
 
 

@@ -9,6 +9,7 @@ Sources: v-prediction, Salimans & Ho 2022 (arXiv 2202.00512); min-SNR, Hang et a
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,27 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from . import start
 from .captions import caption, nothing
+from .dataset import Shelf, choose, scene_of, with_latents
 from .loop import Average, Progress, checkpoint, load, rate, restore, save
 from .recipe import Recipe
 from .scene import Scene, random_scene
 from .vocabulary import COLOURS, PLACES, STYLES, THINGS
 
-# What the text encoder must be able to name: two items from left to right, place, backdrop, style.
+UNTOLD = 0.03
+SCALES = ("", "small", "big")
+RELATIONS = ("", "beside", "above", "group")
+# What the text encoder must be able to name. A group is its first item and how many there are.
 HEADS = {
     "thing0": len(THINGS) + 1,
     "colour0": len(COLOURS) + 1,
+    "scale0": len(SCALES),
     "thing1": len(THINGS) + 1,
     "colour1": len(COLOURS) + 1,
+    "scale1": len(SCALES),
+    "relation": len(RELATIONS),
+    "count": 4,
     "place": len(PLACES),
     "backdrop": len(COLOURS) + 1,
     "style": len(STYLES),
@@ -86,21 +96,22 @@ def build_unet(recipe: Recipe) -> UNet2DConditionModel:
 
 
 class Captioner:
-    """Fresh captions for scenes by their seed, as padded token ids; words differ at every visit."""
+    """Captions as padded token ids; words differ at every visit."""
 
     def __init__(self, recipe: Recipe, work: Path):
         self.tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-        self.scenes: dict[int, Scene] = {}
         self.length = recipe.tokens
 
-    def scene(self, seed: int) -> Scene:
-        if seed not in self.scenes:
-            self.scenes[seed] = random_scene(seed)
-        return self.scenes[seed]
+    @staticmethod
+    def words(scene: Scene, rng: random.Random) -> str:
+        """A caption; now and then of the place alone, so that a prompt may leave open what is there."""
+        return caption(replace(scene, items=()) if rng.random() < UNTOLD else scene, rng)
 
-    def ids(self, seeds, rng: random.Random, dropout: float = 0.0, padding: str = "max_length") -> torch.Tensor:
-        """(n, length) token ids, padded as in use unless told; a dropped caption asks for nothing."""
-        texts = [nothing(rng) if rng.random() < dropout else caption(self.scene(int(s)), rng) for s in seeds]
+    def ids(self, scenes: list[Scene], rng: random.Random, dropout: float) -> torch.Tensor:
+        """(n, length) token ids, padded as in use; a dropped caption asks for nothing."""
+        return self.tokens([nothing(rng) if rng.random() < dropout else self.words(s, rng) for s in scenes])
+
+    def tokens(self, texts: list[str], padding: str = "max_length") -> torch.Tensor:
         return self.tokenizer(
             texts, padding=padding, truncation=True, max_length=self.length, return_tensors="pt"
         ).input_ids
@@ -111,10 +122,14 @@ def answers(scenes: list[Scene]) -> dict[str, torch.Tensor]:
     things, colours = [t.key for t in THINGS], [c.key for c in COLOURS]
     out: dict[str, list[int]] = {k: [] for k in HEADS}
     for s in scenes:
+        told = s.items[:1] if s.relation == "group" else s.items
         for k in (0, 1):
-            item = s.items[k] if k < len(s.items) else None
+            item = told[k] if k < len(told) else None
             out[f"thing{k}"].append(things.index(item.thing) if item else len(things))
             out[f"colour{k}"].append(colours.index(item.colour) if item and item.named else len(colours))
+            out[f"scale{k}"].append(SCALES.index(item.scale) if item else 0)
+        out["relation"].append(RELATIONS.index(s.relation))
+        out["count"].append(len(s.items))
         out["place"].append([p.key for p in PLACES].index(s.place))
         out["backdrop"].append(colours.index(s.backdrop) if s.backdrop else len(colours))
         out["style"].append([y.key for y in STYLES].index(s.style))
@@ -124,7 +139,10 @@ def answers(scenes: list[Scene]) -> dict[str, torch.Tensor]:
 def train_text(recipe: Recipe, work: Path, device: str, say=print) -> None:
     """Teaches the text encoder what captions say, from the mean of its output; work/text.pt."""
     words = Captioner(recipe, work)
-    model = build_text(recipe, words.tokenizer).to(device).train()
+    model = build_text(recipe, words.tokenizer)
+    if known := load(work / "start.pt"):
+        say(f"text: knows {start.take_text(model, words.tokenizer, known)} of {len(words.tokenizer)} words already")
+    model = model.to(device).train()
     heads = torch.nn.ModuleDict({k: torch.nn.Linear(recipe.text_width, n) for k, n in HEADS.items()}).to(device)
     optimiser = torch.optim.AdamW([*model.parameters(), *heads.parameters()], 1e-3, (0.9, 0.98), weight_decay=0.01)
     progress = Progress("text", recipe.text_steps, say=say)
@@ -132,8 +150,7 @@ def train_text(recipe: Recipe, work: Path, device: str, say=print) -> None:
         rng = random.Random(step)
         # Seeds far from the pictures': words need no drawing, so they can be new every time.
         scenes = [random_scene(10**7 + step * recipe.text_batch + i) for i in range(recipe.text_batch)]
-        words.scenes = dict(enumerate(scenes))
-        ids = words.ids(range(len(scenes)), rng, padding="longest").to(device)
+        ids = words.tokens([caption(scene, rng) for scene in scenes], padding="longest").to(device)
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * rate(step, recipe.text_steps)
         pooled = model(input_ids=ids).last_hidden_state.mean(1)
@@ -154,23 +171,25 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
     """Trains UNet and text encoder on the latents; checkpoints with averages in work/denoiser.pt."""
     path = work / "denoiser.pt"
     words = Captioner(recipe, work)
-    latents = np.load(work / "latents.npy")
+    stock = with_latents(recipe, work)
     model = torch.nn.ModuleDict({"text": build_text(recipe, words.tokenizer), "unet": build_unet(recipe)})
-    if (work / "text.pt").exists():
-        model["text"].load_state_dict(load(work / "text.pt")["model"])
+    model["text"].load_state_dict(load(work / "text.pt")["model"])
+    if known := load(work / "start.pt"):
+        model["unet"].load_state_dict(known["unet"])
     model = model.to(device).train()
     optimiser = torch.optim.AdamW(
         [{"params": model["unet"].parameters(), "scale": 1.0}, {"params": model["text"].parameters(), "scale": 0.3}],
         recipe.denoiser_rate,
         (0.9, 0.99),
         weight_decay=0.01,
+        fused=True,
     )
     average = Average(model, recipe.average)
-    start = restore(path, model, optimiser, average)
+    done = restore(path, model, optimiser, average)
     signal = scheduler().alphas_cumprod.to(device)
-    progress = Progress("denoiser", recipe.denoiser_steps, start, say=say)
-    for step in range(start, recipe.denoiser_steps):
-        loss = denoising_loss(recipe, model, words, latents, signal, step, device)
+    progress = Progress("denoiser", recipe.denoiser_steps, done, say=say)
+    for step in range(done, recipe.denoiser_steps):
+        loss = denoising_loss(recipe, model, words, stock, signal, step, device)
         for group in optimiser.param_groups:
             group["lr"] = recipe.denoiser_rate * group["scale"] * rate(step, recipe.denoiser_steps, warm=200)
         optimiser.zero_grad(set_to_none=True)
@@ -184,19 +203,21 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
 
 
 def denoising_loss(
-    recipe: Recipe, model, words: Captioner, latents: np.ndarray, signal: torch.Tensor, step: int, device: str
+    recipe: Recipe, model, words: Captioner, stock: list[Shelf], signal: torch.Tensor, step: int, device: str
 ) -> torch.Tensor:
-    """One batch: noise the latents (n, c, 16, 16), predict v, compare.
+    """One batch of one size: noise the latents, predict v, compare.
 
     The weight is min-SNR's for v-prediction with snr + 1 in place of snr: it holds back nearly clean
     samples, and leaves noisy ones, where words decide colours and layout, their full say.
     """
     rng = np.random.default_rng(step)
     torch.manual_seed(step)
-    n = recipe.denoiser_batch
-    picked = rng.integers(0, len(latents), n)
-    clean = torch.from_numpy(latents[picked].astype(np.float32)).to(device)
-    ids = words.ids(picked, random.Random(step), recipe.caption_dropout).to(device)
+    shelf = choose(stock, rng)
+    n = shelf.batch(recipe.denoiser_batch)
+    picked = rng.integers(0, len(shelf.latents), n)
+    clean = torch.from_numpy(shelf.latents[picked].astype(np.float32)).to(device)
+    scenes = [scene_of(recipe, shelf.size, int(row)) for row in picked]
+    ids = words.ids(scenes, random.Random(step), recipe.caption_dropout).to(device)
     noise = torch.randn_like(clean)
     # Stratified timesteps: each batch covers the whole schedule, which quietens the gradient.
     times = ((torch.arange(n, device=device) + torch.rand(n, device=device)) / n * len(signal)).long()

@@ -25,9 +25,8 @@ class Average:
     def update(self, module: torch.nn.Module) -> None:
         self.count += 1
         keep = min(self.decay, (1 + self.count) / (10 + self.count))
-        for k, v in module.state_dict().items():
-            if v.dtype.is_floating_point:
-                self.shadow[k].lerp_(v, 1 - keep)
+        new = {k: v for k, v in module.state_dict().items() if v.dtype.is_floating_point}
+        torch._foreach_lerp_([self.shadow[k] for k in new], list(new.values()), 1 - keep)
 
     def state(self) -> dict:
         return {"shadow": self.shadow, "count": self.count}

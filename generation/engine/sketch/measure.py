@@ -31,6 +31,15 @@ def colour_share(image: Image.Image, colour: str, *, middle: bool = True) -> flo
     return float(names[rim_mask(64, 6)].mean())
 
 
+def colour_in(image: Image.Image, region: np.ndarray) -> str | None:
+    """The named colour that most pixels of `region`, bool (64, 64), are nearest to; None if it is empty.
+
+    Ink and paper are no colours of an object unless they fill most of it.
+    """
+    counts = np.bincount(nearest_colours(image)[region], minlength=len(COLOURS))
+    return COLOURS[int(counts.argmax())].key if counts.any() else None
+
+
 def rim_mask(side: int, width: int) -> np.ndarray:
     mask = np.ones((side, side), bool)
     mask[width:-width, width:-width] = False

@@ -2,37 +2,60 @@
 
 from dataclasses import dataclass
 
+Size = tuple[int, int, float]
+"""Width and height in pixels, and the share of all pictures (and of all batches) that has this size."""
+
+# The shapes that the site offers, the square far ahead.
+SIZES: tuple[Size, ...] = (
+    (256, 256, 0.79),
+    (288, 224, 0.025),
+    (224, 288, 0.025),
+    (320, 208, 0.025),
+    (208, 320, 0.025),
+    (336, 192, 0.03),
+    (192, 336, 0.03),
+    (384, 256, 0.015),
+    (256, 384, 0.015),
+    (192, 192, 0.01),
+    (384, 384, 0.01),
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how the model is trained. Steps and batches count pictures at 256x256."""
+    """Everything that decides how the model is trained. Batches count pictures of 256x256; a batch of
+    another size holds about as many pixels."""
 
-    pictures: int = 6_000
+    pictures: int = 12_000
+    sizes: tuple[Size, ...] = SIZES
     vocabulary: int = 2048
     tokens: int = 48
     autoencoder_channels: tuple[int, ...] = (16, 16, 32, 64, 96)
     latent_channels: int = 8
-    autoencoder_steps: int = 2_250
+    autoencoder_steps: int = 4_000
     autoencoder_batch: int = 8
     autoencoder_crop: int = 128
     autoencoder_whole: float = 0.12  # share of the steps, at the end, that sees whole pictures
-    decoder_steps: int = 2_700
+    decoder_steps: int = 4_000
     text_width: int = 192
     text_layers: int = 2
-    text_steps: int = 700
+    text_steps: int = 1_200
     text_batch: int = 48
     unet_channels: tuple[int, ...] = (96, 160)
-    denoiser_steps: int = 5_000
-    denoiser_batch: int = 16
+    denoiser_steps: int = 9_000
+    denoiser_batch: int = 32
     denoiser_rate: float = 6e-4
     caption_dropout: float = 0.12
     average: float = 0.999
+    judge_steps: int = 2_000
+    judge_batch: int = 32
     save_every: int = 250
 
 
 PRESETS = {
     "smoke": Recipe(
         pictures=48,
+        sizes=((256, 256, 0.75), (320, 192, 0.25)),
         vocabulary=640,
         autoencoder_channels=(8, 8, 8, 8, 16),
         autoencoder_steps=4,
@@ -46,6 +69,8 @@ PRESETS = {
         unet_channels=(32, 32),
         denoiser_steps=4,
         denoiser_batch=4,
+        judge_steps=2,
+        judge_batch=4,
         save_every=2,
     ),
     "cpu": Recipe(),
@@ -60,6 +85,8 @@ PRESETS = {
         denoiser_steps=60_000,
         denoiser_batch=128,
         average=0.9995,
+        judge_steps=10_000,
+        judge_batch=64,
         save_every=2_000,
     ),
 }

@@ -74,8 +74,10 @@ def train(recipe: Recipe, out: Path) -> None:
         pad_token=END,
         model_max_length=recipe.tokens,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out)
+    part = out.with_name(out.name + ".part")
+    part.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(part)
     # transformers 5 writes tokenizer.json only; these two are what earlier versions read.
-    (out / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False))
-    (out / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    (part / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False))
+    (part / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    part.replace(out)

@@ -41,14 +41,19 @@ class Place:
 
     key: str
     phrases: tuple[str, ...]
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
 class Style:
-    """A way of drawing. Captions put `before` in front or `after` behind; "" means unnamed."""
+    """A way of drawing. Captions put `before` in front or `after` behind; "" means unnamed.
+
+    `words` are what the site's preset of this style joins to a prompt; `share` is how often it is drawn.
+    """
 
     key: str
     share: float
+    words: str
     before: tuple[str, ...]
     after: tuple[str, ...]
 
@@ -77,61 +82,121 @@ THINGS = (
     Thing(("sun",), "sky", ("yellow", "orange")),
     Thing(("moon", "crescent moon"), "sky", ("yellow", "white")),
     Thing(("cloud",), "sky", ("white", "grey")),
-    Thing(("tree",), "ground", ("green",)),
+    Thing(("mountain", "peak"), "ground", ("grey", "blue", "purple")),
+    Thing(("hill", "mound"), "ground", ("green", "brown")),
+    Thing(("tree", "oak"), "ground", ("green",)),
+    Thing(("palm", "palm tree"), "ground", ("green",)),
+    Thing(("cactus",), "ground", ("green",)),
     Thing(("flower", "daisy"), "ground", ("red", "pink", "yellow", "purple")),
     Thing(("mushroom", "toadstool"), "ground", ("red", "brown")),
     Thing(("house", "cottage", "home"), "ground", ("red", "white", "yellow", "brown")),
-    Thing(("castle",), "ground", ("grey", "pink")),
+    Thing(("castle", "fortress"), "ground", ("grey", "pink")),
     Thing(("lighthouse",), "ground", ("red", "white")),
-    Thing(("boat", "sailboat", "ship"), "ground", ("red", "white", "brown", "blue")),
+    Thing(("tent",), "ground", ("orange", "green", "red")),
+    Thing(("bridge",), "ground", ("grey", "red", "brown")),
+    Thing(("boat", "sailboat", "sailing boat"), "ground", ("red", "white", "brown", "blue")),
+    Thing(("ship", "steamer", "steamship"), "ground", ("black", "red", "blue")),
     Thing(("balloon", "hot air balloon"), "sky", ("red", "orange", "yellow", "purple")),
     Thing(("rocket", "spaceship"), "sky", ("white", "red", "grey")),
-    Thing(("car",), "ground", ("red", "blue", "yellow")),
+    Thing(("plane", "airplane", "aeroplane"), "sky", ("white", "red", "blue")),
+    Thing(("car", "automobile"), "ground", ("red", "blue", "yellow")),
+    Thing(("train", "locomotive"), "ground", ("black", "green", "red")),
+    Thing(("bicycle", "bike"), "ground", ("red", "blue", "black")),
+    Thing(("cat", "kitten"), "ground", ("orange", "black", "grey")),
+    Thing(("dog", "puppy"), "ground", ("brown", "black", "white")),
     Thing(("fish",), "any", ("orange", "blue")),
     Thing(("bird",), "sky", ("blue", "red", "yellow")),
-    Thing(("cat", "kitten"), "ground", ("orange", "black", "grey")),
+    Thing(("butterfly",), "sky", ("orange", "blue", "purple")),
+    Thing(("whale",), "any", ("blue", "grey")),
     Thing(("apple",), "any", ("red", "green")),
+    Thing(("cup", "mug", "teacup"), "any", ("white", "blue", "red")),
     Thing(("umbrella", "parasol"), "any", ("red", "blue", "yellow")),
-    Thing(("cup", "mug"), "any", ("white", "blue", "red")),
+    Thing(("lamp",), "ground", ("yellow", "red", "white")),
+    Thing(("book",), "any", ("red", "blue", "brown")),
+    Thing(("crown",), "any", ("yellow",)),
 )
 
-# "plain" is a wash of one named colour; it takes its words from COLOURS.
+# "plain" is a wash of one named colour; it takes its words from COLOURS, hence its double share.
+# "paper" is also what a prompt without a place gets.
 PLACES = (
-    Place("plain", ("on a {} background", "against a {} background", "{} background")),
-    Place("paper", ("on paper", "on white paper", "on blank paper")),
+    Place("plain", ("on a {} background", "against a {} background", "{} background"), 2.0),
+    Place("paper", ("on paper", "on white paper", "on blank paper"), 1.5),
     Place("sea", ("at sea", "on the sea", "on the ocean", "in the ocean", "on the water")),
     Place("meadow", ("on a meadow", "in a meadow", "in a green field", "on the grass", "in a garden")),
     Place("forest", ("in the forest", "in a forest", "in the woods", "among the trees")),
     Place("desert", ("in the desert", "in a desert", "on sand dunes", "among the dunes")),
     Place("mountains", ("in the mountains", "in front of mountains", "with mountains behind")),
+    Place("city", ("in a city", "in the city", "in town", "on a street", "downtown")),
     Place("sunset", ("at sunset", "at dusk", "in the evening", "under a sunset sky")),
-    Place("night", ("at night", "under the stars", "in the night", "under a night sky")),
+    Place("night", ("at night", "under the stars", "in the night", "under a night sky", "at midnight")),
+    Place("dawn", ("at dawn", "at sunrise", "in the early morning", "at daybreak")),
+    Place("rain", ("in the rain", "in rain", "on a rainy day", "in a rainstorm")),
     Place("snow", ("in the snow", "in snow", "in winter", "on a snowy day")),
 )
 
 STYLES = (
     Style(
         "sketch",
-        0.64,
-        ("", "", "", "a sketch of", "a drawing of", "a pencil drawing of"),
-        ("", "", "sketchbook", "pencil sketch"),
+        0.36,
+        "professional, balanced composition, fine detail",
+        ("", "", "", "", "a sketch of", "a drawing of", "a pencil drawing of", "a picture of"),
+        ("", "", "", "", "sketchbook", "pencil sketch", "sketch"),
+    ),
+    Style(
+        "anime",
+        0.08,
+        "anime style, vivid colours, detailed shading",
+        ("an anime drawing of", "an anime picture of", "a manga drawing of"),
+        ("anime", "anime style", "in anime style", "cartoon"),
+    ),
+    Style(
+        "line-art",
+        0.08,
+        "line art, clean lines, minimal, vector",
+        ("line art of", "a line drawing of", "an outline of"),
+        ("line art", "line drawing", "clean lines", "outline"),
+    ),
+    Style(
+        "flat-logo",
+        0.08,
+        "flat logo, flat design, bold shapes",
+        ("a flat logo of", "a logo of", "a flat poster of", "an icon of"),
+        ("flat logo", "flat design", "logo", "flat icon", "flat poster"),
     ),
     Style(
         "watercolour",
-        0.18,
+        0.08,
+        "watercolour, soft blending, visible brush strokes",
         ("a watercolour of", "a watercolor painting of", "a watercolour painting of"),
-        ("watercolour", "watercolor", "in watercolour", "watercolour, soft blending, visible brush strokes"),
+        ("watercolour", "watercolor", "in watercolour", "aquarelle"),
     ),
     Style(
-        "flat",
-        0.18,
-        ("a flat poster of", "a flat logo of", "a minimal poster of"),
-        (
-            "flat poster",
-            "flat design",
-            "flat logo, flat design, bold shapes",
-            "minimalist, simple, much negative space",
-        ),
+        "abstract",
+        0.08,
+        "abstract, geometric shapes",
+        ("an abstract painting of", "an abstract picture of", "geometric art of"),
+        ("abstract", "abstract art", "geometric shapes", "cubist"),
+    ),
+    Style(
+        "minimalist",
+        0.08,
+        "minimalist, simple, much negative space",
+        ("a minimalist picture of", "a minimalist drawing of", "a minimal poster of"),
+        ("minimalist", "minimalism", "much negative space", "minimalist art"),
+    ),
+    Style(
+        "vintage",
+        0.08,
+        "vintage, retro, aged texture, faded colours",
+        ("a vintage picture of", "a retro postcard of", "an old photograph of"),
+        ("vintage", "retro", "faded colours", "vintage postcard"),
+    ),
+    Style(
+        "grunge",
+        0.08,
+        "grunge, distressed texture, urban, gritty",
+        ("a grunge picture of", "a gritty picture of", "a graffiti of"),
+        ("grunge", "gritty", "distressed texture", "grunge style"),
     ),
 )
 

@@ -1,19 +1,25 @@
 """From nothing to a folder that diffusers loads, with a recipe far too small to learn anything."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from generation.engine.sketch import dataset
+from generation.engine.sketch.denoiser import build_text
+from generation.engine.sketch.drawing import draw
+from generation.engine.sketch.judge import Judge, patches
 from generation.engine.sketch.recipe import PRESETS
-from generation.engine.sketch.train import run
+from generation.engine.sketch.train import run, train_judge
+from generation.engine.sketch.vocabulary import PLACE, STYLE, THING
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     base = tmp_path_factory.mktemp("sketch")
     lines = []
-    run("smoke", base / "weights", base / "work", device="cpu", say=lines.append)
+    run("smoke", base / "weights", base / "work", device="cpu", processes=1, say=lines.append)
     assert any("autoencoder 4/4" in line and "it/s" in line for line in lines)
     return base
 
@@ -40,7 +46,74 @@ def test_training_goes_on_where_it_stopped(folder):
     run("smoke", folder / "again", folder / "work", device="cpu", say=lines.append)
     after = torch.load(folder / "work" / "denoiser.pt", weights_only=True)
     assert after["step"] == before["step"] == PRESETS["smoke"].denoiser_steps
-    assert not any("data:" in line for line in lines)
+    assert "data: drew 0 pictures" in lines and not any("latents " in line and "it/s" in line for line in lines)
+
+
+def test_a_larger_recipe_adds_to_the_data_it_finds(folder):
+    recipe = replace(PRESETS["smoke"], pictures=56)
+    before = dataset.pictures(folder / "work", 256, 256).read().copy()
+    lines = []
+    run(recipe, folder / "again", folder / "work", until="latents", device="cpu", say=lines.append)
+    after = dataset.pictures(folder / "work", 256, 256).read()
+    assert "data: drew 8 pictures" in lines
+    assert len(after) == 42 and np.array_equal(after[: len(before)], before)
+    assert [len(shelf.latents) for shelf in dataset.shelves(recipe, folder / "work")] == [42, 14]
+
+
+def test_half_a_row_is_written_again(tmp_path):
+    rows = dataset.Rows(tmp_path / "rows", (2, 3), np.uint8)
+    rows.append([np.full((2, 3), 1), np.full((2, 3), 2)])
+    with open(rows.path, "ab") as file:
+        file.write(b"xxx")
+    assert len(rows) == 2
+    rows.append([np.full((2, 3), 3)])
+    assert rows.read()[:, 0, 0].tolist() == [1, 2, 3] and rows.read(2).shape == (2, 2, 3)
+
+
+def test_rows_show_their_scenes_and_no_other_size_has_them(folder):
+    recipe = PRESETS["smoke"]
+    scenes = [dataset.scene_of(recipe, size, row) for size in (0, 1) for row in range(12)]
+    assert len({scene.seed for scene in scenes}) == 24
+    wide = dataset.pictures(folder / "work", 320, 192).read()
+    assert np.array_equal(wide[3], np.asarray(draw(dataset.scene_of(recipe, 1, 3))))
+
+
+def test_training_begins_from_a_finished_model(folder, tmp_path):
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    lines = []
+    run("smoke", tmp_path / "weights", tmp_path / "work", start_from=folder / "weights", until="text", device="cpu",
+        processes=1, say=lines.append)
+    words = len(CLIPTokenizer.from_pretrained(folder / "weights" / "tokenizer"))
+    assert f"text: knows {words} of {words} words already" in lines
+    known = CLIPTextModel.from_pretrained(folder / "weights" / "text_encoder", dtype=torch.float32).state_dict()
+    taken = torch.load(tmp_path / "work" / "text.pt", weights_only=True)["model"]
+    random = build_text(PRESETS["smoke"], CLIPTokenizer.from_pretrained(tmp_path / "work" / "tokenizer")).state_dict()
+    name = "embeddings.token_embedding.weight"
+    # Four steps at a small rate move weights a little; other random weights would be far away.
+    assert (taken[name] - known[name]).abs().mean() < 0.5 * (random[name] - known[name]).abs().mean()
+    latents = torch.load(tmp_path / "work" / "latents.pt", weights_only=True)
+    assert latents["deviation"].eq(1).all() and latents["mean"].eq(0).all()
+
+
+def test_the_judge_is_trained_and_tells_how_good_it_is(folder, tmp_path):
+    lines = []
+    figures = train_judge("smoke", folder / "work", out=tmp_path / "judge.safetensors", device="cpu", processes=1,
+                          say=lines.append)
+    judge = Judge(tmp_path / "judge.safetensors")
+    assert judge.figures == figures and set(figures) == {"thing", "absent", "place", "style"}
+    seen = judge.look(dataset.pictures(folder / "work", 256, 256).read()[:3])
+    assert len(seen) == 3 and seen[0].place in PLACE and seen[0].style in STYLE
+    assert {one.thing for each in seen for one in each.found} <= set(THING)
+
+
+def test_the_judge_tells_separate_spots_apart():
+    on = np.zeros((64, 64), bool)
+    on[5:25, 5:25] = on[40:50, 30:60] = on[0, 60] = True
+    first, second = patches(on)
+    assert first.sum() == 400 and second.sum() == 300 and not (first & second).any()
+    assert patches(np.zeros((64, 64), bool)) == []
 
 
 def test_the_preview_is_a_linear_map_of_latents(folder):

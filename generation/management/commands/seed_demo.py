@@ -1,0 +1,107 @@
+"""manage.py seed_demo: a few people and published pictures, so that a new site is not empty.
+
+The pictures go the way of all pictures: through `create_generation` and the queue, to a worker. Where none
+runs, this command is one for as long as it takes.
+"""
+
+import contextlib
+import time
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from accounts.models import User
+from generation import progress
+from generation.models import Generation, Visibility
+from generation.services import create_generation
+
+PASSWORD = "draw me a sketch"
+PEOPLE = {
+    "ada@demo.example": (
+        ("a red boat at sea", ""),
+        ("a white lighthouse at sunset", "watercolour"),
+        ("a green tree on a meadow", "standard"),
+        ("an orange cat and a blue house", ""),
+    ),
+    "ben@demo.example": (
+        ("a purple castle in the snow", ""),
+        ("a yellow train in the mountains", "vintage"),
+        ("a black whale in the ocean", "flat-logo"),
+        ("three red balloons at dawn", ""),
+    ),
+    "eva@demo.example": (
+        ("a pink umbrella in the rain", ""),
+        ("a blue butterfly on a yellow background", "anime"),
+        ("a white moon above a brown tent", ""),
+        ("a teal car in the city", "grunge"),
+    ),
+}
+"""Who has asked for what, in which style."""
+PATIENCE_SECONDS = 600
+
+
+class Command(BaseCommand):
+    help = "Make demo users and pictures. Again changes nothing, and shows how to sign in."
+
+    def add_arguments(self, parser):
+        parser.add_argument("--yes", action="store_true", help="also on a site that others can reach")
+
+    def handle(self, *, yes, **options):
+        public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
+        if public and not yes:
+            raise CommandError("Others can reach this site, and everybody knows the demo users' password. "
+                               "Say --yes if that is what you want.")
+        wanted = []
+        for email, asked in PEOPLE.items():
+            wanted += self.pictures(self.user(email), asked)
+        with self.worker():
+            self.wait(wanted)
+        done = Generation.objects.filter(pk__in=[one.pk for one in wanted], status=Generation.Status.COMPLETED).count()
+        self.stdout.write(f"{done} of {len(wanted)} pictures are in the gallery.")
+        for email in PEOPLE:
+            self.stdout.write(f"Sign in as {email} with the password: {PASSWORD}")
+        if done < len(wanted):
+            raise CommandError("Some pictures could not be drawn; see the worker's log.")
+
+    @staticmethod
+    @transaction.atomic
+    def user(email) -> User:
+        found = User.objects.filter(email=email).first()
+        if found is None:
+            found = User.objects.create_user(email, PASSWORD, plan=User.PlanKey.PRO)
+            EmailAddress.objects.create(user=found, email=email, verified=True, primary=True)
+        return found
+
+    @staticmethod
+    def pictures(user, asked) -> list[Generation]:
+        """The same keys every time, so that a second run finds what the first one made."""
+        return [
+            create_generation(
+                user=user, prompt=prompt, style=style, seed=number, visibility=Visibility.PUBLIC,
+                source=Generation.Source.COMMAND, idempotency_key=f"demo-{number}-{prompt}")[0]
+            for number, (prompt, style) in enumerate(asked, 1)
+        ]
+
+    @contextlib.contextmanager
+    def worker(self):
+        """A worker within this process, unless there is one."""
+        if progress.workers():
+            yield
+            return
+        from generation import worker  # brings torch
+
+        worker.start()
+        try:
+            yield
+        finally:
+            worker.stop()
+
+    def wait(self, wanted) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        active = Generation.objects.filter(pk__in=[one.pk for one in wanted]).active()
+        while left := active.count():
+            if time.monotonic() > deadline:
+                raise CommandError(f"{left} pictures still wait for a worker. Run this again later.")
+            time.sleep(0.2)
