@@ -167,7 +167,8 @@ def measure(folder: Path, family, side: int, steps: int, pairs: int, seconds: fl
         "ours/floor": ratio(ours, [floor] * len(ours)),
         "of_cpu_seconds": {"diffusers/ours": ratio(cpu["diffusers"], cpu["ours"]),
                            "tuned/ours": ratio(cpu["tuned"], cpu["ours"]),
-                           "ours/raw_loop": ratio(cpu["ours"], cpu["raw_loop"])},
+                           "ours/raw_loop": ratio(cpu["ours"], cpu["raw_loop"]),
+                           "ours/floor": ratio(cpu["ours"], [floor * torch.get_num_threads()] * len(ours))},
     }
 
 
