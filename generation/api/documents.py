@@ -176,10 +176,10 @@ IMAGE = _operation("image", "images", {
     **NOT_MODIFIED, 404: MISSING, **COMMON})
 IMAGE_CHANGE = _operation("changeImage", "images", {
     200: _answer(shapes.ImageDetail, "The image as it is now."), 404: MISSING, **POSTED},
-    request=shapes.ChangeImage, description="Change visibility, favourite or title; what is left out stays.")
+    request={"application/json": shapes.ChangeImage}, description="Change visibility, favourite or title; what is left out stays.")
 IMAGES_BULK = _operation("bulkImages", "images", {
     200: _answer(shapes.BulkDone, "Done.", {"action": "trash", "count": 1, "ids": [ID]}), **POSTED},
-    request=shapes.BulkAction)
+    request={"application/json": shapes.BulkAction})
 IMAGE_DOWNLOAD = _operation("downloadImage", "images", {
     (200, "image/png"): OpenApiResponse(OpenApiTypes.BINARY, description="The file."),
     (200, "image/jpeg"): OpenApiResponse(OpenApiTypes.BINARY, description="The file."),

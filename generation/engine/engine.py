@@ -1,18 +1,16 @@
 """The engine on PyTorch and diffusers: one thread owns the device and draws what is submitted to it."""
 
 import platform
-import threading
 
 import torch
 
 from .catalog import Catalog, ModelSpec
-from .inbox import Inbox, cancel
+from .inbox import Front
 from .loader import ModelManager, dtype_name
-from .request import ImageRequest, Job, no_preview, no_report
 from .steploop import StepLoop
 
 
-class DiffusionEngine:
+class DiffusionEngine(Front):
     """Draws with Stable Diffusion models; see `request.Engine` for what each method promises.
 
     `catalog`: the models on offer. `threads`: CPU threads for PyTorch, or None for its own choice.
@@ -30,39 +28,18 @@ class DiffusionEngine:
         max_rows: int = 8,
         **loading,
     ):
+        super().__init__()
         self.catalog = catalog or Catalog()
         self.models = ModelManager(**loading)
-        self._threads = threads
+        self._cpu_threads = threads
         self._loop_options = {"max_rows": max_rows, "preview_interval": preview_interval}
-        self._inbox = Inbox()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        if self._thread is not None:
-            return
-        self._stopping.clear()
-        self._inbox.open()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
-
-    def submit(
-        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
-    ) -> Job:
-        job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
-        self._inbox.put(job)
-        return job
-
-    def cancel(self, job: Job) -> None:
-        cancel(self._inbox, job)
+    def _work(self):
+        return {"engine": self._run}
 
     def stop(self) -> None:
         """Returns when the thread has ended: after the step, decode or load that it is in."""
-        self._stopping.set()
-        self._inbox.close()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._join():
             self.models.close()
 
     def status(self) -> dict:
@@ -76,8 +53,8 @@ class DiffusionEngine:
                 "models": self.models.resident()}
 
     def _run(self) -> None:
-        if self._threads:
-            torch.set_num_threads(self._threads)
+        if self._cpu_threads:
+            torch.set_num_threads(self._cpu_threads)
         StepLoop(self._find_spec, self.models, self._inbox, self._stopping, **self._loop_options).run()
 
     def _find_spec(self, key: str) -> ModelSpec:

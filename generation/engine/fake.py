@@ -32,14 +32,14 @@ from PIL import Image
 
 from .catalog import Catalog
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
-from .inbox import Inbox, Report, cancel, fail, succeed
+from .inbox import Front, Report, fail, succeed
 from .pixels import refuse_black
-from .request import EngineImage, ImageRequest, Job, no_preview, no_report
+from .request import EngineImage, ImageRequest, Job
 
 _FAULT = re.compile(r"\[fault:(exit|kill|segv|hang|spin|slow|oom|error|black|short)(?:@(\d{1,5}))?(:once)?\]")
 
 
-class FakeEngine:
+class FakeEngine(Front):
     """Draws colour fields that depend on seed, prompt and size alone; see `request.Engine`.
 
     `seconds_per_step`: how long a step takes. `load_seconds`: how long the first use of a model takes.
@@ -55,6 +55,7 @@ class FakeEngine:
         faults_allowed: bool = False,
         faults_folder=None,
     ):
+        super().__init__()
         self.catalog = catalog or Catalog()
         self._seconds_per_step = seconds_per_step
         self._load_seconds = load_seconds
@@ -62,34 +63,13 @@ class FakeEngine:
         self._faults_allowed = faults_allowed
         self._faults_folder = Path(faults_folder) if faults_folder else None
         self._loaded: list[str] = []
-        self._inbox = Inbox()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        if self._thread is None:
-            self._stopping.clear()
-            self._inbox.open()
-            self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-            self._thread.start()
-
-    def submit(
-        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
-    ) -> Job:
-        job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
-        self._inbox.put(job)
-        return job
-
-    def cancel(self, job: Job) -> None:
-        cancel(self._inbox, job)
+    def _work(self):
+        return {"engine": self._run}
 
     def stop(self) -> None:
         """Waits for the thread, but not for one that hangs on purpose."""
-        self._stopping.set()
-        self._inbox.close()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
+        self._join(timeout=5)
 
     def status(self) -> dict:
         return {"device": "fake", "device_name": "no device", "dtype": "fp32", "memory": None,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from .errors import Cancelled, EngineError, EngineStopped
 from .pixels import encode_preview
-from .request import Job, Progress
+from .request import ImageRequest, Job, Progress, no_preview, no_report
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,50 @@ class Inbox:
             self._changed.notify_all()
         for job in waiting:
             fail(job, EngineStopped("The engine was stopped."))
+
+
+class Front:
+    """What every engine does alike: it takes jobs and gives them back, and runs threads from start to stop.
+
+    An engine names its threads' work in `_work`, and ends them in its own `stop`.
+    """
+
+    def __init__(self):
+        self._inbox = Inbox()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def _work(self) -> dict[str, Callable[[], None]]:
+        """Each thread's name and what it runs."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        if self._threads:
+            return
+        self._stopping.clear()
+        self._inbox.open()
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in self._work().items()]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
+    ) -> Job:
+        job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
+        self._inbox.put(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        cancel(self._inbox, job)
+
+    def _join(self, timeout: float | None = None) -> bool:
+        """Accept nothing more and wait for the threads. Whether there were any."""
+        self._stopping.set()
+        self._inbox.close()
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.join(timeout)
+        return bool(threads)
 
 
 def cancel(inbox: Inbox, job: Job) -> None:

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from .catalog import Catalog
 from .errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
-from .inbox import Inbox, Report, cancel
+from .inbox import Front, Report
 from .pixels import refuse_black
-from .request import EngineImage, ImageRequest, Job, no_preview, no_report
+from .request import EngineImage, ImageRequest, Job
 from .upscalers import UPSCALERS
 from .wire import RemoteTimedOut, Wire
 
@@ -30,7 +30,7 @@ USUAL_SECONDS = 20.0
 RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 
 
-class RemoteEngine:
+class RemoteEngine(Front):
     """Asks through `dialect`, at most `at_once` jobs at a time.
 
     `wire`: how patiently. `answer_seconds`: how long to wait for pictures that come to a webhook.
@@ -45,37 +45,18 @@ class RemoteEngine:
         at_once: int = 4,
         answer_seconds: float = 600,
     ):
+        super().__init__()
         self.catalog = catalog or Catalog()
         self._dialect = dialect
         self._wire = wire or Wire()
         self._answer_seconds = answer_seconds
-        self._inbox = Inbox()
-        self._stopping = threading.Event()
         self._places = threading.Semaphore(at_once)
         self._running: dict[Job, Errand] = {}
         self._lock = threading.Lock()
         self._usual_seconds = USUAL_SECONDS
-        self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
-        if self._threads:
-            return
-        self._stopping.clear()
-        self._inbox.open()
-        self._threads = [threading.Thread(target=target, name=f"engine-{name}", daemon=True)
-                         for name, target in (("dispatch", self._dispatch), ("watch", self._watch))]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(
-        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
-    ) -> Job:
-        job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
-        self._inbox.put(job)
-        return job
-
-    def cancel(self, job: Job) -> None:
-        cancel(self._inbox, job)
+    def _work(self):
+        return {"engine-dispatch": self._dispatch, "engine-watch": self._watch}
 
     def stop(self) -> None:
         """Does not wait for answers."""
@@ -83,9 +64,7 @@ class RemoteEngine:
         self._inbox.close()
         for job in list(self._running):
             self._end(job, EngineStopped())
-        for thread in self._threads:
-            thread.join()
-        self._threads = []
+        self._join()
 
     def status(self) -> dict:
         name = type(self._dialect).__name__.removesuffix("Dialect")

@@ -11,40 +11,18 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.core.cache import cache
-from rest_framework.exceptions import APIException
 
 from accounts import quotas
 from accounts.refusals import QuotaExceeded, Refusal
 from generation import services
+from generation.api.results import ASKERS_FAULT, NotDrawn, NotNow
 from generation.api.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
 from generation.uploads import undone_on_refusal
 
 KEPT_SECONDS = settings.GENERATION_DEADLINE_SECONDS + 300
-TRY_AGAIN_SECONDS = 30
-ASKERS_FAULT = ("out_of_memory", "bad_output", "invalid_request")
-"""Ends of a generation that another request may avoid."""
-
 Status = Generation.Status
-
-
-class NotDrawn(APIException):
-    """There is no picture, because of what was asked for. `code` says why."""
-
-    status_code = 422
-
-    def __init__(self, code: str, message: str):
-        super().__init__(message)
-        self.default_code = code
-
-
-class NotNow(APIException):
-    """There is no picture, and not because of what was asked for."""
-
-    status_code = 503
-    default_code = "unavailable"
-    wait = TRY_AGAIN_SECONDS
 
 
 def caller_of(request) -> str:

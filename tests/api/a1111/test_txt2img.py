@@ -163,7 +163,7 @@ def test_unknown_fields_are_ignored_and_not_repeated(caller):
 
 def test_failed_ones(caller, refused):
     refused(caller.post("txt2img", {"prompt": "a boat [fault:oom]", "steps": 2}), 422, "out_of_memory")
-    refused(caller.post("txt2img", {"prompt": "a boat [fault:error]", "steps": 2}), 503, "unavailable")
+    refused(caller.post("txt2img", {"prompt": "a boat [fault:error]", "steps": 2}), 503, "not_finished")
 
 
 def test_what_was_drawn_before_a_refusal_is_given(caller, pro_user, make_generation):
