@@ -176,7 +176,8 @@ IMAGE = _operation("image", "images", {
     **NOT_MODIFIED, 404: MISSING, **COMMON})
 IMAGE_CHANGE = _operation("changeImage", "images", {
     200: _answer(shapes.ImageDetail, "The image as it is now."), 404: MISSING, **POSTED},
-    request={"application/json": shapes.ChangeImage}, description="Change visibility, favourite or title; what is left out stays.")
+    request={"application/json": shapes.ChangeImage},
+    description="Change visibility, favourite or title; what is left out stays.")
 IMAGES_BULK = _operation("bulkImages", "images", {
     200: _answer(shapes.BulkDone, "Done.", {"action": "trash", "count": 1, "ids": [ID]}), **POSTED},
     request={"application/json": shapes.BulkAction})
