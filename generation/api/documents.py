@@ -141,7 +141,7 @@ PARSE_PROMPT = _operation("parsePrompt", "generations", {
         "subject": "a red boat", "style": "watercolour", "negative_prompt": "hard edges, photograph, 3d render",
         "aspect_ratio": "1:1", "improved_prompt": "a watercolour of a red boat at sea, soft natural light",
         "loras": []}), **POSTED},
-    request=shapes.PromptText)
+    request={"application/json": shapes.PromptText})
 GENERATION_STATUS = _operation("generationStatus", "generations", {
     200: _answer(shapes.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON})
 GENERATION_STATUS_ALIAS = GENERATION_STATUS | {"operation_id": "generationStatusAlias"}
@@ -204,6 +204,7 @@ KEY_CREATE = _operation(
     "createKey", "account",
     {201: _answer(shapes.IssuedKey, "The key, shown this once.", _KEY | {"key": "dsk_1a2b3c4d_…"}), **POSTED,
      409: IN_THE_WAY},
-    request=shapes.NewKey, description="Make a key. For signed-in people; a key cannot make keys.")
+    request={"application/json": shapes.NewKey},
+    description="Make a key. For signed-in people; a key cannot make keys.")
 KEY_REVOKE = _operation("revokeKey", "account", {
     204: OpenApiResponse(description="Revoked."), 404: MISSING, **COMMON, 403: FORBIDDEN})

@@ -145,7 +145,7 @@ def _secret_once(endpoint: WebhookEndpoint, status: int) -> Response:
 @extend_schema(methods=["POST"], **_operation("createWebhook", {
     201: _example(WebhookWithSecret, "The webhook with its secret, shown this once.", _SECRET), **doc.POSTED,
     409: doc.IN_THE_WAY},
-    request=NewWebhook, description="Have an address told of events."))
+    request={"application/json": NewWebhook}, description="Have an address told of events."))
 @key_scope("manage")
 @api_view(["GET", "HEAD", "POST"])
 def endpoints(request):
@@ -168,7 +168,8 @@ def _text_or_none(data, name, limit=200) -> str | None:
     200: _example(Webhook, "The webhook.", _WEBHOOK), 404: doc.MISSING, **_READ}))
 @extend_schema(methods=["PATCH"], **_operation("changeWebhook", {
     200: _example(Webhook, "The webhook as it is now.", _WEBHOOK), 404: doc.MISSING, **doc.POSTED},
-    request=ChangeWebhook, description="Change what is given. Switching it off gives up what is on its way."))
+    request={"application/json": ChangeWebhook},
+    description="Change what is given. Switching it off gives up what is on its way."))
 @extend_schema(methods=["DELETE"], **_operation("deleteWebhook", {
     204: OpenApiResponse(description="It is gone, with its deliveries."), 404: doc.MISSING, **_READ},
     description="Delete a webhook."))
@@ -253,7 +254,7 @@ _UNSIGNED = OpenApiResponse(doc.shapes.Error, description="The signature or its 
 @extend_schema(**_operation("engineResult", {
     200: _example(EngineResultTaken, "What became of it. Repeats change nothing.", {"status": "completed"}),
     **{status: doc.POSTED[status] for status in (400, 413, 503)}, 401: _UNSIGNED, 404: doc.MISSING},
-    request=EngineResult, auth=[{}], tags=["engines"]))
+    request={"application/json": EngineResult}, auth=[{}], tags=["engines"]))
 @api_view(["POST"])
 @authentication_classes([])
 @permission_classes([AllowAny])
