@@ -124,6 +124,7 @@ from django.utils import timezone
 user = User.objects.create_user("million@example.com", plan="pro")
 rows, now = {rows}, timezone.now()
 with connection.cursor() as cursor:
+    cursor.execute("SET statement_timeout = 0")
     fields = ("id owner_id source prompt negative_prompt style composed_prompt composed_negative_prompt model width"
               " height steps guidance_scale sampler seed num_images mode options visibility status deadline_at priority"
               " epoch attempt worker cancel_requested phase step image_count error_code error_message"
