@@ -1,108 +1,229 @@
-"""Step-level batching: images per second with 1, 4 and 8 requests in flight, against one at a time.
+"""Many users (B3): requests in flight through each step together, against one at a time.
 
-    .venv/bin/python bench/batching.py [--seconds 50] [--steps 20] >> bench/results.jsonl
+    .venv/bin/python bench/batching.py [--models built-in unet-32-64 sd15] [--pairs 5] [--seconds 200] [--keep FOLDER]
+                                       >> bench/results.jsonl
 
-Both sides are the same engine with the same model and requests of different seed, guidance and sampler;
-one lets a single row into a forward pass, the other all of them. They take turns (A B B A ...), and the
-ratio is the median over pairs. First each request's pictures are compared: batching may change no pixel by
-more than 1 of 255. Models: a UNet of (32, 64) channels at 16 x 16 latents, where dispatch dominates as on a
-GPU, and the built-in model at its native size if it is there. Prints one JSON line.
+Requests of mixed steps, guidance, seeds and samplers. All sides take turns in one process, with as many in flight:
+
+    diffusers      the pipeline with its defaults (fp32), one request after another
+    tuned          the same in the precision that the engine chose, and channels_last
+    threads        a thread with a pipeline of its own for each request, over shared weights, as diffusers' example of a
+                   server does it
+    one_at_a_time  our engine, one request in a step
+    ours           our engine, all requests in each step
+    raw_loop       a loop written by hand: as many rows through the same networks, nothing around it
+    floor          counted GFLOP / measured GFLOP per second of the fastest kernel in that precision
+
+Then requests arrive at random (Poisson) at 80 % and 120 % of what ours reached: seconds from arrival to picture, ours
+and the tuned pipeline's behind a queue. First the pictures are compared: in fp32 the engine's may differ from
+diffusers' by 1 of 255, alone and in company; in the precision that it chose, 50 dB from the same picture alone.
+
+Models: a UNet of (32, 64) channels at 32 x 32 latents, where dispatch dominates as on a GPU; the built-in model; and,
+if asked for, Stable Diffusion 1.5's architecture at true size with random weights (256 x 256). One JSON line for each.
 """
 
 import argparse
-import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
+import diffusers
 import torch
+from compare import arrive_at_random, device_speed, difference, gigaflop, ratio, running_engine, take_turns, tell
+from diffusers import StableDiffusionPipeline
+from families import FAMILIES, save_family, spec_of
+from single_image import load_pipeline
 
-from generation.engine.catalog import Catalog
-from generation.engine.engine import DiffusionEngine
+from generation.engine.catalog import WEIGHTS, Catalog
+from generation.engine.loader import dtype_name
 from generation.engine.request import build_request
-from generation.engine.sources import is_ready
+from generation.engine.samplers import find_sampler
 from tests.engine.models import save_sd, tiny_spec
 
-IN_FLIGHT = (1, 4, 8)
 SAMPLERS = ("Euler", "DPM++ 2M", "DDIM", "Euler a")
+PROMPTS = ("a red boat at sea", "a blue house in the forest", "a green cat")
+DECODED_TOGETHER = 4
 
 
-def requests_for(spec, count, steps):
+def requests_for(spec, count: int, steps: tuple[int, ...]) -> list:
     return [
-        build_request(spec, prompt=f"{colour} boat at sea", steps=steps, seed=seed, sampler=sampler,
-                      guidance_scale=4 + seed / 2)
-        for seed, colour, sampler in zip(range(count), cycle(("red", "blue", "green")), cycle(SAMPLERS), strict=False)
+        build_request(spec, prompt=prompt, steps=many, seed=seed, sampler=sampler, guidance_scale=4 + seed % 8 / 2,
+                      width=spec.native_width, height=spec.native_height)
+        for seed, many, prompt, sampler in zip(range(count), cycle(steps), cycle(PROMPTS), cycle(SAMPLERS),
+                                               strict=False)
     ]
 
 
-def draw(engine, requests):
-    """(seconds, pictures as arrays) of the requests, all submitted at once."""
-    began = time.perf_counter()
+def by_pipeline(pipeline, request):
+    """A picture by a pipeline of its own over the given one's weights."""
+    own = StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False)
+    own.set_progress_bar_config(disable=True)
+    sampler = find_sampler(request.sampler)
+    cls = getattr(diffusers, sampler.scheduler)
+    own.scheduler = cls.from_config(pipeline.scheduler.config, **dict(sampler.options))
+    return own(request.prompt, negative_prompt=request.negative_prompt, width=request.width, height=request.height,
+               num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
+               generator=torch.Generator().manual_seed(request.seed)).images[0]
+
+
+def by_engine(engine, requests) -> list:
     jobs = [engine.submit(request) for request in requests]
-    pictures = [job.result(600)[0].pixels for job in jobs]
-    return time.perf_counter() - began, [np.asarray(picture, int) for picture in pictures]
+    return [job.result(600)[0].pixels for job in jobs]
 
 
-def compare(spec, steps, threads, seconds):
-    """Images per second by requests in flight, one at a time and batched, within about `seconds`."""
-    engines = [DiffusionEngine(Catalog([spec]), device="cpu", allow_download=False, threads=threads, max_rows=rows)
-               for rows in (1, 2 * max(IN_FLIGHT))]
-    for engine in engines:
-        engine.start()
-    everything = requests_for(spec, max(IN_FLIGHT), steps)
-    (_, alone), (_, batched) = (draw(engine, everything) for engine in engines)
-    difference = max(int(np.abs(a - b).max()) for a, b in zip(alone, batched, strict=True))
-    assert difference <= 1, f"batching changes pixels by {difference}"
+@torch.inference_mode()
+def by_raw_loop(pipeline, requests) -> None:
+    """What must be computed for these pictures, in as few passes as can be, with Euler's arithmetic for all."""
+    unet, vae = pipeline.unet, pipeline.vae
+    texts = ["", *dict.fromkeys(request.prompt for request in requests)]
+    ids = pipeline.tokenizer(texts, padding="max_length", max_length=pipeline.tokenizer.model_max_length,
+                             truncation=True, return_tensors="pt").input_ids
+    states = pipeline.text_encoder(ids)[0]
+    rows = sorted(requests, key=lambda request: -request.steps)
+    prompts = states[[texts.index(request.prompt) for request in rows]]
+    guidance = torch.tensor([request.guidance_scale for request in rows])[:, None, None, None]
+    edge = 2 ** (len(vae.config.block_out_channels) - 1)
+    shape = len(rows), vae.config.latent_channels, rows[0].height // edge, rows[0].width // edge
+    latents = torch.randn(shape)
+    for step in range(rows[0].steps):
+        left = sum(request.steps > step for request in rows)
+        times = torch.tensor([999 - 999 * step // request.steps for request in rows[:left]])
+        seen = latents[:left].to(unet.dtype).repeat(2, 1, 1, 1)
+        given = torch.cat([states[:1].expand(left, -1, -1), prompts[:left]])
+        negative, positive = unet(seen, times.repeat(2), given, return_dict=False)[0].float().chunk(2)
+        latents[:left] -= 0.01 * (negative + guidance[:left] * (positive - negative))
+    for some in latents.split(DECODED_TOGETHER):
+        rgb = vae.decode((some / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+        pipeline.numpy_to_pil(((rgb.float().movedim(1, -1) * 0.5 + 0.5).clamp(0, 1)).numpy())
 
-    times = {count: ([], []) for count in IN_FLIGHT}
-    deadline = time.monotonic() + seconds
-    for order in cycle(((0, 1), (1, 0))):
-        for count in IN_FLIGHT:
-            if times[count][0] and time.monotonic() > deadline:
-                break
-            for side in order:
-                times[count][side].append(draw(engines[side], everything[:count])[0])
-        if time.monotonic() > deadline:
-            break
-    for engine in engines:
-        engine.stop()
-    return {"largest_difference": difference, "steps": steps, "size": f"{spec.native_width}x{spec.native_height}"} | {
-        str(count): {
-            "one_at_a_time": round(count / statistics.median(single), 3),
-            "batched": round(count / statistics.median(many), 3),
-            "ratio": round(statistics.median(a / b for a, b in zip(single, many, strict=True)), 3),
-            "pairs": len(single),
-        }
-        for count, (single, many) in times.items()
+
+def work(pipeline, requests) -> float:
+    """GFLOP of these pictures: both halves of each step, and the decoding."""
+    unet, vae = pipeline.unet, pipeline.vae
+    edge = 2 ** (len(vae.config.block_out_channels) - 1)
+    latents = torch.randn(2, vae.config.latent_channels, requests[0].height // edge, requests[0].width // edge,
+                          dtype=unet.dtype)
+    words = torch.randn(2, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim, dtype=unet.dtype)
+    step = gigaflop(lambda: unet(latents, 500, words))
+    return sum(request.steps for request in requests) * step + len(requests) * gigaflop(lambda: vae.decode(latents[:1]))
+
+
+def check_pictures(spec, folder: Path, engine, requests) -> dict:
+    """The equality gate; returns what was found."""
+    plain = load_pipeline(folder)
+    theirs = [by_pipeline(plain, request) for request in requests]
+    with running_engine([spec], dtype="fp32") as exact:
+        alone = [by_engine(exact, [request])[0] for request in requests]
+        together = by_engine(exact, requests)
+    found = {"fp32_alone_to_diffusers": worst(alone, theirs), "fp32_together_to_alone": worst(together, alone),
+             "together_to_alone": worst(by_engine(engine, requests), [by_engine(engine, [r])[0] for r in requests])}
+    assert found["fp32_alone_to_diffusers"]["largest"] <= 1, found
+    assert found["fp32_together_to_alone"]["largest"] <= 1, found
+    assert found["together_to_alone"]["psnr"] >= 50, found
+    return found
+
+
+def worst(pictures, others) -> dict:
+    found = [difference(picture, other) for picture, other in zip(pictures, others, strict=True)]
+    return {"largest": max(each["largest"] for each in found), "psnr": min(each["psnr"] for each in found)}
+
+
+def measure(spec, folder: Path, steps: tuple[int, ...], in_flight: tuple[int, ...], pairs: int, seconds: float) -> dict:
+    most = max(in_flight)
+    everything = requests_for(spec, most, steps)
+    with running_engine([spec], max_rows=2 * most) as engine, running_engine([spec], max_rows=1) as single:
+        dtype = engine.models.dtype_for(spec)
+        equality = check_pictures(spec, folder, engine, everything[:4])
+        plain, tuned = load_pipeline(folder), load_pipeline(folder, dtype, tuned=True)
+        results = {"model": spec.key, "size": f"{spec.native_width}x{spec.native_height}", "steps": steps,
+                   "dtype": dtype_name(dtype), "equality": equality, "in_flight": {}}
+        speed = max(device_speed(dtype).values())
+        for count in in_flight:
+            requests = everything[:count]
+            sides = {
+                "diffusers": lambda: [by_pipeline(plain, request) for request in requests],  # noqa: B023
+                "tuned": lambda: [by_pipeline(tuned, request) for request in requests],  # noqa: B023
+                "threads": lambda: in_threads(tuned, requests),  # noqa: B023
+                "one_at_a_time": lambda: by_engine(single, requests),  # noqa: B023
+                "ours": lambda: by_engine(engine, requests),  # noqa: B023
+                "raw_loop": lambda: by_raw_loop(tuned, requests),  # noqa: B023
+            }
+            if count == 1:
+                del sides["threads"]
+            for warm in sides.values():
+                warm()
+            times = take_turns({name: timed(do) for name, do in sides.items()}, pairs, seconds / len(in_flight) / 2)
+            floor = work(plain, requests) / speed
+            results["in_flight"][count] = compared(times, count, floor)
+        reached = results["in_flight"][most]["images_per_second"]["ours"]
+        with ThreadPoolExecutor(1) as queue:
+            arriving = requests_for(spec, 3 * most, steps)
+            for load in (0.8, 1.2):
+                results[f"poisson_{load}"] = {
+                    "ours": arrive_at_random(lambda request: engine.submit(request).future, arriving, load * reached),
+                    "tuned": arrive_at_random(lambda request: queue.submit(by_pipeline, tuned, request), arriving,
+                                              load * reached),
+                }
+    return results
+
+
+def in_threads(pipeline, requests) -> None:
+    with ThreadPoolExecutor(len(requests)) as threads:
+        list(threads.map(lambda request: by_pipeline(pipeline, request), requests))
+
+
+def timed(do):
+    def seconds(_):
+        began = time.perf_counter()
+        do()
+        return time.perf_counter() - began
+
+    return seconds
+
+
+def compared(times, count: int, floor: float) -> dict:
+    rates = {name: round(count / sorted(values)[len(values) // 2], 3) for name, values in times.items()}
+    peers = [name for name in ("diffusers", "tuned", "threads", "one_at_a_time") if name in times]
+    return {
+        "images_per_second": rates | {"floor": round(count / floor, 3)},
+        "gains": {f"{name}/ours": ratio(times[name], times["ours"]) for name in peers},
+        "ours/raw_loop": ratio(times["ours"], times["raw_loop"]),
+        "ours/floor": ratio(times["ours"], [floor] * len(times["ours"])),
+        "of_cpu_seconds": {f"{name}/ours": ratio(times.cpu[name], times.cpu["ours"]) for name in peers}
+        | {"ours/raw_loop": ratio(times.cpu["ours"], times.cpu["raw_loop"])},
     }
 
 
+def model(name: str, folder: Path):
+    """(spec, folder, steps, in flight) of a model by its name here."""
+    if name == "built-in":
+        return Catalog().get("dreamsketch-tiny"), WEIGHTS, (10, 20, 30), (1, 4, 8)
+    if name == "sd15":
+        made = save_family(FAMILIES["sd15"], folder / "sd15-0")
+        return spec_of("sd15", FAMILIES["sd15"], made, native=256), made, (2, 4, 6), (4,)
+    made = save_sd(folder / "unet-32-64")
+    return tiny_spec(name, made, native_width=64, native_height=64), made, (10, 20, 30), (1, 4, 8)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=50, help="for all models together")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", choices=("built-in", "unet-32-64", "sd15"),
+                        default=["unet-32-64", "built-in"])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=300, help="for each model, about")
+    parser.add_argument("--keep", type=Path, help="where the true-size model is made, or lies already")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        specs = {"unet-32-64": tiny_spec("unet-32-64", save_sd(Path(folder) / "tiny"), native_width=32,
-                                         native_height=32)}
-        built_in = Catalog().get("dreamsketch-tiny")
-        if is_ready(built_in):
-            specs[built_in.key] = built_in
-        results = {name: compare(spec, options.steps, options.threads, options.seconds / len(specs))
-                   for name, spec in specs.items()}
-    print(json.dumps({"bench": "batching", "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
-                      "cpu": platform.processor() or platform.machine(), "threads": options.threads,
-                      "load": os.getloadavg()[0], "images_per_second": results}))
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.models:
+            spec, folder, steps, in_flight = model(name, options.keep or Path(scratch))
+            tell("batching", measure(spec, folder, steps, in_flight, options.pairs, options.seconds))
 
 
 if __name__ == "__main__":

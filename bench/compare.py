@@ -6,6 +6,7 @@ import os
 import platform
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -89,6 +90,37 @@ def ratio(over: list[float], under: list[float]) -> dict:
     medians = sorted(statistics.median(draw.choices(quotients, k=len(quotients))) for _ in range(4000))
     return {"median": round(statistics.median(quotients), 4), "low": round(medians[100], 4),
             "high": round(medians[-101], 4), "pairs": len(quotients)}
+
+
+def arrive_at_random(submit: Callable, requests: list, per_second: float) -> dict:
+    """Seconds from arrival to the end, when requests come as a Poisson process of that rate.
+
+    `submit` takes a request and returns a Future.
+    """
+    draw, futures, took, ended = random.Random(1), [], [], threading.Semaphore(0)
+    began = due = time.perf_counter()
+
+    def note(arrived):
+        def call(_):
+            took.append(time.perf_counter() - arrived)
+            ended.release()
+
+        return call
+
+    for request in requests:
+        due += draw.expovariate(per_second)
+        time.sleep(max(0.0, due - time.perf_counter()))
+        future = submit(request)
+        future.add_done_callback(note(due))
+        futures.append(future)
+    for _ in futures:
+        ended.acquire()  # callbacks may come after the result
+    for future in futures:
+        future.result()
+    passed = time.perf_counter() - began
+    ordered = sorted(took)
+    return {"offered_per_second": round(per_second, 3), "images_per_second": round(len(futures) / passed, 3)} | {
+        f"p{part}": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)], 3) for part in (50, 95, 99)}
 
 
 def median(values: list[float], digits: int = 3) -> float:

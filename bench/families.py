@@ -171,10 +171,11 @@ def _filled(network, pool, dtype, device):
     return network
 
 
-def spec_of(name: str, family: Family, folder: Path, **changes):
-    """It as a model of the catalogue."""
-    return local_model(name, folder, family=family.engine_family, native_width=family.side,
-                       native_height=family.side, **changes)
+def spec_of(name: str, family: Family, folder: Path, *, native: int = 0, **changes):
+    """It as a model of the catalogue; `native`: another side in pixels than the family's."""
+    side = native or family.side
+    return local_model(name, folder.resolve(), family=family.engine_family, native_width=side, native_height=side,
+                       **changes)
 
 
 def draw_one(name: str, family: Family, folder: Path, side: int, steps: int) -> dict:

@@ -28,7 +28,6 @@ import gc
 import io
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -43,7 +42,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import conditions, device_speed, difference, finish, median, ratio, running_engine, seconds_of, take_turns
+from compare import (
+    arrive_at_random,
+    conditions,
+    device_speed,
+    difference,
+    finish,
+    median,
+    ratio,
+    running_engine,
+    seconds_of,
+    take_turns,
+)
 from diffusers import QwenImageTransformer2DModel
 from families import FAMILIES, save_family, spec_of, tiny
 from single_image import by_engine, by_pipeline, by_raw_loop, load_pipeline, work
@@ -193,27 +203,6 @@ def closed_loop(engine, requests, in_flight: int) -> float:
         return len(requests) / (time.perf_counter() - began)
 
 
-def poisson(engine, requests, per_second: float) -> dict:
-    """Seconds from submission to picture when requests come at random times."""
-    draw, jobs, took = random.Random(1), [], {}
-    began = time.perf_counter()
-
-    def note(number, submitted):
-        return lambda future: took.setdefault(number, time.perf_counter() - submitted)
-
-    for number, request in enumerate(requests):
-        time.sleep(draw.expovariate(per_second))
-        job = engine.submit(request)
-        job.future.add_done_callback(note(number, time.perf_counter()))
-        jobs.append(job)
-    for job in jobs:
-        job.result()
-    passed = time.perf_counter() - began
-    ordered = sorted(took.values())
-    return {"offered_per_second": round(per_second, 2), "images_per_second": round(len(jobs) / passed, 2)} | {
-        f"p{part}": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)], 3) for part in (50, 95, 99)}
-
-
 def users(bench: Bench, name: str, in_flight: tuple[int, ...], steps: tuple[int, ...], arrivals: int) -> dict:
     spec = bench.spec(name)
     each = 1 if bench.small else 2
@@ -230,7 +219,8 @@ def users(bench: Bench, name: str, in_flight: tuple[int, ...], steps: tuple[int,
         results |= {"equality": company, "seconds_alone": round(alone, 3), "images_per_second": reached}
         for load in (0.8, 1.2) if arrivals else ():
             rate = load * max(reached.values())
-            results[f"poisson_{load}"] = poisson(engine, requests_for(bench, spec, arrivals, steps), rate)
+            results[f"poisson_{load}"] = arrive_at_random(
+                lambda request: engine.submit(request).future, requests_for(bench, spec, arrivals, steps), rate)
     serial = {"diffusers": _one_at_a_time(bench, name, steps, torch.float32),
               "tuned": _one_at_a_time(bench, name, steps, bench.dtype)}
     best = max(results["images_per_second"].values())

@@ -102,6 +102,13 @@ def choose(stock: list[Shelf], rng: np.random.Generator) -> Shelf:
     return stock[rng.choice(len(stock), p=shares / shares.sum())]
 
 
+def odds(recipe: Recipe, shelf: Shelf) -> np.ndarray:
+    """The chance of each row to be the next that the denoiser sees, as the recipe's `two_things` asks; sums to 1."""
+    relations = [scene_of(recipe, shelf.size, row).relation for row in range(len(shelf.latents))]
+    weights = np.array([recipe.two_things if relation in ("beside", "above") else 1.0 for relation in relations])
+    return weights / weights.sum()
+
+
 def draw_row(recipe: Recipe, size: int, row: int) -> np.ndarray:
     return np.asarray(draw(scene_of(recipe, size, row)))
 

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import start
 from .captions import caption, nothing
-from .dataset import Shelf, choose, scene_of, with_latents
+from .dataset import Shelf, choose, odds, scene_of, with_latents
 from .loop import Average, Progress, checkpoint, load, rate, restore, save
 from .recipe import Recipe
 from .scene import Scene, random_scene
@@ -172,6 +172,7 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
     path = work / "denoiser.pt"
     words = Captioner(recipe, work)
     stock = with_latents(recipe, work)
+    chances = {shelf.size: odds(recipe, shelf) for shelf in stock}
     model = torch.nn.ModuleDict({"text": build_text(recipe, words.tokenizer), "unet": build_unet(recipe)})
     model["text"].load_state_dict(load(work / "text.pt")["model"])
     if known := load(work / "start.pt"):
@@ -189,7 +190,7 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
     signal = scheduler().alphas_cumprod.to(device)
     progress = Progress("denoiser", recipe.denoiser_steps, done, say=say)
     for step in range(done, recipe.denoiser_steps):
-        loss = denoising_loss(recipe, model, words, stock, signal, step, device)
+        loss = denoising_loss(recipe, model, words, stock, chances, signal, step, device)
         for group in optimiser.param_groups:
             group["lr"] = recipe.denoiser_rate * group["scale"] * rate(step, recipe.denoiser_steps, warm=200)
         optimiser.zero_grad(set_to_none=True)
@@ -203,9 +204,16 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
 
 
 def denoising_loss(
-    recipe: Recipe, model, words: Captioner, stock: list[Shelf], signal: torch.Tensor, step: int, device: str
+    recipe: Recipe,
+    model,
+    words: Captioner,
+    stock: list[Shelf],
+    chances: dict[int, np.ndarray],
+    signal: torch.Tensor,
+    step: int,
+    device: str,
 ) -> torch.Tensor:
-    """One batch of one size: noise the latents, predict v, compare.
+    """One batch of one size, whose rows have these `chances`: noise the latents, predict v, compare.
 
     The weight is min-SNR's for v-prediction with snr + 1 in place of snr: it holds back nearly clean
     samples, and leaves noisy ones, where words decide colours and layout, their full say.
@@ -214,7 +222,7 @@ def denoising_loss(
     torch.manual_seed(step)
     shelf = choose(stock, rng)
     n = shelf.batch(recipe.denoiser_batch)
-    picked = rng.integers(0, len(shelf.latents), n)
+    picked = rng.choice(len(shelf.latents), n, p=chances[shelf.size])
     clean = torch.from_numpy(shelf.latents[picked].astype(np.float32)).to(device)
     scenes = [scene_of(recipe, shelf.size, int(row)) for row in picked]
     ids = words.ids(scenes, random.Random(step), recipe.caption_dropout).to(device)

@@ -46,6 +46,7 @@ class Recipe:
     denoiser_batch: int = 32
     denoiser_rate: float = 6e-4
     caption_dropout: float = 0.12
+    two_things: float = 2.0  # how often the denoiser sees a picture of two different things, for once of any other
     average: float = 0.999
     judge_steps: int = 2_000
     judge_batch: int = 32

@@ -78,6 +78,16 @@ def test_rows_show_their_scenes_and_no_other_size_has_them(folder):
     assert np.array_equal(wide[3], np.asarray(draw(dataset.scene_of(recipe, 1, 3))))
 
 
+def test_pictures_of_two_things_are_seen_more_often(folder):
+    recipe = replace(PRESETS["smoke"], two_things=3.0)
+    shelf = dataset.with_latents(recipe, folder / "work")[0]
+    chances = dataset.odds(recipe, shelf)
+    two = np.array([dataset.scene_of(recipe, 0, row).relation in ("beside", "above") for row in range(len(chances))])
+    assert two.any() and not two.all()
+    assert chances.sum() == pytest.approx(1) and chances[two] == pytest.approx(3 * chances[~two][0])
+    assert chances[~two] == pytest.approx(chances[~two][0])
+
+
 def test_training_begins_from_a_finished_model(folder, tmp_path):
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
