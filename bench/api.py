@@ -13,7 +13,8 @@ status    `GET /api/status/{id}` of a running job
 history   a page of 50 by cursor at several depths, against OFFSET and COUNT(*) as Django's Paginator asks (B9)
 watchers  event streams held by one web process while jobs report progress: memory, Redis connections, delivery
           (B8); naive: one Redis subscription for each stream, in a server of its own
-bytes     a picture through the permission check, against an answer without one (B12; no proxy in front)
+bytes     a thumbnail of 200 kB and a picture of 1.5 MB with the permission check (B12): sent by the site, by nginx when
+          the site says so (MEDIA_ACCEL_REDIRECT), and by nginx without asking; needs nginx and wrk on the PATH
 
 Prints one JSON line per part. Latencies in milliseconds.
 """
@@ -24,11 +25,14 @@ import concurrent.futures
 import json
 import os
 import re
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import httpx
 import psutil
 
-from tests.site import ROOT, Site
+from tests.site import ROOT, Site, wait_for
 
 PROMPT = {"prompt": "a red boat at sea", "steps": 2, "width": 128, "height": 128}
 STREAMS_EACH = 8
@@ -342,13 +346,102 @@ class naive_server:
         self.process.wait()
 
 
+NGINX = """
+worker_processes 1;
+daemon off;
+error_log stderr;
+pid {folder}/nginx.pid;
+user root;
+events {{ }}
+http {{
+    access_log off;
+    sendfile on;
+    types {{ }}
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream site {{ server 127.0.0.1:{site.port}; keepalive 16; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location /plain/ {{ alias {media}/; }}
+        location /_media/ {{ internal; alias {media}/; }}
+        location / {{
+            proxy_pass http://site;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host 127.0.0.1:{site.port};
+        }}
+    }}
+}}
+"""
+LARGE, SMALL = 1_500_000, 200_000
+
+
 def picture_bytes(site, key, options) -> dict:
-    with httpx.Client(base_url=site.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
-        job = client.post("/api/generate", json=PROMPT | {"width": 256, "height": 256}).json()
+    if not (shutil.which("nginx") and shutil.which("wrk")):
+        return {"left_out": "nginx or wrk is not installed"}
+    with tempfile.TemporaryDirectory(dir=site.var) as var, BenchSite(
+            Path(var), DREAMSKETCH_ENGINE="fake", API_CALLS_PER_MINUTE="1000000",
+            MEDIA_ACCEL_REDIRECT="/_media/") as telling:
+        return {"concurrency": 8} | {
+            "sent_by_the_site": measured_bytes(site, options, lambda site: nullcontext(site.url), ""),
+            "sent_by_nginx": measured_bytes(telling, options, nginx, ""),
+            "nginx_without_asking": measured_bytes(telling, options, nginx, "/plain/"),
+        }
+
+
+def measured_bytes(site, options, front, plain: str) -> dict:
+    """Requests a second and latencies of both files, through what `front` puts before the site."""
+    with site.user() as client, front(site) as url:
+        job = client.post("/api/generate", json=PROMPT).json()
         image = follow(client, job)["images"][0]
-        size = len(client.get(image["imageUrl"]).content)
-    return {"bytes": size, "checked": hammer(site, key, lambda client: client.get(image["imageUrl"]), options.seconds),
-            "liveness_for_comparison": hammer(site, key, lambda client: client.get("/api/"), options.seconds)}
+        names = site.manage("shell", "--no-imports", "-c", f"""
+from generation.models import GeneratedImage
+image = GeneratedImage.objects.get(id={image["id"]!r})
+print(image.file, image.thumbnail)""").split()[-2:]
+        report = {}
+        for name, address, size in zip(names, (image["imageUrl"], image["thumbnailUrl"]), (LARGE, SMALL), strict=True):
+            (site.var / "media" / name).write_bytes(os.urandom(size))
+            path = plain + name if plain else httpx.URL(address).path
+            answer = client.get(f"{url}{path}").raise_for_status()
+            assert len(answer.content) == size, f"{len(answer.content)} bytes came"
+            report[f"{size // 1000} kB"] = wrk(f"{url}{path}", client.headers["Authorization"], options.seconds)
+    return report
+
+
+@contextmanager
+def nginx(site):
+    """nginx before the site; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(dir=site.var))
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, site=site, port=port, media=site.var / "media"))
+    process = subprocess.Popen(["nginx", "-c", folder / "nginx.conf"])
+    try:
+        wait_for(lambda: is_open(port), seconds=10, what="nginx")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wrk(url: str, authorization: str, seconds: float) -> dict:
+    said = subprocess.run(["wrk", "-t1", "-c8", f"-d{seconds:.0f}s", "--latency", "-H",
+                           f"Authorization: {authorization}", url], capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in said, said
+    units = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+    late = {part: round(float(found[1]) * units[found[2]], 2) for part in ("50", "99")
+            if (found := re.search(rf"{part}%\s+([\d.]+)(us|ms|s)", said))}
+    return {"per_second": round(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]), 1),
+            "p50": late["50"], "p99": late["99"]}
 
 
 class BenchSite(Site):

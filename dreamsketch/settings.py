@@ -1,6 +1,7 @@
 """Every knob, from the environment. A bad value refuses to start and says how to mend it."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -310,6 +311,11 @@ MEDIA_URL = os.environ.get("MEDIA_URL") or "/media/"
 if not (MEDIA_URL.startswith("/") and MEDIA_URL.endswith("/") and len(MEDIA_URL) > 1):
     raise ImproperlyConfigured(f"MEDIA_URL={MEDIA_URL!r} must be a path of this site, like /media/.")
 STORAGE = choice("STORAGE", "local", "local", "s3")
+MEDIA_ACCEL_REDIRECT = os.environ.get("MEDIA_ACCEL_REDIRECT", "")
+if MEDIA_ACCEL_REDIRECT and not re.fullmatch(r"/[\w/-]*/", MEDIA_ACCEL_REDIRECT):
+    raise ImproperlyConfigured(f"MEDIA_ACCEL_REDIRECT={MEDIA_ACCEL_REDIRECT!r} must be a path, like /_media/.")
+if MEDIA_ACCEL_REDIRECT and STORAGE != "local":
+    raise ImproperlyConfigured("MEDIA_ACCEL_REDIRECT needs STORAGE=local: a proxy hands out files of its own disk.")
 MAX_IMAGE_FILE_SIZE = number("MAX_IMAGE_FILE_SIZE", 10_485_760, 1024, 2**31)
 ALLOWED_IMAGE_FORMATS = names("ALLOWED_IMAGE_FORMATS", "PNG", "JPEG", "WEBP")
 THUMBNAIL_SIZE = number("THUMBNAIL_SIZE", 256, 32, 1024)

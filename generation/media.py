@@ -1,7 +1,9 @@
 """Image bytes, after a permission check. The only way that a stored file leaves the house."""
 
 import re
+from urllib.parse import quote
 
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -14,6 +16,7 @@ from accounts.authentication import user_of
 from .engine import metadata
 from .models import GeneratedImage
 
+GONE = "The picture was deleted a moment ago."
 VARIANTS = {"file": ("file", "image/png"), "thumbnail": ("thumbnail", "image/webp")}
 
 
@@ -37,7 +40,7 @@ def image_response(request, image: GeneratedImage, variant: str, *, download: bo
     """The stored bytes of one variant ("file" or "thumbnail"). The caller has checked the permission."""
     field, content_type = VARIANTS[variant]
     return _response(request, image, f"{image.sha256[:32]}-{variant}", content_type, file_name(image), download,
-                     lambda: _read(getattr(image, field)))
+                     lambda: _file(getattr(image, field)))
 
 
 def converted_response(request, image: GeneratedImage, *, format: str, quality: int, strip: bool) -> HttpResponse:
@@ -45,16 +48,18 @@ def converted_response(request, image: GeneratedImage, *, format: str, quality: 
     convert = metadata.strip if strip else metadata.convert
     said = "plain" if strip else "full"
     return _response(request, image, f"{image.sha256[:32]}-{said}-{format}-{quality}", f"image/{format}",
-                     file_name(image, format), True, lambda: convert(_read(image.file), format, quality))
+                     file_name(image, format), True,
+                     lambda: HttpResponse(convert(_read(image.file), format, quality)))
 
 
 def _response(request, image, version: str, content_type: str, name: str, download: bool, content) -> HttpResponse:
     """What `version` says never changes, so it serves as ETag; but permission may be withdrawn, so browsers ask each
-    time. `content()` gives the bytes where they are needed."""
+    time. `content()` makes the answer with the bytes, where they are needed."""
     etag = f'"{version}"'
     response = get_conditional_response(request, etag, int(image.created_at.timestamp()))
     if response is None:
-        response = HttpResponse(content(), content_type=content_type)
+        response = content()
+        response["Content-Type"] = content_type
     response["ETag"] = etag
     response["Last-Modified"] = http_date(image.created_at.timestamp())
     response["Cache-Control"] = "private, no-cache"
@@ -65,13 +70,22 @@ def _response(request, image, version: str, content_type: str, name: str, downlo
     return response
 
 
+def _file(name: str) -> HttpResponse:
+    """The file's bytes, or word to the proxy that it may hand them out (`MEDIA_ACCEL_REDIRECT`)."""
+    if not settings.MEDIA_ACCEL_REDIRECT:
+        return HttpResponse(_read(name))
+    if not default_storage.exists(name):
+        raise Http404(GONE)
+    return HttpResponse(headers={"X-Accel-Redirect": settings.MEDIA_ACCEL_REDIRECT + quote(name)})
+
+
 def _read(name: str) -> bytes:
     # Whole, not streamed: Django's file streaming is synchronous, and pictures are small.
     try:
         with default_storage.open(name) as stored:
             return stored.read()
     except FileNotFoundError:
-        raise Http404("The picture was deleted a moment ago.") from None
+        raise Http404(GONE) from None
 
 
 def file_name(image: GeneratedImage, format: str = "png") -> str:

@@ -265,6 +265,12 @@ def test_the_proxy_lets_event_streams_flow_and_nothing_else():
         assert not re.match(pattern, path), path
 
 
+def test_the_proxy_hands_pictures_out_for_the_site_only():
+    body = re.search(r"location /_media/ \{(.*?)\}", NGINX, re.S)[1]
+    assert "internal;" in body and "add_header ETag $upstream_http_etag;" in body
+    assert f"alias {SERVICES['web']['environment']['MEDIA_ROOT']}/;" in body
+
+
 def test_the_proxy_takes_bodies_that_the_site_takes_and_replaces_what_visitors_claim():
     assert f"client_max_body_size {settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20}m;" in NGINX
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in NGINX

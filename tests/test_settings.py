@@ -117,6 +117,9 @@ def read_settings(monkeypatch):
     ({"REDIS_URL": "amqp://localhost"}, "REDIS_URL must look like"),
     ({"STORAGE": "s3"}, "STORAGE=s3 needs S3_BUCKET"),
     ({"MEDIA_URL": "https://elsewhere.example/"}, "MEDIA_URL='https://elsewhere.example/' must be a path"),
+    ({"MEDIA_ACCEL_REDIRECT": "_media"}, "MEDIA_ACCEL_REDIRECT='_media' must be a path"),
+    ({"MEDIA_ACCEL_REDIRECT": "/_media/", "STORAGE": "s3", "S3_BUCKET": "b"},
+     "MEDIA_ACCEL_REDIRECT needs STORAGE=local"),
     ({"SITE_URL": "dreamsketch.example"}, "SITE_URL='dreamsketch.example' must look like https://"),
     ({"INFERENCE_WEBHOOK_SECRET": "short"}, "INFERENCE_WEBHOOK_SECRET is too short"),
 ])

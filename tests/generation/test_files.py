@@ -98,6 +98,20 @@ class TestServing:
         etag = self.get(caller, image)["ETag"]
         assert caller.get(f"/media/images/{image.id}.png", headers={"If-None-Match": etag}).status_code == 304
 
+    def test_a_proxy_is_told_which_file_to_hand_out(self, settings, page_client, other_user, free_user, make_image):
+        settings.MEDIA_ACCEL_REDIRECT = "/_media/"
+        image, owner = make_image(free_user), page_client(free_user)
+        response = self.get(owner, image)
+        assert response["X-Accel-Redirect"] == f"/_media/{image.file}" and response.content == b""
+        assert response["Content-Type"] == "image/png" and "private" in response["Cache-Control"]
+        assert self.get(owner, image, "thumbnails")["X-Accel-Redirect"] == f"/_media/{image.thumbnail}"
+        known = owner.get(f"/media/images/{image.id}.png", headers={"If-None-Match": response["ETag"]})
+        refused = self.get(page_client(other_user), image)
+        default_storage.delete(image.file)
+        gone = self.get(owner, image)
+        assert (known.status_code, refused.status_code, gone.status_code) == (304, 404, 404)
+        assert not any(answer.has_header("X-Accel-Redirect") for answer in (known, refused, gone))
+
     def test_there_is_no_other_way_to_a_file(self, client, page_client, free_user, make_image):
         image = make_image(free_user)
         for path in (image.file, image.thumbnail, f"media/{image.file}", f"static/{image.file}"):
