@@ -64,7 +64,7 @@ def by_pipeline(pipeline, prompt: str, seed: int, side: int, steps: int):
     gives other numbers."""
     noise = torch.randn((1, 4, side // 8, side // 8), generator=torch.Generator().manual_seed(seed))
     return pipeline(prompt, height=side, width=side, num_inference_steps=steps, guidance_scale=GUIDANCE,
-                    negative_prompt="", latents=noise.to(pipeline.device, pipeline.unet.dtype)).images[0]
+                    latents=noise.to(pipeline.device, pipeline.unet.dtype)).images[0]
 
 
 def by_engine(engine, spec, prompt: str, seed: int, side: int, steps: int):
@@ -79,7 +79,7 @@ def by_raw_loop(pipeline, prompt: str, seed: int, side: int, steps: int):
     unet, vae, device = pipeline.unet, pipeline.vae, pipeline.device
     added = {}
     if hasattr(pipeline, "text_encoder_2"):
-        tokens, negative, pooled, pooled_negative = pipeline.encode_prompt(prompt, device=device, negative_prompt="")
+        tokens, negative, pooled, pooled_negative = pipeline.encode_prompt(prompt, device=device)
         states = torch.cat([negative, tokens])
         sizes = torch.tensor([[side, side, 0, 0, side, side]] * 2, dtype=unet.dtype, device=device)
         added["added_cond_kwargs"] = {"text_embeds": torch.cat([pooled_negative, pooled]), "time_ids": sizes}

@@ -8,12 +8,13 @@ The arithmetic is that of `StableDiffusionPipeline.__call__`, its image-to-image
 those of SDXL (diffusers 0.42); latents stay in fp32 also where the UNet computes in half precision.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 
 from .control import Guide, steer
+from .course import Course, chart
+from .devices import sent
 from .images import Encoded, joined_edges
 from .lora import Worn, worn_by_unet
 from .modes import Pass, passes_of
@@ -64,6 +65,8 @@ class Row:
     plan: Pass
     """The pass that it is in."""
     table: Table
+    course: Course = field(repr=False)
+    """What the table and the request say, on the device."""
     generator: torch.Generator
     """On the CPU and the row's own, so that a seed means the same picture on every device in any company."""
     slots: torch.Tensor
@@ -154,7 +157,8 @@ def start_row(model, request: ImageRequest, index: int, ground: Ground = Ground(
         sample = _mixed(_refilled(given, ground.mask, request.start.fill, generator), noise, table)
     worn = model.loras.wear(request.loras)
     prompt, negative = _texts(model, request, worn)
-    row = Row(request, index, plan, table, generator, _slots(sample), prompt, negative, worn)
+    course = chart(model, request, plan, table)
+    row = Row(request, index, plan, table, course, generator, _slots(sample), prompt, negative, worn)
     _lay(model, row, ground, given, noise)
     return row
 
@@ -170,15 +174,24 @@ def next_pass(model, row: Row, plan: Pass, ground: Ground, drawn: Encoded | None
     table = make_table(model.scheduler_config, row.request.sampler, plan.steps, plan.begin)
     if drawn is None:
         size = plan.height // model.vae_scale, plan.width // model.vae_scale
-        latents = torch.nn.functional.interpolate(row.latents, size, mode="bilinear")[0]
+        latents = _larger(row.latents, size, row.request.tiling)[0]
     else:
         latents = drawn.draw(generator)
     given = ground.given.draw(generator) if ground.given is not None else None
     noise = _noise_like(latents, generator)
-    raised = Row(row.request, row.index, plan, table, generator, _slots(_mixed(latents, noise, table)), row.prompt,
-                 row.negative, row.worn, steps_before=row.steps_done)
+    course = chart(model, row.request, plan, table)
+    raised = Row(row.request, row.index, plan, table, course, generator, _slots(_mixed(latents, noise, table)),
+                 row.prompt, row.negative, row.worn, steps_before=row.steps_done)
     _lay(model, raised, ground, given, noise)
     return raised
+
+
+def _larger(latents: torch.Tensor, size: tuple[int, int], tiling: bool) -> torch.Tensor:
+    if not tiling:
+        return torch.nn.functional.interpolate(latents, size, mode="bilinear")
+    height, width = size
+    around = torch.nn.functional.interpolate(latents.repeat(1, 1, 3, 3), (3 * height, 3 * width), mode="bilinear")
+    return around[..., height : 2 * height, width : 2 * width]
 
 
 def _texts(model, request, worn) -> tuple[Embedding, Embedding | None]:
@@ -194,7 +207,7 @@ def _first_noise(model, request, index, plan, generator) -> torch.Tensor:
     if request.variation:
         other = torch.Generator().manual_seed((request.variation.seed + index) % (MAX_SEED + 1))
         noise = _slerp(noise, torch.randn(shape, generator=other), request.variation.strength)
-    return noise.to(model.device)
+    return sent(noise, model.device)
 
 
 def _slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
@@ -207,7 +220,7 @@ def _slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
 
 
 def _noise_like(latents: torch.Tensor, generator) -> torch.Tensor:
-    return torch.randn(latents.shape, generator=generator).to(latents.device)
+    return sent(torch.randn(latents.shape, generator=generator), latents.device)
 
 
 def _mixed(latents, noise, table) -> torch.Tensor:
@@ -241,12 +254,17 @@ def _lay(model, row: Row, ground: Ground, given, noise) -> None:
 
 @torch.inference_mode()
 def advance(model, rows: list[Row]) -> None:
-    """One UNet evaluation and one sampler step for each row. If it raises, no row has moved."""
+    """One UNet evaluation and one sampler step for each row. If it raises, no row has moved.
+
+    Nothing in here waits for the device or copies to it, but for the noise that some samplers want: what is known
+    of a row is in its course.
+    """
     slots = torch.stack([row.slots for row in rows])
-    answers = _ask(model, rows, slots[:, 0])
-    matrices = torch.stack([row.table.matrices[row.position] for row in rows]).to(slots.device)
+    samples = slots[:, 0]
+    answers = _ask(model, rows, samples)
+    matrices = torch.stack([row.course.matrices[row.position] for row in rows])
     after = update(slots, answers, _noise(rows, slots.device), matrices)
-    for row, sample, answer, moved in zip(rows, slots[:, 0], answers, after, strict=True):
+    for row, sample, answer, moved in zip(rows, samples, answers, after, strict=True):
         if row.kept is not None:
             moved[0] = row.kept.restored(moved[0], row.table.levels[row.position + 1])
         row.estimate = sample, answer
@@ -268,65 +286,72 @@ def _ask(model, rows, samples) -> torch.Tensor:
     """
     guided = [place for place, row in enumerate(rows) if row.negative is not None]
     seats = [*range(len(rows)), *guided]
-    device = samples.device
-    scales = _column([row.table.input_scales[row.position] for row in rows], device)
-    times = torch.tensor([rows[seat].table.timesteps[rows[seat].position] for seat in seats], device=device)
-    seen = samples * scales
-    conditioning = _conditioning(model, rows, guided)
-    steering = steer(rows, seats, seen[seats].to(model.dtype), times, conditioning)
+    scales, times, strengths = torch.stack([row.course.numbers[row.position] for row in rows]).unbind(1)
+    seen = samples * _column(scales)
+    times = _seated(times, guided)
+    conditioning = _conditioning(rows, guided)
+    batch = _seated(seen, guided).to(model.dtype)
+    steering = steer(rows, seats, batch, times, conditioning)
     if rows[0].beside is not None:
         seen = torch.cat([seen, torch.stack([row.beside for row in rows])], dim=1)
-    seen = seen[seats].to(model.dtype)
+        batch = _seated(seen, guided).to(model.dtype)
     worn = worn_by_unet([rows[seat].worn for seat in seats])
     with joined_edges(model.unet, rows[0].request.tiling), worn, resembling(rows, seats):
-        answer = evaluate(model.unet, rows, seats, seen, times, conditioning, steering).float()
+        answer = evaluate(model.unet, rows, seats, batch, times, conditioning, steering).float()
     if not guided:
         return answer
     with_prompt, without = answer[: len(rows)], answer[len(rows) :]
-    strength = _column([rows[place].request.guidance_scale for place in guided], device)
-    with_prompt[guided] = without + strength * (with_prompt[guided] - without)
-    return with_prompt
+    return _guided(with_prompt, without, _column(strengths), guided)
 
 
-def _conditioning(model, rows, guided) -> dict:
+def _seated(each: torch.Tensor, guided: list[int]) -> torch.Tensor:
+    """One of each row, then the guided ones' again. By slices, since a list of places would be copied to the device."""
+    if not guided:
+        return each
+    again = [each] if len(guided) == len(each) else [each[place : place + 1] for place in guided]
+    return torch.cat([each, *again])
+
+
+def _guided(with_prompt, without, strengths, guided) -> torch.Tensor:
+    """Every row's answer, with guidance where there is some."""
+    if len(guided) == len(with_prompt):
+        return without + strengths * (with_prompt - without)
+    answers = list(with_prompt.split(1))
+    for place, other in zip(guided, without.split(1), strict=True):
+        answers[place] = other + strengths[place] * (answers[place] - other)
+    return torch.cat(answers)
+
+
+def _conditioning(rows, guided) -> dict:
     """The UNet's keyword arguments for the batch that `_ask` makes."""
     texts = [row.prompt for row in rows] + [rows[place].negative for place in guided]
     conditioning = {"encoder_hidden_states": torch.cat([text.tokens for text in texts])}
-    if model.spec.family == "sdxl":
-        # Original size, crop corner and target size, as SDXL was trained (Podell et al. 2023, 2.2).
-        plans = [row.plan for row in rows] + [rows[place].plan for place in guided]
-        sizes = [[each.height, each.width, 0, 0, each.height, each.width] for each in plans]
-        times = torch.tensor(sizes, dtype=model.dtype, device=model.device)
-        pooled = torch.cat([text.pooled for text in texts]).to(model.dtype)
-        conditioning["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
-    if (width := model.unet.config.time_cond_proj_dim) is not None:
-        asked = [row.request.guidance_scale for row in rows] + [rows[place].request.guidance_scale for place in guided]
-        strengths = _guidance_embedding(asked, width)
-        conditioning["timestep_cond"] = strengths.to(model.device, model.dtype)
+    if rows[0].course.sizes is not None:
+        tokens = conditioning["encoder_hidden_states"]
+        sizes = _seated(torch.cat([row.course.sizes for row in rows]), guided)
+        pooled = torch.cat([text.pooled for text in texts]).to(tokens.dtype)
+        conditioning["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
+    if rows[0].course.strength is not None:
+        conditioning["timestep_cond"] = _seated(torch.cat([row.course.strength for row in rows]), guided)
     return conditioning
 
 
-def _guidance_embedding(guidance_scales: list[float], width: int) -> torch.Tensor:
-    """rows x width sinusoids of the guidance, which distilled UNets take as input (Meng et al. 2023)."""
-    half = width // 2
-    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000.0) / (half - 1)))
-    angles = (torch.tensor(guidance_scales) - 1)[:, None] * 1000.0 * frequencies
-    embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
-    return torch.nn.functional.pad(embedding, (0, width % 2))
-
-
 def _noise(rows, device) -> torch.Tensor:
-    """rows x channels x h x w: fresh from each row's generator where its sampler wants some, else zero."""
+    """rows x channels x h x w: fresh from each row's generator where its sampler wants some, else zero.
+
+    Drawn while the device is still at the UNet.
+    """
+    drawing = [row for row in rows if row.table.draws_noise[row.position]]
     shape = rows[0].slots.shape[1:]
-    noise = torch.zeros(len(rows), *shape, device=device)
-    for place, row in enumerate(rows):
-        if row.table.draws_noise[row.position]:
-            if row.noise is None:
-                row.noise = torch.randn(shape, generator=row.generator)
-            noise[place] = row.noise.to(device)
-    return noise
+    if not drawing:
+        return torch.zeros(len(rows), *shape, device=device)
+    for row in drawing:
+        if row.noise is None:
+            row.noise = torch.randn(shape, generator=row.generator)
+    nothing = None if len(drawing) == len(rows) else torch.zeros(shape)
+    return sent(torch.stack([row.noise if row in drawing else nothing for row in rows]), device)
 
 
-def _column(values: list[float], device) -> torch.Tensor:
+def _column(numbers: torch.Tensor) -> torch.Tensor:
     """One number for each row, shaped to multiply latents."""
-    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None, None]
+    return numbers[:, None, None, None]

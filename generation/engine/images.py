@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.models.downsampling import Downsample2D
 from PIL import Image
 
 from .errors import BadOutput
@@ -89,9 +90,13 @@ def encode(model, picture: Image.Image, mask: Image.Image | None = None, *, tili
     vae = model.vae
     if vae.dtype != torch.float32 and getattr(vae.config, "force_upcast", False):
         vae.to(torch.float32)
-    with joined_edges(vae, tiling):
-        moments = vae.encode(pixels.to(model.device, vae.dtype), return_dict=False)[0]
-    mean, spread = moments.mean[0].float(), moments.std[0].float()
+    def moments(part):
+        said = vae.encode(part, return_dict=False)[0]
+        return torch.cat([said.mean, said.std], dim=1)
+
+    limit = getattr(vae, "tile_sample_min_size", 0)
+    said = _joined(vae, moments, pixels.to(model.device, vae.dtype), limit, tiling)
+    mean, spread = said[0].float().chunk(2)
     if not torch.isfinite(mean).all() or not torch.isfinite(spread).all():
         raise BadOutput()
     factor, shift = vae.config.scaling_factor, 0.0
@@ -111,12 +116,11 @@ def decode(model, latents: torch.Tensor, *, tiling: bool = False) -> list[Image.
     if not sound.any():
         return [BadOutput() for _ in latents]
     clean = latents[sound]
-    with joined_edges(model.vae, tiling):
-        images = _decode(model.vae, clean)
-        if model.vae.dtype != torch.float32 and not torch.isfinite(images).all():
-            log.warning("The decoder of %s overflows in %s; fp32 from now on", model.spec.key, model.vae.dtype)
-            model.vae.to(torch.float32)
-            images = _decode(model.vae, clean)
+    images = _decode(model.vae, clean, tiling)
+    if model.vae.dtype != torch.float32 and not torch.isfinite(images).all():
+        log.warning("The decoder of %s overflows in %s; fp32 from now on", model.spec.key, model.vae.dtype)
+        model.vae.to(torch.float32)
+        images = _decode(model.vae, clean, tiling)
     decoded = iter(images.float().movedim(1, -1))
     return [_finish(next(decoded)) if good else BadOutput() for good in sound.tolist()]
 
@@ -132,11 +136,12 @@ def _finish(rgb: torch.Tensor) -> Image.Image | BadOutput:
     return picture
 
 
-def _decode(vae, latents) -> torch.Tensor:
+def _decode(vae, latents, tiling: bool) -> torch.Tensor:
     latents = latents / vae.config.scaling_factor
     if (statistics := _statistics(vae, latents.device)) is not None:
         latents = latents * statistics[1] + statistics[0]
-    return vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+    limit = getattr(vae, "tile_latent_min_size", 0)
+    return _joined(vae, lambda part: vae.decode(part, return_dict=False)[0], latents.to(vae.dtype), limit, tiling)
 
 
 def _statistics(vae, device) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -147,12 +152,37 @@ def _statistics(vae, device) -> tuple[torch.Tensor, torch.Tensor] | None:
     return tuple(torch.tensor(values, device=device).view(-1, 1, 1) for values in given)
 
 
+def _joined(vae, run, seen: torch.Tensor, limit: int, on: bool) -> torch.Tensor:
+    """What `run`, which is half of the autoencoder, makes of `seen` (rows x channels x h x w), with edges that
+    join if `on`. `limit`: the side of the parts in which it works where memory is short."""
+    if not on or not getattr(vae, "use_tiling", False) or max(seen.shape[-2:]) <= limit:
+        with joined_edges(vae, on):
+            return run(seen)
+    # Each part would see its own other edge. So the picture goes on beyond its edges with what it begins with, and
+    # both answers for that are faded into each other, as those of neighbouring parts are.
+    more = {axis: min(seen.shape[axis], limit // 4) for axis in (-1, -2)}
+    answer = run(torch.nn.functional.pad(seen, (0, more[-1], 0, more[-2]), mode="circular"))
+    for axis, side in more.items():
+        answer = _folded(answer, answer.shape[axis] * side // (seen.shape[axis] + side), axis)
+    return answer
+
+
+def _folded(answer: torch.Tensor, overlap: int, axis: int) -> torch.Tensor:
+    """The answer without its last `overlap` places, which are what the first ones are once more."""
+    kept = answer.shape[axis] - overlap
+    first, rest, again = answer.split([overlap, kept - overlap, overlap], dim=axis)
+    share = torch.arange(overlap, device=answer.device, dtype=answer.dtype) / overlap
+    return torch.cat([torch.lerp(again, first, share.view(-1, *[1] * (-1 - axis))), rest], dim=axis)
+
+
 @contextmanager
 def joined_edges(network: torch.nn.Module, on: bool):
     """While this lasts, convolutions see the opposite edge beyond each edge, if `on`: pictures that tile."""
     if not on:
         yield
         return
+    hooks = [layer.conv.register_forward_pre_hook(_join_lopsided) for layer in network.modules()
+             if isinstance(layer, Downsample2D) and layer.use_conv and layer.padding == 0]
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
     layers = [layer for layer in layers if layer.padding_mode == "zeros"]
     try:
@@ -160,8 +190,17 @@ def joined_edges(network: torch.nn.Module, on: bool):
             layer.padding_mode = "circular"
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for layer in layers:
             layer.padding_mode = "zeros"
+
+
+def _join_lopsided(layer, inputs):
+    """Encoders shrink what was padded with zeros at its right and its lower edge alone, and before the layer."""
+    padded = inputs[0]
+    padded[..., -1] = padded[..., 0]
+    padded[..., -1, :] = padded[..., 0, :]
 
 
 def to_pil(rgb: torch.Tensor) -> Image.Image:

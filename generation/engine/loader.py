@@ -32,7 +32,7 @@ from .control import ControlNets
 from .errors import ModelUnavailable
 from .images import LatentColours
 from .lora import Wardrobe
-from .precision import DTYPES, best_dtype, dtype_name
+from .precision import DTYPES, best_dtype, dtype_name, steady
 from .reference import Adapters
 from .text import PromptEncoder
 
@@ -239,7 +239,8 @@ class ModelManager:
             log.info("Unloaded %s, unused for %.0f s", ", ".join(leaving), self._idle_unload)
             if not self._resident:
                 self._controls.forget()
-            free_memory(self.device)
+            if not in_use:  # what is in flight need not wait for that
+                free_memory(self.device)
 
     def next_idle(self) -> float | None:
         """Seconds until `unload_idle` may have something to do if nothing is used; None: never."""
@@ -294,11 +295,12 @@ class ModelManager:
             self._retire(leaving[-1])
         if leaving:
             log.info("Unloaded %s to make room", ", ".join(leaving))
-            free_memory(self.device)
         if lacking():
             self._controls.forget()
         if in_use and lacking():
             raise NoRoom
+        if leaving and _is_short(self.device, needed):
+            free_memory(self.device)
 
     def _load(self, spec, source):
         """A LoadedModel, or a `pipelines.LoadedPipeline` for the families that the step loop does not draw."""
@@ -308,7 +310,7 @@ class ModelManager:
             from .pipelines import load_pipeline  # a heavy import that most workers never need
 
             digest = self._hasher.submit(sources.weights_hash, hashed)
-            return load_pipeline(spec, source, dtype, self.device, digest)
+            return load_pipeline(spec, source, dtype, self.device, digest, self.addons)
         load = _load_file if source.path.is_file() else _load_folder
         parts = load(spec, source, dtype)
         modules = [parts["unet"], parts["vae"], *(encoder for _, encoder in parts["encoders"])]
@@ -316,6 +318,8 @@ class ModelManager:
             module.requires_grad_(False).eval().to(self.device)
             if dtype != torch.float32:  # fp32 stays in the order in which diffusers adds up
                 module.to(memory_format=torch.channels_last)
+        if self.device.type == "cpu" and dtype == torch.float32:
+            steady(parts["unet"])
         if self._compile:
             parts["unet"].compile(**({"backend": self._compile} if isinstance(self._compile, str) else {}))
         return LoadedModel(
@@ -323,7 +327,7 @@ class ModelManager:
             source=source,
             unet=parts["unet"],
             vae=parts["vae"],
-            text=PromptEncoder(parts["encoders"], self.device, dtype),
+            text=PromptEncoder(parts["encoders"], self.device, dtype, zero_empty=parts["zero_empty"]),
             loras=Wardrobe(self.addons, spec, parts["unet"], [encoder for _, encoder in parts["encoders"]]),
             controls=self._controls,
             adapters=Adapters(self.addons, spec, parts["unet"], self._hasher),
@@ -356,7 +360,14 @@ def _load_folder(spec, source: sources.Source, dtype) -> dict:
         "vae": load(AutoencoderKL, "vae"),
         "encoders": encoders,
         "scheduler": json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
+        "zero_empty": spec.family == "sdxl" and _zeroes_empty(folder / "model_index.json"),
     }
+
+
+def _zeroes_empty(index: Path) -> bool:
+    """Whether SDXL's pipeline takes an empty negative prompt for zeros; diffusers' default where nothing is said."""
+    given = json.loads(index.read_text()) if index.is_file() else {}
+    return bool(given.get("force_zeros_for_empty_prompt", True))
 
 
 def _other_unet(folder: Path, file: Path, dtype) -> UNet2DConditionModel:
@@ -393,7 +404,8 @@ def _load_file(spec, source: sources.Source, dtype) -> dict:
     if spec.family == "sdxl":
         encoders.append((pipeline.tokenizer_2, pipeline.text_encoder_2))
     return {"unet": pipeline.unet, "vae": pipeline.vae, "encoders": encoders,
-            "scheduler": dict(pipeline.scheduler.config)}
+            "scheduler": dict(pipeline.scheduler.config),
+            "zero_empty": bool(pipeline.config.get("force_zeros_for_empty_prompt", False))}
 
 
 def _refuse_foreign_classes(index: Path) -> None:
@@ -445,7 +457,23 @@ def _free_memory() -> int:
     return psutil.virtual_memory().available
 
 
+def _is_short(device: torch.device, needed: int) -> bool:
+    """Whether so many bytes of weights, and some for drawing, may not be had without collecting what is lost.
+
+    Models leave no cycles behind, so that seldom finds much; and the search takes a second or more, in which nobody
+    is drawn.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    elif device.type == "cpu":
+        free = _free_memory()
+    else:
+        return True
+    return free < 2 * needed
+
+
 def free_memory(device: torch.device) -> None:
+    """Give back what is lost and what is kept for later. Takes a second or more."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -2,11 +2,18 @@
 one before, and computes its outermost layers only. Lossy; the idea is DeepCache's (Ma et al. 2023)."""
 
 from contextlib import nullcontext
+from weakref import WeakKeyDictionary
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 SKIPPED = "deep features reused at every other step"
 """What a recipe says of it."""
+
+
+_counted: WeakKeyDictionary = WeakKeyDictionary()
+"""For each UNet, by latent height, width and whether it was shallow: the operations of an evaluation of one picture."""
 
 
 def wants(row) -> bool:
@@ -20,13 +27,52 @@ def is_shallow(row) -> bool:
     return row.deep is not None and row.position % 2 == 1 and row.evaluations_left > 1
 
 
+def share_of_work(unet, row) -> float:
+    """What part of a complete evaluation the row's next one costs, 0…1: in operations, as they were counted when such
+    evaluations were made first. 1 until then."""
+    if not is_shallow(row):
+        return 1.0
+    counted = _counted.get(unet, {})
+    both = [counted.get((*row.slots.shape[-2:], depth)) for depth in (True, False)]
+    return both[0] / both[1] if all(both) else 1.0
+
+
 def evaluate(unet, rows, seats: list[int], sample, times, conditioning: dict, steering: dict) -> torch.Tensor:
     """The UNet's answer. Rows agree in whether they are shallow; `seats`: for each place of the batch its row."""
+    name = *sample.shape[-2:], is_shallow(rows[0])
+    if not any(map(wants, rows)) or name in _counted.setdefault(unet, {}):
+        return _evaluate(unet, rows, seats, sample, times, conditioning, steering)
+    with _Counter() as counter:
+        answer = _evaluate(unet, rows, seats, sample, times, conditioning, steering)
+    _counted[unet][name] = counter.operations / len(seats)
+    return answer
+
+
+class _Counter(TorchDispatchMode):
+    """Counts what this thread computes; torch's own FlopCounterMode listens to the modules of all threads."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        count = flop_registry.get(function._overloadpacket)
+        if count is None:
+            with self:
+                answer = function.decompose(*args, **kwargs)
+            if answer is not NotImplemented:
+                return answer
+        answer = function(*args, **kwargs)
+        self.operations += count(*args, **kwargs, out_val=answer) if count else 0
+        return answer
+
+
+def _evaluate(unet, rows, seats, sample, times, conditioning, steering) -> torch.Tensor:
     if is_shallow(rows[0]):
-        places = _places(rows, seats)
-        deep = sample.new_empty(len(seats), *rows[0].deep.shape[1:])
-        for row, own in zip(rows, places, strict=True):
-            deep[own] = row.deep
+        deep = [None] * len(seats)
+        for row, own in zip(rows, _places(rows, seats), strict=True):
+            for place, one in zip(own, row.deep.split(1), strict=True):
+                deep[place] = one
+        deep = torch.cat(deep)
         return _outermost(unet, sample, times, deep, **conditioning)
     hooked = any(row.worn or row.likeness or wants(row) for row in rows)
     # torch.compile would translate it anew for every set of hooks, and soon give up.
@@ -49,7 +95,7 @@ def _complete(unet, rows, seats, sample, times, given: dict) -> torch.Tensor:
         hook.remove()
     deep = caught[0][:, : -unet.conv_in.out_channels]
     for row, own in zip(rows, _places(rows, seats), strict=True):
-        row.deep = deep[own].clone() if wants(row) else None
+        row.deep = torch.cat([deep[place : place + 1] for place in own]) if wants(row) else None
     return answer
 
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 import torch
 
@@ -23,6 +24,7 @@ from .inbox import Inbox, Report, fail, succeed
 from .loader import ModelManager, NoRoom, is_out_of_memory
 from .pace import Pace
 from .request import Job
+from .reuse import share_of_work
 from .sharing import FairShare
 from .task import Lane, Task, lane_of, lane_of_row
 
@@ -68,7 +70,7 @@ class StepLoop:
         self._share = FairShare()
         self._pace = Pace()
         self._turn = 0
-        self._launched: torch.cuda.Event | None = None
+        self._launched: _Launched | None = None
         self._enlarging = False
         self._limits: dict[tuple, int] = {}
         """Rows that a group may have at once since the memory ran out for more."""
@@ -250,7 +252,7 @@ class StepLoop:
         task = pairs[0][0]
         try:
             task.model.save_memory(task.low_memory)
-            began = time.perf_counter()
+            began = self._now()
             fitted = self._attempt(advance, task.model, [row for _, row in pairs])
         except Exception as error:
             if len(pairs) == 1:
@@ -259,8 +261,7 @@ class StepLoop:
             log.warning("A step of %d rows failed, each alone now: %s", len(pairs), str(error))
         else:
             if fitted:
-                self._keep_up()
-                self._pace.note(key, _pictures(pairs), time.perf_counter() - began)
+                self._keep_up(_Launched(key, _pictures(pairs), began, self._now()))
                 self._tell(pairs)
             else:
                 self._need_less_memory(key, pairs)
@@ -269,14 +270,25 @@ class StepLoop:
             if pair[0] in self._tasks:
                 self._advance(key, [pair])
 
-    def _keep_up(self) -> None:
-        """Wait until the step before this one is done. A GPU is given work ahead, and else neither a cancel nor the
-        measured pace would be about what it does now."""
+    def _now(self):
+        """A moment by the device's clock, which a GPU notes when it has done all that it was given before."""
+        if self._models.device.type != "cuda":
+            return time.perf_counter()
+        moment = torch.cuda.Event(enable_timing=True)
+        moment.record(torch.cuda.current_stream(self._models.device))
+        return moment
+
+    def _keep_up(self, launched: "_Launched") -> None:
+        """Note how long a step took: on a GPU the one before this one, for whose end we wait while it is at this one.
+
+        A GPU is given work ahead, and without that wait a cancel would not be about what it does now.
+        """
         if self._models.device.type == "cuda":
-            before, self._launched = self._launched, torch.cuda.Event()
-            self._launched.record()
-            if before is not None:
-                before.synchronize()
+            launched, self._launched = self._launched, launched
+            if launched is None:
+                return
+            launched.ended.synchronize()
+        self._pace.note(launched.key, launched.pictures, launched.seconds)
 
     def _tell(self, pairs) -> None:
         self._turn += 1
@@ -435,6 +447,22 @@ class StepLoop:
         return {task.model.spec.key for task in self._tasks if task.model} | apart
 
 
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A step that was given to the device, between two moments by the device's clock."""
+
+    key: tuple
+    pictures: int
+    began: float | torch.cuda.Event
+    ended: float | torch.cuda.Event
+
+    @property
+    def seconds(self) -> float:
+        if isinstance(self.ended, float):
+            return self.ended - self.began
+        return self.began.elapsed_time(self.ended) / 1000
+
+
 def _decoding_key(task: Task, row: Row) -> tuple:
     """What pictures that are decoded together agree in."""
     return task.model.spec.key, task.low_memory, *row.slots.shape[-2:], row.request.tiling
@@ -446,7 +474,8 @@ def _pictures(pairs) -> int:
 
 
 def _work(pairs) -> float:
-    """What a step of these rows costs, in units that compare models and sizes: pictures x pixels x weights."""
+    """What a step of these rows costs, in units that compare models and sizes: pictures x pixels x weights, and of that
+    what is computed where not all layers are."""
     task, row = pairs[0]
     height, width = row.slots.shape[-2:]
-    return _pictures(pairs) * height * width * task.model.nbytes
+    return _pictures(pairs) * height * width * task.model.nbytes * share_of_work(task.model.unet, row)

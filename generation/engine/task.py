@@ -19,6 +19,7 @@ from .control import Guide, map_for
 from .images import Encoded, encode
 from .inbox import Report
 from .loader import LoadedModel, dtype_name
+from .lora import told
 from .modes import LATENT, passes_of
 from .reference import Likeness, square
 from .request import EngineImage, ImageRequest, Job
@@ -307,13 +308,12 @@ def _recipe(model: LoadedModel, row: Row) -> dict:
 
 def addons_of(row: Row) -> dict:
     """The add-ons that drew with it, by key and SHA-256."""
-    worn = [{"key": lora.key, "weight": weight, "hash": lora.digest} for lora, weight in row.worn]
-    told = {"loras": worn} if worn else {}
+    found = {"loras": told(row.worn)} if row.worn else {}
     if row.guide:
         asked = row.guide.asked
-        told["control"] = {"key": asked.key, "scale": asked.scale, "begin": asked.begin, "end": asked.end,
+        found["control"] = {"key": asked.key, "scale": asked.scale, "begin": asked.begin, "end": asked.end,
                            "hash": row.guide.net.digest.result()}
     if row.likeness:
         adapter = row.likeness.adapter
-        told["reference"] = {"key": adapter.key, "scale": row.likeness.scale, "hash": adapter.digest.result()}
-    return told | ({"lossy": reuse.SKIPPED} if reuse.wants(row) else {})
+        found["reference"] = {"key": adapter.key, "scale": row.likeness.scale, "hash": adapter.digest.result()}
+    return found | ({"lossy": reuse.SKIPPED} if reuse.wants(row) else {})

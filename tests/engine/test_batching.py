@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from generation.engine.batch import advance, start_row
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import BadOutput, Cancelled, EngineError, OutOfMemory
 from generation.engine.request import build_request
@@ -136,6 +137,25 @@ def test_cancel_at_any_step_leaves_the_others_as_they_are(engine, catalog, alone
         jobs[1].result(60)
     assert_equal(jobs[0].result(60), alone(requests[0]))
     assert_equal(jobs[2].result(60), alone(requests[2]))
+
+
+def test_bits_do_not_depend_on_who_else_is_there(engine, catalog):
+    """Also where the company shrinks to a single guided picture, as it does when others are cancelled."""
+    model = engine.models.get(catalog.get("sd1"))
+
+    def latents(company, leaving):
+        rows = [start_row(model, request, 0) for request in company]
+        stayers = rows[:1]
+        while not stayers[0].finished:
+            here = rows if stayers[0].position < leaving else stayers
+            advance(model, [row for row in here if not row.finished])
+        return stayers[0].latents
+
+    company = [make(catalog, seed=seed, steps=6, sampler=name)
+               for seed, name in enumerate(["DPM++ 2M", "Euler a", "UniPC"])]
+    expected = latents(company, leaving=6)
+    for leaving in range(6):
+        assert torch.equal(latents(company, leaving), expected)
 
 
 def test_sizes_and_models_take_turns(engine, catalog, alone, monkeypatch):

@@ -2,10 +2,14 @@
 
 import threading
 import time
+from types import SimpleNamespace
+
+import torch
 
 from generation.engine.engine import DiffusionEngine
 from generation.engine.pace import KNOWN_AFTER, LOOK_AGAIN, Pace
 from generation.engine.sharing import FairShare
+from generation.engine.steploop import StepLoop, _Launched
 
 from .test_batching import OPTIONS, Spy, make, together
 
@@ -46,6 +50,34 @@ def test_urgent_ones_have_their_turn_and_pay_for_it():
     charges = {"calm": 1.0, "late": 1.0}
     assert [share.pick(charges, "late") for _ in range(3)] == ["late"] * 3
     assert [share.pick(charges) for _ in range(3)] == ["calm"] * 3
+
+
+def test_a_gpus_steps_are_timed_by_its_own_clock_and_read_one_step_later(monkeypatch):
+    """So that nobody waits for the step that it is at, and each group is charged with what its own steps took."""
+    clock, awaited = iter([0, 100, 100, 400, 400, 450]), []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            self.time = next(clock)
+
+        def synchronize(self):
+            awaited.append(self.time)
+
+        def elapsed_time(self, other):
+            return other.time - self.time
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    models = SimpleNamespace(device=torch.device("cuda"))
+    loop = StepLoop(None, models, None, threading.Event(), max_rows=8, preview_interval=0)
+    for key in ("small", "large", "small"):
+        began = loop._now()
+        loop._keep_up(_Launched(key, 2, began, loop._now()))
+    assert loop._pace.seconds("small", 2) == 0.1 and loop._pace.seconds("large", 2) == 0.3
+    assert awaited == [100, 400]
 
 
 def test_rows_take_turns_where_batches_are_cut(catalog, monkeypatch):

@@ -1,7 +1,9 @@
 """Models on the device and beside it: they leave when unused or in the way, and come back without their files."""
 
+import gc
 import shutil
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +66,23 @@ def test_what_is_in_the_way_is_kept_beside_the_device(manager, specs):
     again = small.get(specs[0])
     assert again is first and torch.equal(again.unet.conv_in.weight, weights)
     assert small.resident() == ["sd1"], "the other one had to make room"
+
+
+def test_a_swap_searches_for_what_is_lost_only_where_memory_is_short(manager, specs, monkeypatch):
+    searches = []
+    monkeypatch.setattr(loader, "free_memory", searches.append)
+    small = manager(memory_budget=one_fits(manager(), specs))
+    weights = weakref.ref(small.get(specs[0]).unet.conv_in.weight)
+    gc.collect()
+    gc.disable()
+    try:
+        small.get(specs[1])
+        assert weights() is None and not searches, "it leaves without a search"
+    finally:
+        gc.enable()
+    monkeypatch.setattr(loader, "_free_memory", lambda: 0)
+    small.get(specs[0])
+    assert searches
 
 
 def test_without_room_beside_it_the_model_is_gone(manager, specs):

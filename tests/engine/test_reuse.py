@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from generation.engine.engine import DiffusionEngine
 from generation.engine.request import build_request
+from generation.engine.sharing import FairShare
 
 from .test_batching import together
 
@@ -59,6 +61,38 @@ def test_it_is_the_same_alone_and_in_company(engine, catalog):
     alone = [draw(engine, request) for request in requests]
     for job, right in zip(together(engine, requests), alone, strict=True):
         assert np.abs(np.asarray(job.result(60)[0].pixels, int) - right).max() <= 1
+
+
+def multiplications(unet, forward):
+    """Of the convolutions and matrices among the UNet's layers, counted by what comes out of them."""
+    found = []
+
+    def count(layer, inputs, output):
+        found.append(layer.weight[0].numel() * output.numel())
+
+    hooks = [layer.register_forward_hook(count) for layer in unet.modules()
+             if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))]
+    forward()
+    for hook in hooks:
+        hook.remove()
+    return sum(found)
+
+
+def test_a_shallow_step_is_charged_what_it_costs(engine, catalog, monkeypatch):
+    spec, pick, charged = catalog.get("other"), FairShare.pick, []
+    monkeypatch.setattr(FairShare, "pick", lambda share, charges, urgent=None: charged.append(
+        {key[-1]: charge for key, charge in charges.items()}) or pick(share, charges, urgent))
+    draw(engine, make(catalog, "other"))
+    charged.clear()
+    draw(engine, make(catalog, "other"))
+    complete, shallow = ({each[depth] for each in charged if depth in each} for depth in (False, True))
+    assert len(complete) == len(shallow) == 1
+    unet = engine.models.get(spec).unet
+    every, outer = (multiplications(unet, lambda quality=quality: draw(engine, make(catalog, "other", quality=quality)))
+                    for quality in ("exact", "fast"))
+    share = shallow.pop() / complete.pop()
+    # Eight complete steps, and five with three shallow ones; attention multiplies too, but less.
+    assert 0 < share < 1 and share == pytest.approx((outer - every * 5 / 8) / (every * 3 / 8), rel=0.1)
 
 
 def test_the_recipe_says_that_it_is_lossy(engine, catalog):
