@@ -28,7 +28,7 @@ from django.db.models.functions import Now
 
 from . import progress
 from .engine.errors import UnknownModel
-from .engine.sources import locate
+from .engine.sources import locate, unusable
 from .models import Generation
 from .offered import catalog, model_named, outside
 
@@ -278,6 +278,9 @@ def models():
         elif spec.built_in:
             yield (WRONG, f"{spec.key}{role} is built in, but its weights are missing from {spec.sources[0]}.",
                    "Take the complete repository, or train it: manage.py train_sketch.")
+        elif strange := unusable(spec):
+            yield (WRONG, f"{spec.key}{role}: “{strange[0]}” is neither an absolute path nor the id of a repository.",
+                   "Correct its sources, or leave it out with ENABLED_MODELS.")
         elif settings.MODEL_DOWNLOADS:
             state = WARNING if role else OK
             yield (state, f"{spec.key}{role} is not downloaded; its first use does that",

@@ -188,7 +188,7 @@ class Worker:
             # The database's clock decides; if it is a moment behind ours, the next sweep comes to the same.
             jobs.expire()
         except EngineError as error:
-            log.warning("Failed: %s (%s)", error, error.code)
+            log.warning("Failed: %s", "; ".join((f"{error} ({error.code})", *getattr(error, "details", ()))))
             jobs.fail(generation, code=error.code, message=str(error), transient=error.transient)
         else:
             shown = [image for image in images if not image.flagged]

@@ -16,7 +16,7 @@ from .catalog import PIPELINE_FAMILIES, ModelSpec
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from .inbox import Report, fail, succeed
 from .loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
-from .pixels import refuse_black
+from .lora import told
 from .request import EngineImage, Job
 from .upscale import enlarge, forget_upscalers
 
@@ -111,7 +111,6 @@ class Apart:
             pause()
 
         pixels = model.draw(request, index, on_step)
-        refuse_black(pixels)
         recipe = {
             "engine": "diffusers", "model": model.spec.key, "weights": model.weights_hash,
             "source": source_name(model.source), "scheduler": type(model.from_words.scheduler).__name__,
@@ -119,6 +118,8 @@ class Apart:
             "low_memory": model.low_memory,
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
         }
+        if request.loras:
+            recipe["loras"] = told(model.loras.wear(request.loras))
         job.images.append(EngineImage(index, request.seed_of(index), pixels, recipe, time.perf_counter() - began))
 
     def _enlarge(self, job, report, pause) -> None:

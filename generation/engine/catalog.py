@@ -52,7 +52,8 @@ class ModelSpec:
     eight_bits: bool = False
     """Keep the large matrices as 8-bit integers: half the memory of bf16, and slightly other pictures."""
     hashes: tuple[tuple[str, str], ...] = ()
-    """SHA-256 in hex of files, by their path within the model; what the Hub says of its own files comes on top."""
+    """SHA-256 in hex of weight files, by their path within the model (a single file: its name). A model whose
+    files differ is not loaded. What the Hub says of its own files comes on top."""
     prompt_prefix: str = ""
     """Words that the model was trained to expect first (Openjourney's `mdjrny-v4 style`)."""
 
@@ -63,7 +64,7 @@ class ModelSpec:
 
 PIPELINE_FAMILIES = ("sd3", "flux", "qwen-image")
 """Those that run through diffusers' own pipelines and not in the step loop; all of them match flows."""
-FLOW = {"modes": ("txt2img", "img2img"), "features": (), "samplers": ("Euler",), "size_multiple": 16, "min_side": 256}
+FLOW = {"features": ("loras",), "samplers": ("Euler",), "size_multiple": 16, "min_side": 256}
 """What they offer."""
 
 MODELS = (

@@ -201,7 +201,8 @@ _MODE_WORDS = {
     "inpaint": ("mask", "cannot change a part of a picture"),
     "outpaint": ("expand", "cannot make a picture larger than it was"),
 }
-_FEATURE_PARAMS = {"hires": "hires_fix"}
+FEATURE_PARAMS = {"hires": "hires_fix"}
+"""Features whose field has another name."""
 
 
 def _refuse_unsupported(spec, request) -> None:
@@ -211,7 +212,7 @@ def _refuse_unsupported(spec, request) -> None:
     for feature in FEATURES:
         asked = request.quality != "exact" if feature == "quality" else getattr(request, feature)
         if asked and feature not in spec.features:
-            param = _FEATURE_PARAMS.get(feature, feature)
+            param = FEATURE_PARAMS.get(feature, feature)
             raise InvalidRequest(f"{spec.title} has no “{param}”.", param)
 
 

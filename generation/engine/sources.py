@@ -107,6 +107,7 @@ def fetch(
         raise ModelUnavailable(f"{spec.title} cannot be run here.", [reason])
     found = locate(spec, models_dir=models_dir, cache_dir=cache_dir)
     tried = [f"{name}: no complete safetensors model there" for name in _candidates(spec, models_dir)]
+    tried += [f"{name}: neither an absolute path nor the id of a Hub repository" for name in unusable(spec)]
     if found is None and allow_download:
         for name in _hub_ids(spec):
             try:
@@ -122,6 +123,7 @@ def fetch(
         raise ModelUnavailable(f"{spec.title} is not available here.", tried)
     for file in weight_files(spec, found):
         check_safetensors(file)
+    _check_pinned(spec, found)
     return found
 
 
@@ -161,15 +163,28 @@ def check_hashes(
         found = _sha256_of(file)
         done += size
         on_fraction(done / max(sum(sizes), 1))
-        wanted = set()
-        if file.is_relative_to(source.path):
-            wanted |= {value for name, value in spec.hashes if name == file.relative_to(source.path).as_posix()}
+        wanted = _pinned(spec, source, file)
         if re.fullmatch("[0-9a-f]{64}", file.resolve().name):
             wanted.add(file.resolve().name)
         if wanted - {found}:
-            raise _damaged(file, f"has the SHA-256 {found}, and should have {' and '.join(sorted(wanted))}")
+            raise _differs(file, found, wanted)
         known += bool(wanted)
     return known
+
+
+def _check_pinned(spec: ModelSpec, source: Source) -> None:
+    """Refuse weight files that differ from `spec.hashes`. Each is read once for as long as it stays the same."""
+    for file in weight_files(spec, source) if spec.hashes else ():
+        wanted = _pinned(spec, source, file)
+        if wanted and wanted != {found := _remembered_sha256(file.resolve())}:
+            raise _differs(file, found, wanted)
+
+
+def _pinned(spec: ModelSpec, source: Source, file: Path) -> set[str]:
+    """What `spec.hashes` says of a weight file."""
+    inside = file != source.path and file.is_relative_to(source.path)
+    called = file.relative_to(source.path).as_posix() if inside else file.name
+    return {value.lower() for name, value in spec.hashes if name == called}
 
 
 def choose_weights(names: Iterable[str], stem: str, variant: str | None) -> tuple[list[str], str | None]:
@@ -220,6 +235,10 @@ def _damaged(file, what) -> ModelUnavailable:
     return ModelUnavailable("The files of this model are damaged.", [f"{file} {what}"])
 
 
+def _differs(file, found: str, wanted: set[str]) -> ModelUnavailable:
+    return _damaged(file, f"has the SHA-256 {found}, and should have {' and '.join(sorted(wanted))}")
+
+
 def weights_hash(files: list[Path]) -> str:
     """SHA-256 in hex of one weight file, or of the concatenated digests of several.
 
@@ -238,6 +257,10 @@ def _sha256(file: Path) -> str:
     real = file.resolve()
     if re.fullmatch("[0-9a-f]{64}", real.name):
         return real.name  # the Hub cache names its large files by their SHA-256
+    return _remembered_sha256(real)
+
+
+def _remembered_sha256(real: Path) -> str:
     stat = real.stat()
     key = (real, stat.st_size, stat.st_mtime_ns)
     if key not in _known_digests:
@@ -265,7 +288,7 @@ def _locate_unet(spec, models_dir, cache_dir) -> Path | None:
     for name in spec.unet:
         repository, _, file = name.partition(":")
         paths = [Path(name)] if Path(name).is_absolute() else [Path(models_dir).absolute() / file] if models_dir else []
-        if not Path(name).is_absolute():
+        if _is_hub_id(repository):
             cached = try_to_load_from_cache(repository, file, cache_dir=cache_dir)
             paths += [Path(cached)] if isinstance(cached, str) else []
         for path in paths:
@@ -275,7 +298,23 @@ def _locate_unet(spec, models_dir, cache_dir) -> Path | None:
 
 
 def _hub_ids(spec) -> list[str]:
-    return [name for name in spec.sources if not Path(name).is_absolute()]
+    return [name for name in spec.sources if _is_hub_id(name)]
+
+
+def unusable(spec: ModelSpec) -> list[str]:
+    """Sources that nothing can be had from, such as relative paths. The Hub's client would raise for them."""
+    return [name for name in spec.sources if not (Path(name).is_absolute() or _is_hub_id(name))]
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _is_single_file(path) -> bool:
@@ -317,7 +356,9 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
     listed = {(repository, entry.rfilename): entry for entry in info.siblings}
     wanted = [(repository, name) for name in _wanted_files(spec, [name for _, name in listed])]
     if spec.unet and unet is None:
-        other, _, file = next(name for name in spec.unet if not Path(name).is_absolute()).partition(":")
+        other, _, file = next((name for name in spec.unet if _is_hub_id(name.partition(":")[0])), "").partition(":")
+        if not other:
+            raise ModelUnavailable(f"nowhere to have the UNet from: {' and '.join(spec.unet)}")
         listed |= {(other, entry.rfilename): entry
                    for entry in api.model_info(other, files_metadata=True).siblings}
         if (other, file) not in listed:
@@ -399,6 +440,8 @@ def _wanted_files(spec, names) -> list[str]:
             wanted += [f"{part}/{name}" for name in weights]
         described = [name for name in inside if name == "config.json" or ".safetensors.index" in name]
         wanted += [f"{part}/{name}" for name in described]
+    # It says what SDXL makes of an empty negative prompt.
+    wanted += [name for name in names if name == "model_index.json" and spec.family == "sdxl"]
     for part in PLAIN_PARTS[spec.family]:
         wanted += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt", ".model"))]
     return wanted

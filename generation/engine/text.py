@@ -38,13 +38,15 @@ class PromptEncoder:
     """The text encoders of one model, with the last prompts kept.
 
     `encoders` are (tokenizer, text encoder) pairs: one for SD, two for SDXL, whose second gives the
-    pooled embedding.
+    pooled embedding. `zero_empty`: no negative prompt is all zeros, as most SDXL models were trained
+    (`force_zeros_for_empty_prompt` in their `model_index.json`), and not the embedding of no words.
     """
 
-    def __init__(self, encoders: list[tuple], device: torch.device, dtype: torch.dtype):
+    def __init__(self, encoders: list[tuple], device: torch.device, dtype: torch.dtype, *, zero_empty: bool = False):
         self._encoders = encoders
         self._device = device
         self._dtype = dtype
+        self._zero_empty = zero_empty
         self._cache: OrderedDict[tuple, Embedding] = OrderedDict()
 
     def encode(self, prompt: str, worn: Worn = (), clip_skip: int = 0) -> Embedding:
@@ -55,6 +57,9 @@ class PromptEncoder:
         self, prompt: str, negative: str, worn: Worn = (), clip_skip: int = 0
     ) -> tuple[Embedding, Embedding]:
         """Both prompts, the shorter one filled up with empty windows to the length of the longer."""
+        if self._zero_empty and not negative:
+            given = self.encode(prompt, worn, clip_skip)
+            return given, Embedding(torch.zeros_like(given.tokens), torch.zeros_like(given.pooled))
         pair = self.encode(prompt, worn, clip_skip), self.encode(negative, worn, clip_skip)
         lengths = [embedding.tokens.shape[1] for embedding in pair]
         if lengths[0] != lengths[1]:

@@ -1,5 +1,6 @@
 """Tiny models of the families with a pipeline of their own: the true classes, random weights, saved to disk."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextModel,
@@ -70,13 +72,13 @@ def save_sd3(folder: Path) -> Path:
     torch.manual_seed(0)
     third, third_words = _t5(64)
     StableDiffusion3Pipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=_vae(4),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=_vae(16),
         text_encoder=CLIPTextModelWithProjection(_text_config(len(words))), tokenizer=words,
         text_encoder_2=CLIPTextModelWithProjection(_text_config(len(words), layers=3)), tokenizer_2=words,
         text_encoder_3=third, tokenizer_3=third_words,
         transformer=SD3Transformer2DModel(
-            sample_size=32, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
-            caption_projection_dim=32, joint_attention_dim=64, pooled_projection_dim=64, out_channels=4),
+            sample_size=32, patch_size=1, in_channels=16, num_layers=1, attention_head_dim=8, num_attention_heads=4,
+            caption_projection_dim=32, joint_attention_dim=64, pooled_projection_dim=64, out_channels=16),
     ).save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -109,6 +111,26 @@ def save_qwen(folder: Path) -> Path:
 
 
 SAVERS = {"flux": save_flux, "sd3": save_sd3, "qwen-image": save_qwen}
+
+
+DRESSED = {"flux": ("transformer", "text_encoder"), "sd3": ("transformer", "text_encoder", "text_encoder_2"),
+           "qwen-image": ("transformer",)}
+"""The parts that LoRAs change."""
+LAYERS = re.compile(r"attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj)$|ff\.net|img_mlp|self_attn\.[qkv]_proj$|proj_mlp$")
+CLASSES = {"flux": FluxPipeline, "sd3": StableDiffusion3Pipeline, "qwen-image": QwenImagePipeline}
+
+
+def save_family_lora(file: Path, family: str, folder: Path, *, seed: int = 0, rank: int = 2) -> Path:
+    """A random LoRA for the model in that folder, as `save_lora_weights` writes them."""
+    generator = torch.Generator().manual_seed(seed)
+    pipeline, tensors = CLASSES[family].from_pretrained(folder), {}
+    for part in DRESSED[family]:
+        for path, layer in getattr(pipeline, part).named_modules():
+            if isinstance(layer, torch.nn.Linear) and LAYERS.search(path):
+                for half, shape in (("A", (rank, layer.in_features)), ("B", (layer.out_features, rank))):
+                    tensors[f"{part}.{path}.lora_{half}.weight"] = torch.randn(shape, generator=generator) * 0.4
+    save_file(tensors, file)
+    return file
 
 
 def family_spec(family: str, folder: Path, **changes):

@@ -110,11 +110,11 @@ LORA_LAYERS = re.compile(r"attn[12]\.to_(q|k|v|out\.0)|ff\.net|proj_(in|out)|sel
 
 
 def save_lora(file: Path, folder: Path, *, form: str, seed: int = 0, rank: int = 4,
-              parts=("unet", "text_encoder", "text_encoder_2")) -> Path:
+              parts=("unet", "text_encoder", "text_encoder_2"), layers=LORA_LAYERS, dtype=torch.float32) -> Path:
     """A random LoRA for the model in `folder`, with names and alphas as that tool writes them.
 
-    kohya: on diffusers' names for the UNet; original: on those of the first code, as for SDXL; diffusers and
-    peft: as `save_lora_weights` wrote them earlier and writes them now.
+    kohya: on diffusers' names for the UNet; original: on those of the first code, as for SDXL; first, diffusers
+    and peft: as diffusers wrote them at first and then, and writes them now.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -126,7 +126,7 @@ def save_lora(file: Path, folder: Path, *, form: str, seed: int = 0, rank: int =
             continue
         network = cls.from_pretrained(folder / part)
         for path, layer in network.named_modules():
-            if not isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)) or not LORA_LAYERS.search(path):
+            if not isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)) or not layers.search(path):
                 continue
             down = torch.randn(rank, *layer.weight.shape[1:], generator=generator) * 0.2
             up = torch.randn(layer.weight.shape[0], rank, *[1] * (layer.weight.ndim - 2), generator=generator) * 0.2
@@ -134,7 +134,7 @@ def save_lora(file: Path, folder: Path, *, form: str, seed: int = 0, rank: int =
             tensors |= {f"{name}.{half}.weight": tensor for half, tensor in zip(halves, (down, up), strict=True)}
             if form in ("kohya", "original"):
                 tensors[f"{name}.alpha"] = torch.tensor(rank / 2)
-    save_file(tensors, file)
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, file)
     return file
 
 
@@ -147,7 +147,10 @@ def _lora_name(part, path, form, several, layers) -> tuple[str, tuple[str, str]]
         prefix = {"unet": "lora_unet", "text_encoder": "lora_te1" if several else "lora_te",
                   "text_encoder_2": "lora_te2"}[part]
         return f"{prefix}_{path.replace('.', '_')}", ("lora_down", "lora_up")
-    if form == "diffusers":
+    if form == "first" and (attention := re.search(r"(.*attn[12]?)\.(?:to_)?(q|k|v|out)(?:_proj|\.0)?$", path)):
+        processor = ".processor" if part == "unet" else ""
+        return f"{part}.{attention[1]}{processor}.to_{attention[2]}_lora", ("down", "up")
+    if form in ("first", "diffusers"):
         name = "lora" if part == "unet" else "lora_linear_layer"
         return f"{part}.{path}.{name}", ("down", "up")
     return f"{part}.{path}", ("lora_A", "lora_B")
@@ -165,16 +168,16 @@ def save_control(folder: Path, model: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def save_adapter(folder: Path, model: Path, *, seed: int = 0) -> Path:
-    """A random IP-Adapter of the plain kind for the model in that folder, with an image encoder of 32 x 32."""
+def save_adapter(folder: Path, model: Path, *, kind: str = "plain", seed: int = 0) -> Path:
+    """A random IP-Adapter of that kind for the model in that folder, with an image encoder of 32 x 32."""
     torch.manual_seed(seed)
     seen = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                             image_size=32, patch_size=8, projection_dim=24)
     CLIPVisionModelWithProjection(seen).save_pretrained(folder / "image_encoder")
     unet = UNet2DConditionModel.from_pretrained(model / "unet")
-    width = unet.config.cross_attention_dim
-    tensors = {"image_proj.proj.weight": torch.randn(4 * width, 24), "image_proj.proj.bias": torch.randn(4 * width),
-               "image_proj.norm.weight": torch.ones(width), "image_proj.norm.bias": torch.randn(width)}
+    shapes = _projection_shapes(kind, unet.config.cross_attention_dim)
+    tensors = {f"image_proj.{name}": torch.randn(shape) * (0.3 if len(shape) > 1 else 1)
+               for name, shape in shapes.items()}
     crossing = [path for path in unet.attn_processors if path.endswith("attn2.processor")]
     for number, path in enumerate(crossing):
         shape = unet.get_submodule(path.removesuffix(".processor")).to_k.weight.shape
@@ -182,3 +185,23 @@ def save_adapter(folder: Path, model: Path, *, seed: int = 0) -> Path:
             tensors[f"ip_adapter.{2 * number + 1}.to_{part}_ip.weight"] = torch.randn(shape) * 0.3
     save_file(tensors, folder / "ip_adapter.safetensors")
     return folder
+
+
+def _projection_shapes(kind: str, width: int) -> dict[str, tuple[int, ...]]:
+    """What makes tokens of that width, as the files of each kind of IP-Adapter name it."""
+    both = ("weight", "bias")
+    if kind == "plain":
+        return {"proj.weight": (4 * width, 24), "proj.bias": (4 * width,)} | {f"norm.{one}": (width,) for one in both}
+    if kind == "full":
+        return {"proj.0.weight": (32, 32), "proj.0.bias": (32,), "proj.2.weight": (width, 32), "proj.2.bias": (width,),
+                **{f"proj.3.{one}": (width,) for one in both}}
+    inner, heads = 40, 64 * 2
+    shapes = {"latents": (1, 5, inner), "proj_in.weight": (inner, 32), "proj_in.bias": (inner,),
+              "proj_out.weight": (width, inner), "proj_out.bias": (width,),
+              **{f"norm_out.{one}": (width,) for one in both}}
+    for layer in (f"layers.{number}" for number in range(4)):
+        shapes |= {f"{layer}.{norm}.{one}": (inner,) for norm in ("0.norm1", "0.norm2", "1.0") for one in both}
+        shapes |= {f"{layer}.0.to_q.weight": (heads, inner), f"{layer}.0.to_kv.weight": (2 * heads, inner),
+                   f"{layer}.0.to_out.weight": (inner, heads), f"{layer}.1.1.weight": (4 * inner, inner),
+                   f"{layer}.1.3.weight": (inner, 4 * inner)}
+    return shapes

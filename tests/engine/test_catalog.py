@@ -79,7 +79,7 @@ class TestFound:
         assert {key: spec.family for key, spec in found.items()} == {
             "my-sd1": "sd", "my-sdxl": "sdxl", "my-flux": "flux", "my-sd3": "sd3", "my-qwen": "qwen-image"}
         assert found["my-sd1"].native_width == 256, "its UNet's sample size"
-        assert found["my-flux"].modes == ("txt2img", "img2img")
+        assert (found["my-flux"].modes, found["my-flux"].features) == (MODES, ("loras",))
         manager = ModelManager(device="cpu", allow_download=False, models_dir=folder)
         assert all(manager.get(spec).nbytes for spec in found.values())
 

@@ -3,14 +3,18 @@
 import json
 import shutil
 import threading
+from types import SimpleNamespace
 
 import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from generation.engine import pipelines, sources
+from generation.engine.addons import Addons
+from generation.engine.canvas import lay_out
 from generation.engine.catalog import MODELS, PIPELINE_FAMILIES, Catalog
 from generation.engine.eight_bits import EightBitLinear, to_eight_bits
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, ModelUnavailable, OutOfMemory
@@ -19,11 +23,13 @@ from generation.engine.loader import ModelManager
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 
-from .families import SAVERS, family_spec
+from .families import CLASSES, SAVERS, family_spec, save_family_lora
+from .models import save_lora
 
-REFERENCE = {"flux": (diffusers.FluxPipeline, diffusers.FluxImg2ImgPipeline),
-             "sd3": (diffusers.StableDiffusion3Pipeline, diffusers.StableDiffusion3Img2ImgPipeline),
-             "qwen-image": (diffusers.QwenImagePipeline, diffusers.QwenImageImg2ImgPipeline)}
+FROM_PICTURE = {"flux": diffusers.FluxImg2ImgPipeline, "sd3": diffusers.StableDiffusion3Img2ImgPipeline,
+                "qwen-image": diffusers.QwenImageImg2ImgPipeline}
+INPAINTING = {"flux": diffusers.FluxInpaintPipeline, "sd3": diffusers.StableDiffusion3InpaintPipeline,
+              "qwen-image": diffusers.QwenImageInpaintPipeline}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +45,21 @@ def mixed(folders, catalog):
 
 
 @pytest.fixture(scope="module")
-def engine(mixed):
-    engine = make_engine("torch", mixed, device="cpu", allow_download=False, threads=1, preview_interval=0)
+def site(folders, models, tmp_path_factory):
+    """A MODELS_DIR with two LoRAs for each family, and one for Stable Diffusion."""
+    root = tmp_path_factory.mktemp("site")
+    (root / "loras").mkdir()
+    for family, folder in folders.items():
+        for seed in (1, 2):
+            save_family_lora(root / "loras" / f"{family}-{seed}.safetensors", family, folder, seed=seed)
+    save_lora(root / "loras" / "sd1.safetensors", models["sd1"], form="kohya")
+    return root
+
+
+@pytest.fixture(scope="module")
+def engine(mixed, site):
+    engine = make_engine("torch", mixed, device="cpu", allow_download=False, threads=1, preview_interval=0,
+                         models_dir=site)
     engine.start()
     yield engine
     engine.stop()
@@ -59,19 +78,53 @@ def difference(one, other) -> int:
     return np.abs(np.asarray(one, int) - np.asarray(other, int)).max()
 
 
-def reference(folder, family, request, picture=None):
-    kind = REFERENCE[family][picture is not None]
+MASK = Image.new("L", (64, 64))
+MASK.paste(255, (16, 16, 40, 48))
+
+
+def masked(**changes) -> dict:
+    """What asks for inpainting with a hard edge, so that what is drawn can be told from what is given."""
+    return {"image": start_picture(), "mask": Picture.of(MASK), "mask_blur": 0, "strength": 0.6, "steps": 4} | changes
+
+
+def outside(picture, mask=MASK):
+    """The pixels that were to stay."""
+    return np.asarray(picture)[np.asarray(mask) == 0]
+
+
+def hooks(model) -> list[int]:
+    """How many there are on each layer."""
+    parts = [part for part in model.from_words.components.values() if isinstance(part, torch.nn.Module)]
+    return [len(module._forward_hooks) for part in parts for module in part.modules()]
+
+
+def reference(folder, family, request, picture=None, mask=None, loras=()):
+    """What diffusers draws. `loras`: files and weights."""
+    kind = CLASSES[family] if picture is None else INPAINTING[family] if mask else FROM_PICTURE[family]
     pipeline = kind.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
+    for number, (file, _) in enumerate(loras):
+        pipeline.load_lora_weights(str(file), adapter_name=f"l{number}")
+    if loras:
+        pipeline.set_adapters([f"l{number}" for number in range(len(loras))], [weight for _, weight in loras])
     words = {"flux": {"guidance_scale": request.guidance_scale, "max_sequence_length": 256},
              "sd3": {"guidance_scale": request.guidance_scale, "negative_prompt": request.negative_prompt},
              "qwen-image": {"true_cfg_scale": request.guidance_scale,
                             "negative_prompt": request.negative_prompt or " "}}[family]
     if picture is not None:
         words |= {"image": picture.load(), "strength": request.start.strength}
-    return pipeline(prompt=request.prompt, width=request.width, height=request.height,
-                    num_inference_steps=request.steps, generator=torch.Generator().manual_seed(request.seed),
-                    **words).images[0]
+    if mask is not None:
+        words["mask_image"] = mask
+    unshifted = mask is not None and family == "sd3"  # diffusers' pipeline forgets that when it decodes
+    drawn = pipeline(prompt=request.prompt, width=request.width, height=request.height,
+                     num_inference_steps=request.steps, generator=torch.Generator().manual_seed(request.seed),
+                     output_type="latent" if unshifted else "pil", **words).images
+    if unshifted:
+        with torch.no_grad():
+            given = pipeline.vae.config
+            drawn = pipeline.vae.decode(drawn / given.scaling_factor + given.shift_factor).sample
+        drawn = pipeline.image_processor.postprocess(drawn)
+    return drawn[0]
 
 
 @pytest.mark.parametrize("family", SAVERS)
@@ -131,12 +184,100 @@ class TestEveryFamily:
         assert len(caught.value.images) == 1 and max(reached) == 4
         assert draw(engine, mixed.get(family), steps=1)
 
+    @pytest.mark.parametrize("strength", [0.5, 1.0])
+    def test_a_part_of_a_picture_is_drawn_as_diffusers_draws_it(self, engine, mixed, folders, family, strength):
+        request = build_request(mixed.get(family), prompt="a red cat", seed=5, **masked(strength=strength))
+        [image] = engine.submit(request).result(120)
+        theirs = reference(folders[family], family, request, start_picture(), MASK)
+        assert difference(image.pixels, Image.composite(theirs, start_picture().load(), MASK)) <= 1
+        assert difference(image.pixels, start_picture().load()) > 20, "it must change something to prove anything"
+
+    @pytest.mark.parametrize("changes", [
+        {}, {"mask_blur": 6}, {"padding": 4}, {"fill": "noise"}, {"fill": "zero"}, {"fill": "blur"}, {"strength": 0}])
+    def test_what_is_not_masked_stays_pixel_for_pixel(self, engine, mixed, family, changes):
+        [plain] = draw(engine, mixed.get(family), **masked())
+        [image] = draw(engine, mixed.get(family), **masked(**changes))
+        assert difference(outside(image.pixels), outside(start_picture().load())) == 0
+        assert (difference(image.pixels, plain.pixels) > 0) == bool(changes)
+        assert [one.pixels.tobytes() for one in draw(engine, mixed.get(family), **masked())] == [
+            plain.pixels.tobytes()], "what one asked for is gone with it"
+
+    def test_only_the_masked_area_is_drawn_at_the_full_size(self, engine, mixed, folders, family):
+        request = build_request(mixed.get(family), prompt="a red cat", seed=5, **masked(padding=0, strength=0.5))
+        [image] = engine.submit(request).result(120)
+        canvas = lay_out(request.start, (64, 64))
+        theirs = reference(folders[family], family, request, Picture.of(canvas.picture), canvas.mask)
+        assert canvas.box == (12, 16, 44, 48)
+        assert difference(image.pixels, canvas.put_back(theirs)) <= 1
+
+    def test_a_picture_grows_around_what_it_was(self, engine, mixed, family):
+        [image] = draw(engine, mixed.get(family), image=start_picture(), expand={"left": 32}, width=96, height=64,
+                       mask_blur=0)
+        kept = image.pixels.crop((32, 0, 96, 64))
+        assert image.pixels.size == (96, 64) and difference(kept, start_picture().load()) == 0
+
+    def test_masked_pictures_have_their_own_seeds_and_can_be_cancelled(self, engine, mixed, family):
+        told = []
+        request = build_request(mixed.get(family), prompt="a red cat", seed=9, num_images=2, **masked())
+        images = engine.submit(request, on_progress=told.append).result(120)
+        [second] = draw(engine, mixed.get(family), seed=10, **masked())
+        assert difference(images[1].pixels, second.pixels) == 0
+        assert max(report.step for report in told) == request.total_steps == 4
+        assert difference(images[0].pixels, images[1].pixels) > 0
+        reached = []
+
+        def on_progress(report):
+            reached.append(report.step)
+            if report.step == 3:
+                engine.cancel(job)
+
+        job = engine.submit(request, on_progress=on_progress)
+        with pytest.raises(Cancelled) as caught:
+            job.result(120)
+        assert len(caught.value.images) == 1 and max(reached) == 3
+
+    def test_loras_draw_what_diffusers_draws_with_them_and_are_gone_afterwards(
+            self, engine, mixed, folders, site, family):
+        spec, words = mixed.get(family), {"prompt": "a red cat", "seed": 5, "steps": 3, "width": 64, "height": 64}
+        [plain] = draw(engine, spec, **words)
+        before = hooks(engine.models.get(spec))
+        files = [(site / "loras" / f"{family}-{number}.safetensors", weight)
+                 for number, weight in ((1, 0.8), (2, -0.5))]
+        for worn in (files[:1], files):
+            loras = [{"key": file.stem, "weight": weight} for file, weight in worn]
+            request = build_request(spec, loras=loras, **words)
+            [image] = engine.submit(request).result(120)
+            assert difference(image.pixels, reference(folders[family], family, request, loras=worn)) <= 1
+            assert difference(image.pixels, plain.pixels) > 5, "it must change something to prove anything"
+            assert [told["key"] for told in image.recipe["loras"]] == [file.stem for file, _ in worn]
+            assert all(len(told["hash"]) == 64 for told in image.recipe["loras"])
+            [again] = draw(engine, spec, **words)
+            assert difference(again.pixels, plain.pixels) == 0 and "loras" not in again.recipe
+            assert hooks(engine.models.get(spec)) == before
+
+    def test_a_lora_acts_on_a_part_of_a_picture_too(self, engine, mixed, folders, site, family):
+        request = build_request(mixed.get(family), prompt="a red cat", seed=5, loras=[f"{family}-1"],
+                                **masked(strength=0.5))
+        [image] = engine.submit(request).result(120)
+        files = [(site / "loras" / f"{family}-1.safetensors", 1.0)]
+        theirs = reference(folders[family], family, request, start_picture(), MASK, files)
+        assert difference(image.pixels, Image.composite(theirs, start_picture().load(), MASK)) <= 1
+
+    def test_a_lora_that_does_not_fit_is_named_and_the_next_request_is_clean(self, engine, mixed, family):
+        spec = mixed.get(family)
+        [plain] = draw(engine, spec)
+        for key in ("sd1", "absent", *(f"{other}-1" for other in SAVERS if other != family)):
+            with pytest.raises(InvalidRequest, match=f"“{key}”") as caught:
+                draw(engine, spec, loras=[key])
+            assert caught.value.param == "loras"
+        assert difference(draw(engine, spec)[0].pixels, plain.pixels) == 0
+
     def test_what_it_cannot_do_is_refused_when_it_is_asked_for(self, mixed, family):
         spec = mixed.get(family)
         asked = {
-            "mask": {"image": start_picture(), "mask": start_picture()},
-            "expand": {"image": start_picture(), "expand": {"left": 8}},
-            "loras": {"loras": ["x"]},
+            "control": {"control": {"key": "canny", "image": start_picture()}},
+            "reference": {"reference": {"image": start_picture()}},
+            "variation": {"variation": {"seed": 1, "strength": 0.5}},
             "tiling": {"tiling": True},
             "hires_fix": {"hires": True},
             "quality": {"quality": "fast"},
@@ -195,6 +336,53 @@ def test_guidance_that_was_distilled_into_flux_is_an_input(engine, mixed, tmp_pa
     engine.catalog = mixed.adding(spec)
     weak, strong = (draw(engine, spec, guidance_scale=scale)[0].pixels for scale in (1.5, 15))
     assert difference(weak, strong) > 1
+
+
+@pytest.mark.parametrize("family, halves, layers", [
+    ("flux", ("lora_down", "lora_up"), {
+        "lora_unet_double_blocks_0_img_attn_qkv": (32, 96), "lora_unet_double_blocks_0_txt_mlp_0": (32, 128)}),
+    ("qwen-image", ("lora_down", "lora_up"), {
+        "lora_unet_transformer_blocks_0_attn_to_q": (48, 48),
+        "lora_unet_transformer_blocks_1_img_mlp_net_2": (192, 48)}),
+    ("qwen-image", ("lora_A", "lora_B"), {"diffusion_model.transformer_blocks.0.attn.to_out.0": (48, 48)}),
+])
+def test_loras_of_other_tools_draw_what_diffusers_draws_with_them(
+        engine, mixed, folders, site, family, halves, layers):
+    spec, generator = mixed.get(family), torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, (inner, outer) in layers.items():
+        for half, shape in zip(halves, ((2, inner), (outer, 2)), strict=True):
+            tensors[f"{name}.{half}.weight"] = torch.randn(shape, generator=generator)
+        tensors[f"{name}.alpha"] = torch.tensor(1.0)
+    file = site / "loras" / "other.safetensors"
+    save_file(tensors, file)
+    request = build_request(spec, prompt="a red cat", seed=5, steps=3, loras=[{"key": "other", "weight": 0.9}])
+    Addons(site).check(request, spec)
+    [image] = engine.submit(request).result(120)
+    assert difference(image.pixels, reference(folders[family], family, request, loras=[(file, 0.9)])) <= 1
+    assert difference(image.pixels, draw(engine, spec)[0].pixels) > 5
+
+
+def test_loras_for_transformers_and_those_for_unets_are_told_apart_when_they_are_asked_for(mixed, site):
+    addons = Addons(site)
+    assert {key: addons.loras[key].family for key in ("flux-1", "sd3-1", "qwen-image-1")} == {
+        "flux-1": "flux", "sd3-1": "transformer", "qwen-image-1": "qwen-image"}
+    wrong = {"sd1": ("flux-1", "sd3-1", "qwen-image-1"), "flux": ("sd1", "qwen-image-1"), "sd3": ("sd1", "flux-1"),
+             "qwen-image": ("sd1", "flux-1")}
+    for spec, key in ((mixed.get(model), key) for model, keys in wrong.items() for key in keys):
+        with pytest.raises(InvalidRequest, match=f"“{key}” was not made for"):
+            addons.check(build_request(spec, prompt="a cat", loras=[key]), spec)
+    for family in SAVERS:
+        addons.check(build_request(mixed.get(family), prompt="a cat", loras=[f"{family}-1"]), mixed.get(family))
+
+
+def test_a_dora_is_refused(engine, mixed, site):
+    tensors = load_file(site / "loras" / "flux-1.safetensors")
+    tensors["transformer.transformer_blocks.0.attn.to_q.dora_scale"] = torch.ones(32, 1)
+    save_file(tensors, site / "loras" / "dora.safetensors")
+    with pytest.raises(InvalidRequest, match="DoRA") as caught:
+        draw(engine, mixed.get("flux"), loras=["dora"])
+    assert caught.value.param == "loras"
 
 
 def test_sd3_draws_without_its_largest_text_encoder(engine, mixed, folders, tmp_path):
@@ -256,8 +444,35 @@ def test_out_of_memory_is_tried_once_more_with_less(engine, mixed, monkeypatch, 
     assert not draw(engine, spec)[0].recipe["low_memory"], "the next one is drawn as ever"
 
 
+@pytest.mark.parametrize("family", SAVERS)
+def test_in_half_precision_with_little_memory_masks_fills_and_loras_work_as_well(mixed, site, family, monkeypatch):
+    engine = make_engine("torch", mixed, device="cpu", dtype="bf16", allow_download=False, threads=1, models_dir=site)
+    real, failed = pipelines.LoadedPipeline.draw, []
+
+    def scarce(self, *args):
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, *args)
+
+    monkeypatch.setattr(pipelines.LoadedPipeline, "draw", scarce)
+    engine.start()
+    try:
+        for fill in ("noise", "zero"):
+            [image] = draw(engine, mixed.get(family), loras=[f"{family}-1"], **masked(fill=fill))
+            assert image.recipe["dtype"] == "bf16" and image.recipe["low_memory"] == (fill == "noise")
+            assert difference(outside(image.pixels), outside(start_picture().load())) == 0
+            assert difference(image.pixels, start_picture().load()) > 20
+    finally:
+        engine.stop()
+
+
 def test_a_black_picture_is_no_picture(engine, mixed, monkeypatch):
-    monkeypatch.setattr(pipelines.LoadedPipeline, "draw", lambda *args: Image.new("RGB", (64, 64)))
+    black = SimpleNamespace(images=[Image.new("RGB", (64, 64))])
+    for kind in (pipelines.FluxPipeline, pipelines.FluxInpainting):
+        monkeypatch.setattr(kind, "__call__", lambda *args, **words: black)
+    with pytest.raises(BadOutput):
+        draw(engine, mixed.get("flux"), **masked())
     with pytest.raises(BadOutput):
         draw(engine, mixed.get("flux"))
 
@@ -303,5 +518,7 @@ class TestEightBits:
         assert small.recipe["dtype"] == "int8"
         apart = np.abs(np.asarray(small.pixels, float) - np.asarray(whole.pixels, float)).mean()
         assert 0 < apart < 8
+        [worn] = draw(engine, spec, loras=[f"{family}-1"])
+        assert difference(worn.pixels, small.pixels) > 5
         models = engine.models
         assert models.get(spec).nbytes < models.get(mixed.get(family)).nbytes

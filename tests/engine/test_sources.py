@@ -13,10 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 from safetensors.torch import load_file, save_file
 
+from generation import doctor
 from generation.engine import sources
+from generation.engine.catalog import Catalog
 from generation.engine.errors import ModelUnavailable
+from generation.engine.request import build_request
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +47,43 @@ def copy(models, tmp_path):
 
 def at(spec, *names, **changes):
     return replace(spec, sources=tuple(map(str, names)), **changes)
+
+
+@pytest.mark.parametrize("name", ["var/bench/x", "../x", "models/x.git", "", "a--b", "~/models"])
+class TestASourceThatIsNeitherAPathNorAHubId:
+    def test_it_is_told_by_name_and_nobody_is_asked(self, spec, name):
+        strange = at(spec, name)
+        assert sources.locate(strange) is None and not sources.is_ready(strange)
+        with pytest.raises(ModelUnavailable) as caught:
+            sources.fetch(strange)
+        assert caught.value.details == [f"{name}: neither an absolute path nor the id of a Hub repository"]
+
+    def test_the_next_source_is_taken(self, spec, models, name):
+        assert sources.fetch(at(spec, name, models["sd1"]), allow_download=False).path == models["sd1"]
+
+    def test_as_the_place_of_a_unet(self, spec, models, name):
+        strange = replace(spec, unet=(f"{name}:unet.safetensors",))
+        assert not sources.is_ready(strange)
+        with pytest.raises(ModelUnavailable):
+            sources.fetch(strange, allow_download=False)
+
+    def test_an_engine_says_that_the_model_is_not_there(self, torch_engine, catalog, spec, name):
+        strange = at(spec, name, key="strange")
+        torch_engine.catalog = catalog.adding(strange)
+        with pytest.raises(ModelUnavailable, match="not available here"):
+            torch_engine.submit(build_request(strange, prompt="a cat")).result(60)
+
+    def test_operators_are_told(self, spec, name, monkeypatch, settings, tmp_path, capsys):
+        settings.MODELS_DIR = tmp_path
+        strange = Catalog([at(spec, name, key="strange")])
+        for place in ("generation.management.commands.preload_models", "generation.doctor"):
+            monkeypatch.setattr(f"{place}.catalog", lambda: strange)
+        monkeypatch.setattr("generation.doctor.model_named", lambda name: strange.get("strange"))
+        with pytest.raises(CommandError, match="strange"):
+            call_command("preload_models", "--all")
+        assert f"strange: {name}: neither" in capsys.readouterr().err
+        [(state, said, mend)] = doctor.models()
+        assert state == "wrong" and f"“{name}”" in said and "ENABLED_MODELS" in mend
 
 
 def test_a_folder_is_found(spec, models):
@@ -351,3 +392,57 @@ def test_another_unet_and_add_ons_are_fetched_too(hub, tmp_path):
     assert [file.name for file in (tmp_path / "models").rglob("*") if file.is_file()] == ["lcm.safetensors"]
     asked = [path for path, _ in Hub.asked]
     assert not [path for path in asked if "sd1" in path and path.endswith("unet/diffusion_pytorch_model.safetensors")]
+
+
+class TestPinnedHashes:
+    """`ModelSpec.hashes`: what an operator has looked up for the files of a model."""
+
+    UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
+
+    @pytest.fixture
+    def pinned(self, spec, copy):
+        """The copy in a catalogue with these hashes, by file."""
+        def make(**changes):
+            right = {name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in (self.UNET, self.TEXT)}
+            return at(spec, copy, key="pinned", hashes=tuple((right | changes).items()))
+        return make
+
+    def test_with_the_right_ones_it_draws_and_is_ready(self, torch_engine, catalog, pinned, monkeypatch, capsys):
+        spec = pinned()
+        torch_engine.catalog = catalog.adding(spec)
+        assert torch_engine.submit(build_request(spec, prompt="a cat", steps=1)).result(60)
+        self.offer(monkeypatch, spec)
+        call_command("preload_models", "--models", "pinned", "--check")
+        assert "2 of 3 weight files have the hash they should" in capsys.readouterr().out
+
+    def test_with_a_wrong_one_it_is_refused_and_the_file_is_named(
+            self, torch_engine, catalog, pinned, copy, monkeypatch, capsys):
+        spec = pinned(**{self.TEXT: "0" * 64})
+        torch_engine.catalog = catalog.adding(spec)
+        with pytest.raises(ModelUnavailable, match="damaged") as caught:
+            torch_engine.submit(build_request(spec, prompt="a cat", steps=1)).result(60)
+        assert str(copy / self.TEXT) in caught.value.details[0] and "0" * 64 in caught.value.details[0]
+        assert torch_engine.submit(build_request(catalog.get("sd1"), prompt="a cat", steps=1)).result(60)
+        self.offer(monkeypatch, spec)
+        with pytest.raises(CommandError, match="pinned"):
+            call_command("preload_models", "--models", "pinned", "--check")
+        assert str(copy / self.TEXT) in capsys.readouterr().err
+
+    def test_a_file_that_changes_is_read_again(self, pinned, copy):
+        spec = pinned()
+        assert sources.fetch(spec, allow_download=False)
+        save_file({name: tensor + 1 for name, tensor in load_file(copy / self.UNET).items()}, copy / self.UNET)
+        with pytest.raises(ModelUnavailable) as caught:
+            sources.fetch(spec, allow_download=False)
+        assert self.UNET in caught.value.details[0]
+
+    def test_a_single_file_is_pinned_by_its_name(self, spec, copy):
+        file = copy / self.UNET
+        right = hashlib.sha256(file.read_bytes()).hexdigest()
+        single = at(spec, file, hashes=((file.name, right),))
+        assert sources.check_hashes(single, sources.fetch(single)) == 1
+        with pytest.raises(ModelUnavailable):
+            sources.fetch(replace(single, hashes=((file.name, "0" * 64),)))
+
+    def offer(self, monkeypatch, spec):
+        monkeypatch.setattr("generation.management.commands.preload_models.catalog", lambda: Catalog([spec]))

@@ -1,10 +1,19 @@
-"""Prompts: emphasis, long ones, and the cache."""
+"""Prompts: emphasis, long ones, the cache, and SDXL without a negative one."""
 
+import json
+import shutil
+from pathlib import Path
+
+import diffusers
+import numpy as np
 import pytest
 import torch
 
 from generation.engine.loader import ModelManager
+from generation.engine.request import build_request
 from generation.engine.text import MAX_WINDOWS, PromptEncoder, parse_emphasis
+
+from .models import tiny_spec
 
 CASES = {
     "a red cat": [("a red cat", 1.0)],
@@ -96,9 +105,76 @@ def test_a_prompt_is_encoded_once(encoder, monkeypatch):
         encoder.encode("a red cat")
 
 
-def test_long_weighted_and_odd_prompts_are_drawn(torch_engine, catalog):
-    from generation.engine.request import build_request
+SETTING = "force_zeros_for_empty_prompt"
 
+
+@pytest.fixture
+def sdxl(models, tmp_path):
+    """Make a copy whose index says `setting` of it; None: says nothing."""
+    def make(setting) -> Path:
+        folder = Path(shutil.copytree(models["sdxl"], tmp_path / "xl"))
+        index = json.loads((folder / "model_index.json").read_text())
+        index.pop(SETTING, None)
+        (folder / "model_index.json").write_text(json.dumps(index | ({} if setting is None else {SETTING: setting})))
+        return folder
+    return make
+
+
+def without_negative(torch_engine, catalog, path):
+    """What we and diffusers draw when nobody gives a negative prompt."""
+    spec = tiny_spec("xl", path, family="sdxl")
+    torch_engine.catalog = catalog.adding(spec)
+    request = build_request(spec, prompt="a red cat", seed=5, steps=3, guidance_scale=6)
+    folder = path.with_suffix("") if path.is_file() else path
+    theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)
+    theirs.set_progress_bar_config(disable=True)
+    picture = theirs(request.prompt, width=request.width, height=request.height, num_inference_steps=3,
+                     guidance_scale=6, generator=torch.Generator().manual_seed(5)).images[0]
+    return [np.asarray(one, int) for one in (torch_engine.submit(request).result(60)[0].pixels, picture)]
+
+
+@pytest.mark.parametrize("setting", [True, False, None])
+def test_sdxl_takes_no_negative_prompt_as_its_model_says(torch_engine, catalog, sdxl, setting):
+    ours, theirs = without_negative(torch_engine, catalog, sdxl(setting))
+    assert np.abs(ours - theirs).max() <= 1
+
+
+def test_the_setting_changes_the_picture(torch_engine, catalog, sdxl):
+    folder = sdxl(True)
+    zeros, _ = without_negative(torch_engine, catalog, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {SETTING: False}))
+    torch_engine.models.unload()
+    words, _ = without_negative(torch_engine, catalog, folder)
+    assert np.abs(zeros - words).max() > 1
+
+
+@pytest.mark.parametrize("setting", [False, None])
+def test_a_single_file_takes_no_negative_prompt_as_diffusers_does(torch_engine, catalog, sdxl, setting, monkeypatch):
+    folder = sdxl(setting)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file = Path(shutil.copy(weights, folder.with_suffix(".safetensors")))
+    # How diffusers takes a checkpoint to pieces is its own affair; the configuration is what is asked here.
+    kind = diffusers.StableDiffusionXLPipeline
+    monkeypatch.setattr(kind, "from_single_file", lambda file, **options: kind.from_pretrained(folder))
+    ours, theirs = without_negative(torch_engine, catalog, file)
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@torch.inference_mode()
+def test_zeros_stand_for_an_empty_negative_prompt_alone_and_are_as_long_as_the_other(manager, catalog):
+    encoders = manager.get(catalog.get("sdxl")).text._encoders
+    zeros, words = (PromptEncoder(encoders, torch.device("cpu"), torch.float32, zero_empty=on) for on in (True, False))
+    for prompt in ("a red cat", "x " * 100):
+        given, empty = zeros.encode_pair(prompt, "")
+        assert empty.tokens.shape == given.tokens.shape and empty.pooled.shape == given.pooled.shape
+        assert not empty.tokens.any() and not empty.pooled.any()
+        assert words.encode_pair(prompt, "")[1].tokens.any()
+        for own, other in zip(zeros.encode_pair(prompt, "grey"), words.encode_pair(prompt, "grey"), strict=True):
+            assert torch.equal(own.tokens, other.tokens) and torch.equal(own.pooled, other.pooled)
+
+
+def test_long_weighted_and_odd_prompts_are_drawn(torch_engine, catalog):
     prompts = ["(red:1.4) [cat] " * 60, "🐱" * 300, "((((", "<|endoftext|> x <|startoftext|>", "a " * 999]
     for prompt in prompts:
         for key in ("sd1", "sdxl"):
