@@ -13,6 +13,24 @@ WORD = re.compile(r"\w+")
 TAG = re.compile(r"<lora:([^:<>]{1,120})(?::(-?(?:\d{1,2}(?:\.\d{1,4})?|\.\d{1,4})))?>")
 
 
+def all_loras(prompt: str, asked: list | None, spec: ModelSpec, rules=None) -> tuple[str, list | None]:
+    """The prompt without LoRA tags, and all LoRAs. One that is asked for outright counts as asked.
+
+    `rules`: what words bring along, by default `matched_rules`.
+    """
+    if not isinstance(prompt, str):
+        return prompt, asked  # which `build_request` refuses
+    words, tagged = take_loras(prompt)
+    if asked is not None and not isinstance(asked, list):
+        return words, asked  # the same
+    loras = list(asked or ())
+    for more in (tagged, (rules or matched_rules)(words, spec)):
+        # A list, because what was asked for is checked later and may be anything.
+        named = [each.get("key") if isinstance(each, dict) else each for each in loras]
+        loras += [lora for lora in more if lora["key"] not in named]
+    return words, loras
+
+
 def take_loras(prompt: str) -> tuple[str, list[dict]]:
     """The prompt without its LoRA tags, and what they ask for.
 

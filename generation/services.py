@@ -22,11 +22,11 @@ from .engine.errors import InvalidRequest
 from .engine.modes import picture_names, to_options, to_words
 from .engine.request import ImageRequest, build_request
 from .files import delete_files
-from .loras import matched_rules, take_loras
+from .loras import all_loras
 from .models import GeneratedImage, Generation, Upload, Visibility
 from .offered import addons, model_named, upscalers
 from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
-from .styles import find_style
+from .styles import composed_prompts, find_style
 
 IDEMPOTENCY = dt.timedelta(hours=24)
 """How long an Idempotency-Key is remembered."""
@@ -98,7 +98,7 @@ def _prepare(
     chosen_style = find_style(style)
     if visibility not in Visibility.values:
         raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
-    words, loras = _loras(prompt, loras, spec)
+    words, loras = all_loras(prompt, loras, spec)
     asked = build_request(
         spec, prompt=words, negative_prompt=negative_prompt, loras=loras, upscalers=upscalers(),
         **_with_pictures(user, drawing))
@@ -111,11 +111,7 @@ def _prepare(
     moderation.check_prompt(asked.prompt, param="prompt")
     moderation.check_prompt(asked.negative_prompt, param="negative_prompt")
 
-    composed, composed_negative = asked.prompt, asked.negative_prompt
-    if chosen_style:
-        composed, composed_negative = chosen_style.compose(composed, composed_negative)
-    if spec.prompt_prefix:
-        composed = f"{spec.prompt_prefix} {composed}"
+    composed, composed_negative = composed_prompts(asked, chosen_style, spec)
     return Generation(
         owner=user, source=source, api_key=api_key, retry_of=retry_of,
         idempotency_key=idempotency_key,
@@ -129,20 +125,6 @@ def _prepare(
         priority=plan.priority, owner_slots=plan.running,
         deadline_at=timezone.now() + dt.timedelta(seconds=settings.GENERATION_DEADLINE_SECONDS),
     )
-
-
-def _loras(prompt: str, asked: list | None, spec) -> tuple[str, list | None]:
-    """The prompt without LoRA tags, and all LoRAs. One that is asked for outright counts as asked."""
-    if not isinstance(prompt, str):
-        return prompt, asked  # which `build_request` refuses
-    words, tagged = take_loras(prompt)
-    if asked is not None and not isinstance(asked, list):
-        return words, asked  # the same
-    loras = list(asked or ())
-    for more in (tagged, matched_rules(words, spec)):
-        named = {each.get("key") if isinstance(each, dict) else each for each in loras if isinstance(each, (dict, str))}
-        loras += [lora for lora in more if lora["key"] not in named]
-    return words, loras
 
 
 def _with_pictures(user, drawing: dict) -> dict:

@@ -41,6 +41,15 @@ STYLES = {
 }
 
 
+def composed_prompts(asked, style: Style | None, spec) -> tuple[str, str]:
+    """Prompt and negative prompt of an ImageRequest as they are drawn: with the style's words, and with what the
+    model's own prompts begin with."""
+    prompt, negative = asked.prompt, asked.negative_prompt
+    if style:
+        prompt, negative = style.compose(prompt, negative)
+    return f"{spec.prompt_prefix} {prompt}" if spec.prompt_prefix else prompt, negative
+
+
 def find_style(key: str) -> Style | None:
     """The style of that key, or None for none. Raises InvalidRequest when there is no such style."""
     if not key or key == "none":

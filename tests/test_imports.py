@@ -13,7 +13,7 @@ HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
 TORCH_FILES = {"engine.py", "batch.py", "text.py", "loader.py", "images.py", "pixels.py", "steploop.py",
                "pipelines.py", "upscale.py", "apart.py", "eight_bits.py",
                "task.py", "sampling.py", "lora.py", "control.py", "reference.py", "precision.py",
-               "reuse.py", "depth.py"}
+               "reuse.py", "depth.py", "pose.py"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -6,7 +6,8 @@
 
 Files may come and go while the site runs: every question looks at the folder again. Which models an add-on
 fits is told by the width of the text that its layers attend to: 768 for Stable Diffusion 1.x, 1024 for
-2.x, 2048 for SDXL. Upscaler models are listed by `upscalers`.
+2.x, 2048 for SDXL. LoRAs for the transformers of Flux, SD3 and Qwen-Image are told by their names; where these
+do not say which, it is found out when one is put on. Upscaler models are listed by `upscalers`.
 """
 
 import json
@@ -16,8 +17,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from .catalog import ModelSpec
+from .catalog import PIPELINE_FAMILIES, ModelSpec
 from .errors import EngineError, InvalidRequest
+from .flaws import adapter_flaw, adapter_kind, lora_flaw, transformer_of
 from .modes import Lora
 from .preprocess import check_kind
 from .request import ImageRequest
@@ -27,7 +29,8 @@ log = logging.getLogger(__name__)
 
 LORAS, CONTROLS, REFERENCES = "loras", "controlnet", "ip_adapter"
 ADAPTER_FILE = "ip_adapter.safetensors"
-WIDTHS = {"sd": 768, "sd2": 1024, "sdxl": 2048}
+WIDTHS = {"sd": 768, "sd2": 1024, "sdxl": 2048, "flux": -1, "sd3": -2, "qwen-image": -3, "transformer": -4}
+"""Those below zero stand for a family; `transformer` for one of these three."""
 KINDS = ("canny", "scribble", "depth", "pose", "lineart", "softedge", "segmentation", "normal", "tile", "inpaint")
 """Kinds of control map, told from the name. Which can be made here is said by `preprocess`."""
 _OTHER_NAMES = {"openpose": "pose", "hed": "softedge", "seg": "segmentation", "normalbae": "normal"}
@@ -46,15 +49,19 @@ class AddOn:
     title: str
     width: int | None
     kind: str = ""
-    """Of a ControlNet: one of KINDS, or "" where its name does not tell."""
+    """Of a ControlNet: one of KINDS, or "" where its name does not tell. Of an IP-Adapter: plain, plus or full."""
+    flaw: str = ""
+    """Why it cannot be used with any model, or ""."""
 
     @property
     def family(self) -> str:
-        """`sd`, `sd2`, `sdxl`, or "" where that cannot be told."""
+        """A key of WIDTHS, or "" where that cannot be told."""
         return next((name for name, width in WIDTHS.items() if width == self.width), "")
 
     def fits(self, width: int | None) -> bool:
         """Whether it may suit a model whose text has that width; what is not known may."""
+        if self.width == WIDTHS["transformer"]:
+            return width is None or width < 0
         return self.width is None or width is None or self.width == width
 
     def digest(self) -> str:
@@ -72,15 +79,15 @@ class Addons:
 
     @property
     def loras(self) -> dict[str, AddOn]:
-        return self._found(LORAS, _lora)
+        return self._usable(LORAS, _lora)
 
     @property
     def controls(self) -> dict[str, AddOn]:
-        return self._found(CONTROLS, _control)
+        return self._usable(CONTROLS, _control)
 
     @property
     def references(self) -> dict[str, AddOn]:
-        return self._found(REFERENCES, _reference)
+        return self._usable(REFERENCES, _reference)
 
     def lora(self, key: str) -> AddOn:
         return self._named(LORAS, _lora, key, "LoRA", "loras")
@@ -90,10 +97,11 @@ class Addons:
 
     def reference_for(self, width: int | None) -> AddOn:
         """The IP-Adapter for a model of that text width: the first that fits. Raises InvalidRequest."""
-        found = next((adapter for adapter in self.references.values() if adapter.fits(width)), None)
-        if found is None:
+        fitting = [adapter for adapter in self._found(REFERENCES, _reference).values() if adapter.fits(width)]
+        if not fitting:
             raise InvalidRequest("This model cannot follow a reference picture here.", "reference")
-        return found
+        return next((adapter for adapter in fitting if not adapter.flaw), None) or _sound(
+            fitting[0], "IP-Adapter", "reference")
 
     def complete(self, request: ImageRequest, spec: ModelSpec) -> ImageRequest:
         """The request as it will be drawn here: hastened where it wants that, and checked."""
@@ -143,12 +151,22 @@ class Addons:
         read_each = (_remembered(read, path, _stamp(path)) for path in sorted(place.iterdir()))
         return {addon.key: addon for addon in read_each if addon}
 
+    def _usable(self, folder, read) -> dict[str, AddOn]:
+        return {key: addon for key, addon in self._found(folder, read).items() if not addon.flaw}
+
     def _named(self, folder, read, key, what, param) -> AddOn:
         # By listing and never by joining: a key comes from a stranger and may hold dots and slashes.
         try:
-            return self._found(folder, read)[key]
+            return _sound(self._found(folder, read)[key], what, param)
         except KeyError:
             raise InvalidRequest(f"There is no {what} called “{key[:80]}” here.", param) from None
+
+
+def _sound(addon: AddOn, what: str, param: str) -> AddOn:
+    """Raises InvalidRequest if no model can use it."""
+    if addon.flaw:
+        raise InvalidRequest(f"The {what} “{addon.key}” cannot be used here: {addon.flaw}.", param)
+    return addon
 
 
 def misfit(what: str, key: str, spec: ModelSpec, param: str) -> InvalidRequest:
@@ -156,7 +174,10 @@ def misfit(what: str, key: str, spec: ModelSpec, param: str) -> InvalidRequest:
 
 
 def text_width(spec: ModelSpec, models_dir=None) -> int | None:
-    """Width of the text that the model attends to, from its files, or where they are not here from its shape."""
+    """Width of the text that the model attends to, from its files, or where they are not here from its shape. For
+    Flux, SD3 and Qwen-Image what stands for them in WIDTHS."""
+    if spec.family in PIPELINE_FAMILIES:
+        return WIDTHS[spec.family]
     source = locate(spec, models_dir=models_dir)
     if source and source.path.is_dir():
         try:
@@ -197,12 +218,14 @@ def _lora(path: Path) -> AddOn | None:
     if shapes is None:
         return None
     width = _attended(shapes, r"attn2.*to_[kv].*(down|lora_A)")
-    if width is None and not any("lora_te2" in name or "text_encoder_2" in name for name in shapes):
+    if family := transformer_of(shapes):
+        width = WIDTHS[family]
+    elif width is None and not any("lora_te2" in name or "text_encoder_2" in name for name in shapes):
         # Only the text encoder is changed, which is as wide as what it says in 1.x and 2.x.
-        width = _attended(shapes, r"(lora_te|text_encoder).*[qkv]_proj.*(down|lora_A)")
+        width = _attended(shapes, r"(lora_te|text_encoder).*([qkv]_proj|to_[qkv]).*(down|lora_A)")
     told = _metadata(path)
     title = told.get("modelspec.title") or told.get("ss_output_name") or path.stem
-    return AddOn(path.stem, path, str(title)[:80], width)
+    return AddOn(path.stem, path, str(title)[:80], width, flaw=lora_flaw(shapes))
 
 
 def _control(path: Path) -> AddOn | None:
@@ -220,12 +243,14 @@ def _control(path: Path) -> AddOn | None:
 
 
 def _reference(path: Path) -> AddOn | None:
-    file = path / ADAPTER_FILE
-    if not file.is_file() or not (path / "image_encoder" / "config.json").is_file():
+    file, encoder = path / ADAPTER_FILE, path / "image_encoder"
+    if not file.is_file() or not (encoder / "config.json").is_file():
         return None
     shapes = _shapes(file)
     width = _attended(shapes, r"to_k_ip\.weight$") if shapes else None
-    return AddOn(path.name, path, path.name, width) if width else None
+    if not width:
+        return None
+    return AddOn(path.name, path, path.name, width, adapter_kind(shapes), adapter_flaw(shapes, width, encoder))
 
 
 def _attended(shapes: dict | None, pattern: str) -> int | None:

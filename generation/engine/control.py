@@ -14,6 +14,7 @@ from PIL import Image
 
 from . import sources
 from .addons import AddOn, Addons, misfit
+from .devices import sent
 from .errors import InvalidRequest
 from .images import joined_edges
 from .modes import Control
@@ -137,8 +138,8 @@ def steer(rows, seats: list[int], latents: torch.Tensor, times: torch.Tensor, co
     """
     parts = None
     for net, steered in _by_net(rows, seats).items():
-        answers = _ask(net, rows, steered, latents, times, conditioning)
-        places = torch.tensor([place for place, _, _ in steered], device=latents.device)
+        places = sent([place for place, _, _ in steered], latents.device)
+        answers = _ask(net, rows, steered, places, latents, times, conditioning)
         spread = [part.new_zeros(len(seats), *part.shape[1:]).index_copy(0, places, part) for part in answers]
         parts = spread if parts is None else [one + other for one, other in zip(parts, spread, strict=True)]
     if parts is None:
@@ -156,16 +157,16 @@ def _by_net(rows, seats) -> dict[ControlNet, list[tuple[int, Guide, float]]]:
     return found
 
 
-def _ask(net: ControlNet, rows, steered, latents, times, conditioning) -> list[torch.Tensor]:
-    places = torch.tensor([place for place, _, _ in steered], device=latents.device)
-    weights = torch.tensor([weight for _, _, weight in steered], device=latents.device, dtype=latents.dtype)
-    added = conditioning.get("added_cond_kwargs")
+def _ask(net: ControlNet, rows, steered, places, latents, times, conditioning) -> list[torch.Tensor]:
+    weights = sent([weight for _, _, weight in steered], latents.device, latents.dtype)
+    added = {name: part.index_select(0, places) for name, part in conditioning.get("added_cond_kwargs", {}).items()}
     with joined_edges(net.network, rows[0].request.tiling):
         down, middle = net.network(
-            latents[places], times[places], conditioning["encoder_hidden_states"][places],
+            latents.index_select(0, places), times.index_select(0, places),
+            conditioning["encoder_hidden_states"].index_select(0, places),
             controlnet_cond=torch.stack([guide.map for _, guide, _ in steered]),
             conditioning_scale=weights.view(-1, 1, 1, 1), guess_mode=net.pools,
-            added_cond_kwargs={name: part[places] for name, part in added.items()} if added else None,
+            added_cond_kwargs=added or None,
             return_dict=False,
         )
     return [*down, middle]

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,14 +22,16 @@ from torch import nn
 
 from .addons import AddOn, Addons, misfit
 from .catalog import ModelSpec
+from .devices import sent
+from .eight_bits import EightBitLinear
 from .errors import InvalidRequest
+from .flaws import LORA_HALF
 
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 2 * 2**30
 """How much of the LoRAs read last is kept beside each model."""
 
-_ROLE = re.compile(r"(.+?)[._](?:lora\.|lora_linear_layer\.|lora_)(down|up|A|B)(?:\.default)?\.weight")
 _ADAPTER_METADATA = "lora_adapter_metadata"
 
 
@@ -68,15 +70,26 @@ class LoadedLora:
         branches = [*self.unet, *(branch for encoder in self.encoders for branch in encoder)]
         self.nbytes = sum(part.numel() * part.element_size() for b in branches for part in (b.down, b.up))
 
+    def to(self, device: torch.device) -> None:
+        """Where the layers will be when they are at work."""
+        for branch in chain(self.unet, *self.encoders):
+            branch.down, branch.up = branch.down.to(device), branch.up.to(device)
+
 
 Worn = tuple[tuple[LoadedLora, float], ...]
 """The LoRAs of one row with their weights."""
 
 
 class Wardrobe:
-    """The LoRAs read for one model, the last ones kept. Used by the engine's thread alone."""
+    """The LoRAs read for one model, the last ones kept. Used by the engine's thread alone.
 
-    def __init__(self, addons: Addons, spec: ModelSpec, unet: nn.Module, encoders: Sequence[nn.Module]):
+    `unet`: what draws, which may be a transformer. `translate`: turns the names in a file into diffusers', for
+    families whose tools have names of their own; raises WrongLora.
+    """
+
+    def __init__(self, addons: Addons, spec: ModelSpec, unet: nn.Module, encoders: Sequence[nn.Module],
+                 translate: Callable[[dict], dict] = dict):
+        self._translate = translate
         self._addons = addons
         self._spec = spec
         self._unet = unet
@@ -107,7 +120,7 @@ class Wardrobe:
     def _read(self, addon: AddOn, digest: str) -> LoadedLora:
         try:
             tensors, metadata = _read_file(addon.path)
-            unet, encoders = _fit(tensors, metadata, self._unet, self._encoders)
+            unet, encoders = _fit(self._translate(tensors), metadata, self._unet, self._encoders)
         except (OSError, SafetensorError) as error:
             log.warning("%s cannot be read: %s", addon.path, error)
             raise InvalidRequest(f"The LoRA “{addon.key}” cannot be read.", "loras") from None
@@ -131,6 +144,18 @@ def worn_by_encoders(worn: Worn) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def worn_by_all(worn: Worn) -> Iterator[None]:
+    """While this lasts, what draws and the text encoders wear that whatever they are given."""
+    with _hooked([worn], lambda lora: chain(lora.unet, *lora.encoders), everywhere=True):
+        yield
+
+
+def told(worn: Worn) -> list[dict]:
+    """As a recipe tells them."""
+    return [{"key": lora.key, "weight": weight, "hash": lora.digest} for lora, weight in worn]
+
+
 def name_of(worn: Worn) -> tuple:
     """The same for what changes a model in the same way; to keep results by."""
     return tuple((lora.digest, weight) for lora, weight in worn)
@@ -140,12 +165,16 @@ def name_of(worn: Worn) -> tuple:
 def _hooked(rows, branches_of, everywhere=False):
     additions: dict[nn.Module, list] = {}
     for lora, places, weights in _by_lora(rows):
-        for branch in branches_of(lora):
+        branches = list(branches_of(lora))
+        if not branches:
+            continue
+        device = branches[0].down.device
+        where = None if everywhere or len(places) == len(rows) else sent(places, device)
+        scales = sent(weights, device)
+        for branch in branches:
             if branch.layer not in additions:
                 additions[branch.layer] = []
-            device = branch.down.device
-            where = None if everywhere or len(places) == len(rows) else torch.tensor(places, device=device)
-            additions[branch.layer].append((branch, where, torch.tensor(weights, device=device)))
+            additions[branch.layer].append((branch, where, scales))
     hooks = [layer.register_forward_hook(partial(_add, added)) for layer, added in additions.items()]
     try:
         yield
@@ -169,7 +198,7 @@ def _add(additions, layer, inputs, output):
         if places is None:
             output = output + branch(inputs[0], weights)
         else:
-            output = output.index_add(0, places, branch(inputs[0][places], weights))
+            output = output.index_add(0, places, branch(inputs[0].index_select(0, places), weights))
     return output
 
 
@@ -196,7 +225,7 @@ def _fit(tensors, metadata, unet, encoders) -> tuple[list[Branch], list[list[Bra
         if half.keys() != {"down", "up"}:
             raise WrongLora(f"{name} has but one half")
         part, layer = layers[name]
-        ratio = alphas[name] / len(half["down"]) if name in alphas else ratios(name)
+        ratio = alphas[name] / max(len(half["down"]), 1) if name in alphas else ratios(name)
         fitted[part].append(_branch(name, layer, half["down"], half["up"], ratio))
     if not halves:
         raise WrongLora("it holds no LoRA")
@@ -210,12 +239,14 @@ def _branch(name, layer, down, up, ratio) -> Branch:
     else:
         down, up = (part.flatten(1) if part.ndim == 4 and part.shape[2:] == (1, 1) else part for part in (down, up))
     rank = len(down)
+    if not rank:
+        raise WrongLora(f"{name} has a LoRA of rank 0")
     outer, inner = layer.weight.shape[:2]
     expected = (rank, *layer.weight.shape[1:]), (outer, rank, 1, 1) if convolution else (outer, rank)
     if (tuple(down.shape), tuple(up.shape)) != expected:
         raise WrongLora(f"{name} is {inner} to {outer}, the LoRA {tuple(down.shape)} and {tuple(up.shape)}")
-    weight = layer.weight
-    return Branch(layer, down.to(weight.device, weight.dtype), (up.float() * ratio).to(weight.device, weight.dtype))
+    device, dtype = layer.weight.device, (layer.scale if isinstance(layer, EightBitLinear) else layer.weight).dtype
+    return Branch(layer, down.to(device, dtype), (up.float() * ratio).to(device, dtype))
 
 
 def _sort_tensors(tensors) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, float]]:
@@ -223,12 +254,12 @@ def _sort_tensors(tensors) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str
     halves: dict[str, dict] = {}
     alphas: dict[str, float] = {}
     for name, tensor in tensors.items():
-        if match := _ROLE.fullmatch(name):
+        if match := LORA_HALF.fullmatch(name):
             side = {"A": "down", "B": "up"}.get(match[2], match[2])
             halves.setdefault(_flat(match[1]), {})[side] = tensor
         elif name.endswith(".alpha") and tensor.numel() == 1:
             alphas[_flat(re.sub(r"\.lora(_linear_layer)?(\.down)?$", "", name.removesuffix(".alpha")))] = tensor.item()
-        else:  # LoHa, LoKr, DoRA, a whole layer: drawing without it would not be what its author made
+        else:  # see `flaws`; drawing without it would not be what its author made
             raise WrongLora(f"{name} is not of a kind that is known here")
     return halves, alphas
 
@@ -240,23 +271,29 @@ def _flat(path: str) -> str:
 
 
 def _layer_names(unet, encoders) -> dict[str, tuple[int, nn.Module]]:
-    """Every name under which a LoRA may mean a layer: 0 and the UNet's layer, or 1 + n and that encoder's."""
+    """Every name under which a LoRA may mean a layer: 0 and a layer of what draws, or 1 + n and that encoder's."""
     names: dict[str, tuple[int, nn.Module]] = {}
     for path, layer in _layers(unet):
-        for alias in (path, _original_path(path, unet.config)):
+        for alias in (path, _original_path(path, unet.config)) if "up_block_types" in unet.config else (path,):
             flat = alias.replace(".", "_")
-            names |= {prefix + flat: (0, layer) for prefix in ("", "unet_", "lora_unet_")}
+            names |= {prefix + flat: (0, layer) for prefix in ("", "unet_", "lora_unet_", "transformer_")}
     for number, encoder in enumerate(encoders):
         prefixes = ("lora_te2_", "text_encoder_2_") if number else ("lora_te_", "lora_te1_", "text_encoder_")
         for path, layer in _layers(encoder):
             flat = path.removeprefix("text_model.").replace(".", "_")
-            names |= {prefix + middle + flat: (1 + number, layer)
-                      for prefix in prefixes for middle in ("", "text_model_")}
+            names |= {prefix + middle + alias: (1 + number, layer)
+                      for prefix in prefixes for middle in ("", "text_model_") for alias in (flat, _as_in_unet(flat))}
     return names
 
 
+def _as_in_unet(flat: str) -> str:
+    """What diffusers first called the layers of an encoder's attention: as the UNet's."""
+    return re.sub(r"self_attn_(?:([qkv])_proj|out_proj)$", lambda match: f"self_attn_to_{match[1] or 'out_0'}", flat)
+
+
 def _layers(network):
-    return [(path, layer) for path, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    kinds = nn.Linear, nn.Conv2d, EightBitLinear
+    return [(path, layer) for path, layer in network.named_modules() if isinstance(layer, kinds)]
 
 
 _ORIGINAL = {"conv_in": "input_blocks.0.0", "conv_out": "out.2",

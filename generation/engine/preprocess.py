@@ -1,8 +1,10 @@
-"""Pictures to control maps: what a ControlNet is shown. numpy and Pillow only, but for depth; no torch otherwise.
+"""Pictures to control maps: what a ControlNet is shown. numpy and Pillow only, but for depth and poses, which need
+torch.
 
     make_map("canny", picture)      white edges on black (Canny 1986), as cv2.Canny(picture, 100, 200) draws them
     make_map("scribble", picture)   white strokes on black, from a drawing or a photograph
     make_map("depth", picture, models_dir)      near things white, by an estimator that is installed there
+    make_map("pose", picture, models_dir)       coloured skeletons on black, likewise
 """
 
 from pathlib import Path
@@ -14,6 +16,8 @@ from .errors import InvalidRequest
 
 MADE = ("canny", "scribble", "tile", "")
 """Kinds of map that can always be made; `tile` and unknown ones are the picture itself."""
+ESTIMATED = ("depth", "pose")
+"""Those for which an estimator must be installed."""
 
 CANNY_LOW, CANNY_HIGH = 100, 200
 """On the scale of Sobel's 3 x 3 sums over 0…255, added along both axes: the usual ones for ControlNets."""
@@ -30,21 +34,26 @@ def make_map(kind: str, picture: Image.Image, models_dir=None) -> Image.Image:
     if kind == "scribble":
         return _white(scribble(picture))
     if kind == "depth":
-        from .depth import depth_map  # which needs torch
+        from .depth import depth_map
 
-        return depth_map(picture, _estimator(models_dir))
+        return depth_map(picture, _estimators(models_dir) / "depth")
+    if kind == "pose":
+        from .pose import pose_map
+
+        return pose_map(picture, _estimators(models_dir))
     return picture
 
 
 def check_kind(kind: str, models_dir=None) -> None:
-    if kind == "depth" and models_dir and (_estimator(models_dir) / "config.json").is_file():
+    """Raises InvalidRequest for a kind of map that cannot be made with what is installed."""
+    if kind in ESTIMATED and models_dir and (_estimators(models_dir) / kind / "config.json").is_file():
         return
     if kind not in MADE:
         raise InvalidRequest(f"Maps for {kind} cannot be made here. Send one, with preprocess set to false.", "control")
 
 
-def _estimator(models_dir) -> Path:
-    return Path(models_dir, "preprocessors", "depth")
+def _estimators(models_dir) -> Path:
+    return Path(models_dir, "preprocessors")
 
 
 def canny(pixels: np.ndarray, low: float = CANNY_LOW, high: float = CANNY_HIGH) -> np.ndarray:

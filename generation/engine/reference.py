@@ -22,7 +22,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from . import sources
 from .addons import ADAPTER_FILE, AddOn, Addons, misfit
+from .devices import sent
 from .errors import InvalidRequest
+from .flaws import PROJECTION
 from .modes import Reference
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,6 @@ log = logging.getLogger(__name__)
 # What CLIP was trained to see (Radford et al. 2021).
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _SPREAD = (0.26862954, 0.26130258, 0.27577711)
-_KNOWN_PROJECTIONS = ("proj.weight", "proj.3.weight", "latents")
-"""A tensor by which each kind of adapter is told that needs nothing but CLIP: plain, full, plus."""
 
 
 class WrongAdapter(Exception):
@@ -120,8 +120,11 @@ def resembling(rows, seats: list[int]) -> Iterator[None]:
     hooks = []
     try:
         for adapter, followed in _by_adapter(rows, seats).items():
+            like = adapter.weights[0][0]
+            places = sent([place for place, _, _ in followed], like.device)
+            scales = sent([likeness.scale for _, likeness, _ in followed], like.device, like.dtype)
             for number, layer in enumerate(adapter.layers):
-                hooks += _hook(layer, number, followed)
+                hooks += _hook(layer, number, followed, places, scales)
         yield
     finally:
         for hook in hooks:
@@ -138,18 +141,16 @@ def _by_adapter(rows, seats) -> dict[Adapter, list[tuple[int, Likeness, int]]]:
     return found
 
 
-def _hook(layer, number, followed):
+def _hook(layer, number, followed, places, scales):
     query: list[torch.Tensor] = []
     keys, values = (torch.stack([likeness.tokens[number][which][half] for _, likeness, half in followed])
                     for which in (0, 1))
-    places = torch.tensor([place for place, _, _ in followed], device=keys.device)
-    scales = torch.tensor([likeness.scale for _, likeness, _ in followed], device=keys.device, dtype=keys.dtype)
 
     def heads(tensor):
         return tensor.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
 
     def add(mixing, inputs):
-        asked = query.pop()[places]
+        asked = query.pop().index_select(0, places)
         answer = nn.functional.scaled_dot_product_attention(heads(asked), heads(keys), heads(values))
         answer = answer.transpose(1, 2).flatten(2) * scales.view(-1, 1, 1)
         return inputs[0].index_add(0, places, answer), *inputs[1:]
@@ -178,10 +179,8 @@ def _load(addon: AddOn, unet, hasher: Executor) -> Adapter:
     device, dtype = unet.conv_in.weight.device, unet.conv_in.weight.dtype
     with safe_open(file, framework="pt", device="cpu") as opened:
         tensors = {name: opened.get_tensor(name).to(device, dtype) for name in opened.keys()}  # noqa: SIM118
-    projected = {name.removeprefix("image_proj."): tensor for name, tensor in tensors.items()
-                 if name.startswith("image_proj.")}
-    if not any(name in projected for name in _KNOWN_PROJECTIONS):
-        raise WrongAdapter("it is of a kind that is not known here")
+    projected = {name.removeprefix(PROJECTION): tensor for name, tensor in tensors.items()
+                 if name.startswith(PROJECTION)}
     projection = unet._convert_ip_adapter_image_proj_to_diffusers(projected, low_cpu_mem_usage=True)
     layers, weights = [], []
     for path in unet.attn_processors:  # adapters number the processors in this order, from 0 on

@@ -3,17 +3,28 @@
 import functools
 import json
 import shutil
+from types import SimpleNamespace
 
 import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from transformers import DPTConfig, DPTForDepthEstimation
+from transformers import (
+    DPTConfig,
+    DPTForDepthEstimation,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrResNetConfig,
+    VitPoseBackboneConfig,
+    VitPoseConfig,
+    VitPoseForPoseEstimation,
+)
 
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import Picture
+from generation.engine.pose import _points, find_people, skeletons
 from generation.engine.preprocess import make_map
 from generation.engine.request import build_request
 
@@ -252,6 +263,122 @@ def test_depth_is_estimated_where_an_estimator_is_installed(tmp_path):
     (folder / "config.json").write_text('{"model_type": "other"}')
     with pytest.raises(InvalidRequest):
         make_map("depth", photograph(), shutil.move(tmp_path, f"{tmp_path}-elsewhere"))
+
+
+SHOWN = {"height": 64, "width": 48}
+
+
+def save_estimator(root):
+    """A random ViTPose with four times more heat in a place than patches."""
+    torch.manual_seed(0)
+    folder = root / "preprocessors" / "pose"
+    backbone = VitPoseBackboneConfig(
+        image_size=(SHOWN["height"], SHOWN["width"]), patch_size=(16, 16), hidden_size=32, num_hidden_layers=2,
+        num_attention_heads=4, mlp_ratio=2, part_features=16, out_indices=[2])
+    network = VitPoseForPoseEstimation(VitPoseConfig(
+        backbone_config=backbone, num_labels=17, initializer_range=0.3)).eval()
+    torch.nn.init.normal_(network.head.conv.weight, std=0.01)
+    torch.nn.init.constant_(network.head.conv.bias, 0.5)
+    network.save_pretrained(folder)
+    said = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.5, 0.5], "size": SHOWN, "do_normalize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return network
+
+
+def test_poses_are_found_where_an_estimator_is_installed(tmp_path):
+    save_estimator(tmp_path)
+    wide = photograph().resize((96, 64), Image.Resampling.BICUBIC)
+    [person] = find_people(wide, tmp_path / "preprocessors")
+    assert person.shape == (17, 3) and len(np.unique(person[:, 2])) == 17
+    # The whole picture, in the shape of what the network sees, and a quarter more: 120 x 160 around its middle.
+    low, high = np.array([48 - 60, 32 - 80]), np.array([48 + 60, 32 + 80])
+    assert (person[:, :2] >= low).all() and (person[:, :2] <= high).all()
+    assert not np.allclose(person, find_people(wide.rotate(180), tmp_path / "preprocessors")[0])
+    made = make_map("pose", wide, tmp_path)
+    assert made.size == wide.size and np.array_equal(np.asarray(made), np.asarray(skeletons([person], wide.size)))
+
+
+class Warmth(torch.nn.Module):
+    """Finds every point where the picture is brightest, as roughly as ViTPose does."""
+
+    config = SimpleNamespace(backbone_config=SimpleNamespace(num_experts=1))
+
+    def forward(self, pixels):
+        height, width = (side // 4 for side in pixels.shape[-2:])
+        heat = torch.nn.functional.interpolate(pixels[:, :1], (height, width), mode="bilinear", align_corners=True)
+        return SimpleNamespace(heatmaps=heat.expand(-1, 17, -1, -1))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 300, 200), (100, 20, 260, 200), (120, 40, 190, 190)])
+@pytest.mark.parametrize("place", [(150, 100), (171.5, 63), (139, 158.5)])
+def test_a_point_is_where_the_network_says_within_a_pixel(box, place):
+    across, down = np.meshgrid(np.arange(300), np.arange(200))
+    spot = np.exp(-((across - place[0]) ** 2 + (down - place[1]) ** 2) / (2 * 15**2))
+    picture = Image.fromarray((spot * 255).round().astype(np.uint8), "L").convert("RGB")
+    prepared = {"size": {"width": 192, "height": 256}, "do_normalize": False}
+    points = _points(picture, tuple(map(float, box)), Warmth(), prepared)
+    assert np.abs(points[:, :2] - place).max() < 1 and points[0, 2] > 0.8
+
+
+def test_people_are_told_apart_where_a_detector_is_installed(tmp_path, monkeypatch):
+    save_estimator(tmp_path)
+    torch.manual_seed(0)
+    config = RTDetrConfig(
+        backbone_config=RTDetrResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1],
+                                           layer_type="basic", out_features=["stage2", "stage3", "stage4"]),
+        encoder_hidden_dim=16, encoder_in_channels=[8, 16, 16], encoder_ffn_dim=16, d_model=16, num_queries=5,
+        decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16, decoder_layers=1, decoder_attention_heads=2,
+        encoder_attention_heads=2, num_labels=3, id2label={0: "dog", 1: "person", 2: "cup"})
+    detector = RTDetrForObjectDetection(config).eval()
+    folder = tmp_path / "preprocessors" / "people"
+    detector.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
+    picture = photograph().resize((64, 64))
+    pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255).movedim(-1, 0)[None]
+    with torch.inference_mode():
+        sure = detector(pixels).logits[0, :, 1].sigmoid()
+    for least, count in ((0.0, 5), (float(sure.mean()), int((sure >= sure.mean()).sum())), (1.0, 0)):
+        monkeypatch.setattr("generation.engine.pose.SURE_OF_A_PERSON", least)
+        assert len(find_people(picture, tmp_path / "preprocessors")) == count
+    assert not np.asarray(make_map("pose", picture, tmp_path)).any(), "nobody, nothing"
+
+
+def test_an_estimator_that_cannot_be_read_is_said(tmp_path):
+    save_estimator(tmp_path)
+    (tmp_path / "preprocessors" / "pose" / "config.json").write_text('{"model_type": "other"}')
+    with pytest.raises(InvalidRequest, match="Poses"):
+        make_map("pose", photograph(), tmp_path)
+
+
+COCO = ("nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
+        "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle",
+        "right ankle")
+
+
+def test_a_skeleton_is_drawn_as_control_nets_know_it():
+    person = np.zeros((17, 3))
+    at = {"nose": (256, 60), "left shoulder": (320, 120), "right shoulder": (192, 120), "right elbow": (130, 200),
+          "left hip": (290, 300), "right hip": (222, 300), "right knee": (222, 400)}
+    for name, (x, y) in at.items():
+        person[COCO.index(name)] = x, y, 0.9
+    person[COCO.index("left knee")] = 290, 400, 0.1
+    pixels = np.asarray(skeletons([person], (512, 512)))
+    points = {"nose": (255, 0, 0), "right shoulder": (255, 170, 0), "right elbow": (255, 255, 0),
+              "left shoulder": (85, 255, 0), "right hip": (0, 255, 170), "right knee": (0, 255, 255),
+              "left hip": (0, 85, 255)}
+    for name, colour in points.items():
+        x, y = at[name]
+        assert tuple(pixels[y, x]) == colour, name
+        assert tuple(pixels[y, x + 3]) == colour and tuple(pixels[y - 3, x]) == colour, "nine pixels across"
+    assert tuple(pixels[120, 256]) == (255, 85, 0), "the neck, between the shoulders"
+    limbs = {(224, 120): (153, 0, 0), (288, 120): (153, 51, 0), (161, 160): (153, 102, 0), (256, 90): (0, 0, 153),
+             (239, 210): (0, 153, 0), (222, 350): (0, 153, 51), (273, 210): (0, 153, 153)}
+    for (x, y), colour in limbs.items():
+        assert tuple(pixels[y, x]) == colour, (x, y)
+    assert not pixels[350, 290].any() and not pixels[400, 290].any(), "a knee that is not sure is left out"
+    assert np.asarray(skeletons([], (64, 32))).shape == (32, 64, 3)
+    both = np.asarray(skeletons([person, person + [20, 0, 0]], (512, 512)))
+    assert tuple(both[60, 256]) == tuple(both[60, 276]) == (255, 0, 0)
 
 
 def test_a_kind_that_is_not_made_here_is_refused():

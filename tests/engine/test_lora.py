@@ -1,6 +1,7 @@
 """LoRAs: the pictures that diffusers draws with them, for single rows, and nothing left behind."""
 
 import functools
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,9 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from generation.engine.addons import Addons
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import build_request
@@ -18,7 +21,7 @@ from .original import save_original
 from .test_batching import together
 
 PROMPT = "a red cat in a boat"
-FORMS = {"sd1": ("kohya", "diffusers", "peft"), "sdxl": ("kohya", "original", "peft")}
+FORMS = {"sd1": ("kohya", "first", "diffusers", "peft"), "sdxl": ("kohya", "original", "first", "peft")}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,10 @@ def files(models, tmp_path_factory):
         for seed, form in enumerate(forms):
             save_lora(folder / f"{key}-{form}.safetensors", models[key], form=form, seed=seed)
     save_lora(folder / "words-only.safetensors", models["sd1"], form="kohya", seed=7, parts=("text_encoder",))
+    save_lora(folder / "first-words.safetensors", models["sd1"], form="first", seed=9, parts=("text_encoder",))
+    for form in ("kohya", "peft"):
+        save_lora(folder / f"half-{form}.safetensors", models["sd1"], form=form, dtype=torch.float16)
+        save_lora(folder / f"locon-{form}.safetensors", models["sd1"], form=form, layers=re.compile(""), seed=8)
     (folder / "damaged.safetensors").write_bytes((folder / "sd1-peft.safetensors").read_bytes()[:-100])
     return root
 
@@ -97,9 +104,50 @@ def test_several_with_weights_add_up_as_in_diffusers(engine, catalog, models, fi
     assert_same(draw(engine, make(catalog, key, loras)), theirs(models[key], files, key, loras))
 
 
-def test_a_lora_of_the_words_alone(engine, catalog, models, files):
+@pytest.mark.parametrize("name", ["half-kohya", "half-peft", "locon-kohya", "locon-peft"])
+def test_halves_and_every_layer(engine, catalog, models, files, name):
+    """In half precision, and for all convolutions, those that shrink and those of one pixel among them."""
+    loras = ((name, 0.4),)
+    ours = draw(engine, make(catalog, loras=loras))
+    assert_same(ours, theirs(models["sd1"], files, "sd1", loras))
+    assert np.abs(ours - draw(engine, make(catalog))).max() > 10
+
+
+@pytest.mark.parametrize("tensors,words", [
+    ({"hada_w1_a": (8, 4), "hada_w1_b": (4, 8), "hada_w2_a": (8, 4), "hada_w2_b": (4, 8)}, "a LoHa"),
+    ({"lokr_w1": (2, 2), "lokr_w2": (4, 4)}, "a LoKr"),
+    ({"lora_down.weight": (4, 8), "lora_up.weight": (8, 4), "dora_scale": (1, 8)}, "a DoRA"),
+    ({"lora_down.weight": (4, 8, 1, 1), "lora_mid.weight": (4, 4, 3, 3), "lora_up.weight": (8, 4, 1, 1)}, "Tucker"),
+    ({"lora_down.weight": (4, 8), "lora_up.weight": (8, 4), "diff_b": (8,)}, "whole layers"),
+    ({"alpha": ()}, "no LoRA"),
+    ({"other": (4, 8)}, "it holds"),
+])
+def test_what_is_no_plain_lora_is_refused_when_it_is_asked_for(catalog, tmp_path, tensors, words):
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    (tmp_path / "loras").mkdir()
+    save_file({f"{layer}.{name}": torch.ones(shape) for name, shape in tensors.items()},
+              tmp_path / "loras" / "own.safetensors")
+    assert Addons(tmp_path).loras == {}
+    with pytest.raises(InvalidRequest, match=f"own.*{words}") as caught:
+        Addons(tmp_path).complete(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"))
+    assert caught.value.param == "loras"
+
+
+@pytest.mark.parametrize("layer", [
+    "lora_unet_double_blocks_0_img_attn_qkv", "transformer.transformer_blocks.0.attn.to_q",
+    "lora_unet_single_transformer_blocks_0_attn_to_q", "lora_prior_blocks_0_to_q"])
+def test_one_for_a_transformer_is_refused_when_it_is_asked_for(catalog, tmp_path, layer):
+    (tmp_path / "loras").mkdir()
+    save_file({f"{layer}.lora_{half}.weight": torch.ones(4, 4) for half in ("down", "up")},
+              tmp_path / "loras" / "own.safetensors")
+    with pytest.raises(InvalidRequest, match="own.*(models of another kind|not made for)"):
+        Addons(tmp_path).complete(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"))
+
+
+@pytest.mark.parametrize("name", ["words-only", "first-words"])
+def test_a_lora_of_the_words_alone(engine, catalog, models, files, name):
     plain = draw(engine, make(catalog))
-    loras = (("words-only", 1.0),)
+    loras = ((name, 1.0),)
     ours = draw(engine, make(catalog, loras=loras))
     assert_same(ours, theirs(models["sd1"], files, "sd1", loras))
     assert np.array_equal(draw(engine, make(catalog)), plain), "the same words without it are kept apart"

@@ -1,16 +1,19 @@
 """Reference pictures (IP-Adapter): diffusers' pictures, for single rows of a batch, and nothing left behind."""
 
+import json
+import shutil
+
 import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from generation.engine.addons import Addons
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import Picture
-from generation.engine.reference import _as_clip_sees
 from generation.engine.request import build_request
 
 from .models import save_adapter, save_lora
@@ -66,24 +69,15 @@ def theirs(folder, adapter, request, lora=None):
     pipeline = PIPELINES[request.model].from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
-    tensors = load_file(adapter / "ip_adapter.safetensors")
-    state = {part: {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items()
-                    if name.startswith(f"{part}.")} for part in ("image_proj", "ip_adapter")}
-    from transformers import CLIPVisionModelWithProjection
-
     if lora:
         pipeline.load_lora_weights(str(lora))
-    encoder = CLIPVisionModelWithProjection.from_pretrained(adapter / "image_encoder")
-    pipeline.unet._load_ip_adapter_weights([state])
+    pipeline.load_ip_adapter(str(adapter), subfolder="", weight_name="ip_adapter.safetensors")
     pipeline.set_ip_adapter_scale(request.reference.scale)
-    # Pictures for CLIP are prepared in a different way by each version of its library: the same numbers for both.
-    with torch.inference_mode():
-        seen = encoder(_as_clip_sees(request.reference.image.load(), 32)).image_embeds[:, None]
-    if request.guidance_scale > 1:
-        seen = torch.cat([torch.zeros_like(seen), seen])
     picture = pipeline(
         request.prompt, negative_prompt=request.negative_prompt, width=32, height=32,
-        num_inference_steps=request.steps, guidance_scale=request.guidance_scale, ip_adapter_image_embeds=[seen],
+        num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
+        # Of the size that CLIP sees: each version of its library shrinks pictures in its own way.
+        ip_adapter_image=request.reference.image.load(),
         generator=torch.Generator().manual_seed(5)).images[0]
     return np.asarray(picture, int)
 
@@ -95,6 +89,19 @@ def test_it_draws_what_diffusers_draws(engine, catalog, models, files, key, guid
     ours = draw(engine, request)
     assert_same(ours, theirs(models[key], files / "ip_adapter" / key, request))
     assert np.abs(ours - draw(engine, make(catalog, key, None, guidance_scale=guidance))).max() > 5
+
+
+@pytest.mark.parametrize("kind", ["plus", "full"])
+@pytest.mark.parametrize("key", ["sd1", "sdxl"])
+def test_every_kind_draws_what_diffusers_draws(catalog, models, tmp_path, key, kind):
+    adapter = save_adapter(tmp_path / "ip_adapter" / "own", models[key], kind=kind)
+    assert Addons(tmp_path).references["own"].kind == kind
+    engine = start_engine(catalog, tmp_path)
+    request = make(catalog, key)
+    ours, plain = draw(engine, request), draw(engine, make(catalog, key, None))
+    engine.stop()
+    assert_same(ours, theirs(models[key], adapter, request))
+    assert np.abs(ours - plain).max() > 5
 
 
 def test_beside_a_lora_of_the_same_layers(engine, catalog, models, files):
@@ -134,18 +141,51 @@ def test_without_an_adapter_it_is_refused_and_the_next_request_is_clean(catalog,
     engine.stop()
 
 
-def test_one_that_is_damaged_or_made_otherwise_is_named(catalog, models, tmp_path):
-    from safetensors.torch import save_file
-
+def test_one_whose_layers_are_others_is_named(catalog, models, tmp_path):
     file = save_adapter(tmp_path / "ip_adapter" / "own", models["sd1"]) / "ip_adapter.safetensors"
     tensors = load_file(file)
     engine = start_engine(catalog, tmp_path)
-    for change, words in ((lambda name: name.replace("image_proj.proj", "image_proj.face"), "not made for"),
-                          (lambda name: name.replace("ip_adapter.3", "ip_adapter.99"), "not made for")):
-        save_file({change(name): tensor for name, tensor in tensors.items()}, file)
-        with pytest.raises(InvalidRequest, match=f"own.*{words}"):
-            draw(engine, make(catalog))
+    save_file({name.replace("ip_adapter.3", "ip_adapter.99"): tensor for name, tensor in tensors.items()}, file)
+    with pytest.raises(InvalidRequest, match="own.*not made for"):
+        draw(engine, make(catalog))
     save_file(tensors, file)
     told = engine.submit(make(catalog)).result(60)[0].recipe["reference"]
     assert told["key"] == "own" and told["scale"] == 0.7 and len(told["hash"]) == 64
     engine.stop()
+
+
+@pytest.mark.parametrize("kind,change,words", [
+    ("plain", {"proj.": "face."}, "not known"),
+    ("plus", {"latents": "perceiver_resampler.latents"}, "face"),
+    ("full", {"proj.3.": "norm."}, "face"),
+    ("plus", {"layers.3": "layers.4"}, "not known|four"),
+    ("plus", {"proj_out.weight": "proj_out.other"}, "its kind"),
+    ("full", {"proj.0.weight": "proj.0.other"}, "its kind"),
+])
+def test_a_kind_that_cannot_be_used_is_refused_when_it_is_asked_for(catalog, models, tmp_path, kind, change, words):
+    file = save_adapter(tmp_path / "ip_adapter" / "own", models["sd1"], kind=kind) / "ip_adapter.safetensors"
+    tensors = load_file(file)
+    for old, new in change.items():
+        tensors = {name.replace(f"image_proj.{old}", f"image_proj.{new}"): tensor for name, tensor in tensors.items()}
+    save_file(tensors, file)
+    assert Addons(tmp_path).references == {}
+    assert_refused(catalog, tmp_path, f"own.*({words})")
+
+
+def assert_refused(catalog, root, words):
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        Addons(root).complete(make(catalog), catalog.get("sd1"))
+    assert caught.value.param == "reference"
+
+
+def test_an_image_encoder_of_another_kind_is_refused_and_a_sound_adapter_goes_before(catalog, models, tmp_path):
+    folder = save_adapter(tmp_path / "ip_adapter" / "first", models["sd1"], kind="plus") / "image_encoder"
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": 48}))
+    assert_refused(catalog, tmp_path, "first.*32 numbers and not 48")
+    (folder / "model.safetensors").rename(folder / "elsewhere.bin")
+    assert_refused(catalog, tmp_path, "first.*no weights")
+    save_adapter(tmp_path / "ip_adapter" / "second", models["sd1"])
+    assert Addons(tmp_path).reference_for(32).key == "second"
+    shutil.rmtree(tmp_path / "ip_adapter" / "second")
+    assert_refused(catalog, tmp_path, "first")

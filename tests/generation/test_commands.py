@@ -6,14 +6,17 @@ import json
 import os
 import time
 
+import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 from PIL import Image
 
 from accounts.models import ApiKey, DailyUsage, User
-from generation.models import GeneratedImage
+from generation.models import GeneratedImage, LoraRule
 from generation.pruning import prune
+from generation.services import create_generation
 
 
 def run(*arguments, **options):
@@ -114,6 +117,63 @@ def test_preload_check_says_what_is_there_and_fails_on_what_is_not(tmp_path, set
         run("preload_models", "--models", "nonsense")
 
 
+@pytest.fixture
+def drawn(settings, tmp_path, monkeypatch):
+    """What the engine is asked for by `generate`, with one LoRA installed."""
+    from safetensors.numpy import save_file
+
+    from generation.engine.addons import text_width
+    from generation.engine.fake import FakeEngine
+    from generation.offered import model_named
+
+    settings.DREAMSKETCH_ENGINE, settings.MODELS_DIR = "fake", tmp_path / "models"
+    (settings.MODELS_DIR / "loras").mkdir(parents=True)
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    width = text_width(model_named("dreamsketch-tiny"))
+    for key in ("ink", "chalk", "lcm-lora-tiny"):
+        save_file({name: np.zeros((4, width), np.float32)}, settings.MODELS_DIR / "loras" / f"{key}.safetensors")
+    asked = []
+    submit = FakeEngine.submit
+    monkeypatch.setattr(FakeEngine, "submit", lambda self, request, **how: asked.append(request) or submit(
+        self, request, **how))
+
+    def draw(*arguments):
+        run("generate", *arguments, "--steps", "2", "--out", str(tmp_path / "x.png"))
+        return asked[-1]
+
+    return draw
+
+
+@pytest.mark.django_db
+def test_generate_asks_for_what_the_site_asks_for(drawn, pro_user):
+    LoraRule.objects.create(keyword="chalk drawing", lora="chalk", weight=0.4)
+    words = "a cat, chalk drawing <lora:ink:0.6>"
+    request = drawn(words, "--seed", "3", "--style", "anime", "--quality", "fast", "--negative-prompt", "grey")
+    site = create_generation(user=pro_user, prompt=words, seed=3, style="anime", quality="fast", steps=2,
+                             negative_prompt="grey")[0].request()
+    assert request == site
+    assert {lora.key: lora.weight for lora in request.loras} == {"ink": 0.6, "chalk": 0.4, "lcm-lora-tiny": 1.0}
+    assert (request.sampler, request.prompt.startswith("a cat, chalk drawing")) == ("LCM", True)
+
+
+@pytest.mark.django_db
+def test_generate_takes_loras_as_options(drawn, tmp_path):
+    request = drawn("a cat <lora:ink:0.1>", "--lora", "ink:-0.5", "--lora", "chalk")
+    assert {lora.key: lora.weight for lora in request.loras} == {"ink": -0.5, "chalk": 1.0}
+    for wrong, words in (("ink:much", "ink:0.8"), ("absent", "loras: .*absent"), ("ink:99", "loras: ")):
+        with pytest.raises(CommandError, match=words):
+            drawn("a cat", "--lora", wrong)
+
+
+def test_generate_needs_no_database(drawn, monkeypatch):
+    def away(*_, **__):
+        raise OperationalError
+
+    monkeypatch.setattr(LoraRule.objects, "filter", away)
+    assert [lora.key for lora in drawn("a chalk drawing <lora:ink>").loras] == ["ink"]
+
+
+@pytest.mark.django_db
 def test_generate_draws_from_the_shell(tmp_path):
     out = tmp_path / "boat.png"
     said = run("generate", "a red boat at sea", "--steps", "2", "--seed", "7", "--size", "256x128", "--out", str(out))
@@ -122,6 +182,7 @@ def test_generate_draws_from_the_shell(tmp_path):
     assert "seed 7" in said
 
 
+@pytest.mark.django_db
 def test_generate_refuses_clearly(tmp_path):
     with pytest.raises(CommandError, match="steps"):
         run("generate", "a boat", "--steps", "1000", "--out", str(tmp_path / "x.png"))

@@ -32,8 +32,11 @@ def installed(tmp_path, settings):
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     put("loras/ink.safetensors", {f"{layer}.lora_down.weight": (4, width)})
     put("controlnet/control_v11p_sd15_canny/model.safetensors", {"x": (1,)}, cross_attention_dim=width)
-    put("ip_adapter/plain/ip_adapter.safetensors", {"ip_adapter.1.to_k_ip.weight": (8, width)})
-    put("ip_adapter/plain/image_encoder/model.safetensors", {"x": (1,)}, hidden_size=8)
+    put("ip_adapter/plain/ip_adapter.safetensors", {
+        "image_proj.proj.weight": (4 * width, 8), "image_proj.proj.bias": (4 * width,),
+        "image_proj.norm.weight": (width,), "image_proj.norm.bias": (width,),
+        "ip_adapter.1.to_k_ip.weight": (8, width)})
+    put("ip_adapter/plain/image_encoder/model.safetensors", {"x": (1,)}, projection_dim=8)
     put("upscalers/4x-Crisp.safetensors", {"x": (1,)})
 
 

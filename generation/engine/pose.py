@@ -1,0 +1,188 @@
+"""Skeletons of people by an estimator that is installed: ViTPose (Xu et al. 2022) as transformers has it, in
+MODELS_DIR/preprocessors/pose, and beside it in MODELS_DIR/preprocessors/people a detector of the RT-DETR kind
+(Zhao et al. 2024) that finds where people are. Without a detector the whole picture is taken for one person.
+
+Both run on the CPU in fp32, beside the engine's thread, which alone uses the device.
+"""
+
+import colorsys
+import json
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from transformers import RTDetrForObjectDetection, RTDetrV2ForObjectDetection, VitPoseForPoseEstimation
+
+from .errors import InvalidRequest
+
+log = logging.getLogger(__name__)
+
+ESTIMATORS = {"vitpose": VitPoseForPoseEstimation}
+DETECTORS = {"rt_detr": RTDetrForObjectDetection, "rt_detr_v2": RTDetrV2ForObjectDetection}
+"""By the `model_type` of their config."""
+DEFAULTS = {
+    "vitpose": {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_normalize": True,
+                "size": {"height": 256, "width": 192}},
+    "rt_detr": {"do_normalize": False, "size": {"height": 640, "width": 640}},
+}
+DEFAULTS["rt_detr_v2"] = DEFAULTS["rt_detr"]
+
+MOST_PEOPLE = 10
+SURE_OF_A_PERSON = 0.5
+SURE_OF_A_POINT = 0.3
+"""Below these a person or a point is left out; both 0…1."""
+_MARGIN = 1.25
+"""How much larger than a person's box ViTPose was trained to see it."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+Person = np.ndarray
+"""17 x 3: COCO's points as x and y in pixels, and how sure they are, 0…1."""
+
+_OF_COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+"""Which of COCO's points each of OpenPose's is; its second one, the neck, lies between the shoulders."""
+_SHOULDERS = (5, 6)
+_LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),
+          (0, 14), (14, 16), (0, 15), (15, 17))
+"""Pairs of OpenPose's points, in the order of their colours."""
+_COLOURS = [tuple(int(255 * part + 1e-6) for part in colorsys.hsv_to_rgb(number / 18, 1, 1)) for number in range(18)]
+_DIMMED = 0.6
+"""How bright limbs are, so that the points show on them."""
+_RADIUS = 4 / 512
+"""Of points, and half the width of limbs, as a part of the picture's shorter side: what ControlNets were shown
+(Zhang et al. 2023), at the size at which they were."""
+
+_lock = threading.Lock()
+_kept: dict[Path, tuple] = {}
+
+
+def pose_map(picture: Image.Image, folder: Path) -> Image.Image:
+    """An RGB map of the picture's size: the coloured skeleton of everybody in it, on black. `folder`: that of the
+    estimators. Raises InvalidRequest if they cannot be used."""
+    return skeletons(find_people(picture, folder), picture.size)
+
+
+def find_people(picture: Image.Image, folder: Path) -> list[Person]:
+    """The points of everybody in the picture. Raises as `pose_map` does."""
+    estimator = _get(folder / "pose", ESTIMATORS)
+    detector = _get(folder / "people", DETECTORS) if (folder / "people" / "config.json").is_file() else None
+    picture = picture.convert("RGB")
+    boxes = _boxes(picture, *detector) if detector else [(0.0, 0.0, float(picture.width), float(picture.height))]
+    return [_points(picture, box, *estimator) for box in boxes]
+
+
+def skeletons(people: list[Person], size: tuple[int, int]) -> Image.Image:
+    """What OpenPose (Cao et al. 2017) draws of these people: limbs first, then the points that they join."""
+    canvas = Image.new("RGB", size)
+    pen = ImageDraw.Draw(canvas)
+    radius = max(1.0, min(size) * _RADIUS)
+    bodies = [_as_openpose(person) for person in people]
+    for (start, end), colour in zip(_LIMBS, _COLOURS, strict=False):
+        dimmed = tuple(int(part * _DIMMED) for part in colour)
+        for body in bodies:
+            if body[start] is not None and body[end] is not None:
+                pen.polygon(_limb(body[start], body[end], radius), fill=dimmed)
+    for number, colour in enumerate(_COLOURS):
+        for x, y in (body[number] for body in bodies if body[number] is not None):
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return canvas
+
+
+def _as_openpose(person: Person) -> list[tuple[float, float] | None]:
+    """OpenPose's 18 points, None for those that are not sure."""
+    seen = [(float(x), float(y)) if sure >= SURE_OF_A_POINT else None for x, y, sure in person]
+    left, right = (seen[number] for number in _SHOULDERS)
+    neck = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2) if left and right else None
+    return [neck if number is None else seen[number] for number in _OF_COCO]
+
+
+def _limb(start, end, radius: float) -> list[tuple[float, float]]:
+    """An ellipse as long as the limb."""
+    along = (np.array(end) - start) / 2
+    length = max(float(np.hypot(*along)), 1e-6)
+    across = np.array([-along[1], along[0]]) / length * radius
+    turns = np.linspace(0, 2 * np.pi, 36, endpoint=False)[:, None]
+    outline = (np.array(start) + end) / 2 + np.cos(turns) * along + np.sin(turns) * across
+    return [tuple(point) for point in outline.tolist()]
+
+
+def _boxes(picture: Image.Image, network, prepared) -> list[Box]:
+    """Where people are, the surest first."""
+    size = prepared["size"]
+    pixels = _normalised(picture.resize((size["width"], size["height"]), Image.Resampling.BILINEAR), prepared)
+    person = next((int(number) for number, word in network.config.id2label.items() if word == "person"), 0)
+    with torch.inference_mode():
+        answer = network(pixels)
+    sure, order = answer.logits[0, :, person].sigmoid().sort(descending=True)
+    centres = answer.pred_boxes[0, order[sure >= SURE_OF_A_PERSON][:MOST_PEOPLE]] * torch.tensor(picture.size * 2)
+    return [(x - width / 2, y - height / 2, x + width / 2, y + height / 2) for x, y, width, height in centres.tolist()]
+
+
+def _points(picture: Image.Image, box: Box, network, prepared) -> Person:
+    width, height = prepared["size"]["width"], prepared["size"]["height"]
+    origin, reach = _seen(box, width / height)
+    # The corners of what is seen are the middles of the outermost pixels, as the network was trained.
+    across, down = reach[0] / (width - 1), reach[1] / (height - 1)
+    cut = picture.transform(
+        (width, height), Image.Transform.AFFINE,
+        (across, 0, origin[0] + (1 - across) / 2, 0, down, origin[1] + (1 - down) / 2), Image.Resampling.BILINEAR)
+    pixels = _normalised(cut, prepared)
+    experts = getattr(network.config.backbone_config, "num_experts", 1)
+    among = {"dataset_index": torch.zeros(1, dtype=torch.long)} if experts > 1 else {}  # COCO's is the first
+    with torch.inference_mode():
+        heat = network(pixels, **among).heatmaps[0, :17].numpy()
+    rows, columns = heat.shape[1:]
+    points = np.array([_peak(each) for each in heat])
+    points[:, 0] = points[:, 0] * reach[0] / (columns - 1) + origin[0]
+    points[:, 1] = points[:, 1] * reach[1] / (rows - 1) + origin[1]
+    return points
+
+
+def _seen(box: Box, shape: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Left upper corner and size of what is shown of a box: a larger one of that width to height, same middle."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    width, height = max(width, height * shape) * _MARGIN, max(height, width / shape) * _MARGIN
+    return ((left + right - width) / 2, (top + bottom - height) / 2), (width, height)
+
+
+def _peak(heat: np.ndarray) -> tuple[float, float, float]:
+    """Where the heat (rows x columns) is highest, between its places, and how high. The logarithm of a Gaussian is a
+    parabola, of which three places tell the top (as in Zhang et al. 2020, along each axis)."""
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    logs = np.log(np.maximum(heat, 1e-6))
+    return (_top(logs[row], int(column)), _top(logs[:, column], int(row)), float(np.clip(heat[row, column], 0, 1)))
+
+
+def _top(values: np.ndarray, place: int) -> float:
+    if not 0 < place < len(values) - 1:
+        return float(place)
+    before, here, after = (float(each) for each in values[place - 1 : place + 2])
+    bend = before - 2 * here + after
+    return place + (float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0)
+
+
+def _normalised(picture: Image.Image, prepared: dict) -> torch.Tensor:
+    pixels = np.asarray(picture, np.float32) / 255
+    if prepared["do_normalize"]:
+        pixels = (pixels - np.float32(prepared["image_mean"])) / np.float32(prepared["image_std"])
+    return torch.from_numpy(pixels).movedim(-1, 0)[None]
+
+
+def _get(folder: Path, classes: dict) -> tuple:
+    with _lock:
+        if folder not in _kept:
+            try:
+                kind = json.loads((folder / "config.json").read_text())["model_type"]
+                network = classes[kind].from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+                said = folder / "preprocessor_config.json"
+                prepared = DEFAULTS[kind] | (json.loads(said.read_text()) if said.is_file() else {})
+            except Exception:  # what a wrong file makes the library raise is anything
+                log.exception("Cannot load %s", folder)
+                raise InvalidRequest("Poses cannot be found here at present. Send the map.", "control") from None
+            _kept[folder] = network.requires_grad_(False).eval(), prepared
+        return _kept[folder]
