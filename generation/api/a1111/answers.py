@@ -14,6 +14,7 @@ from generation.models import GeneratedImage, Generation
 
 from . import names
 from .asking import Asked
+from .weights import SHORT, remember
 
 VERSION = f"DreamSketch {settings.VERSION}"
 
@@ -26,6 +27,12 @@ class Drawn:
     data: bytes
     text: str
     recipe: dict
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the model's weights, or empty."""
+        found = self.recipe.get("weights")
+        return found if isinstance(found, str) else ""
 
 
 def drawn(generations: list[Generation]) -> list[Drawn]:
@@ -53,6 +60,8 @@ def answer(asked: Asked, generations: list[Generation]) -> dict:
     """The body of txt2img and img2img."""
     pictures = drawn(generations)
     first = generations[0]
+    if pictures:
+        remember(first.model, pictures[0].weights)
     drawn_with = {"prompt": first.prompt, "negative_prompt": first.negative_prompt, "seed": asked.seed,
                   "steps": first.steps, "cfg_scale": first.guidance_scale, "width": first.width,
                   "height": first.height, "sampler_name": first.sampler, "batch_size": asked.batch_size,
@@ -67,7 +76,6 @@ def answer(asked: Asked, generations: list[Generation]) -> dict:
 def info(asked: Asked, first: Generation, pictures: list[Drawn]) -> dict:
     """What was drawn, by the web UI's names. Seeds are those of the pictures that there are."""
     count = len(pictures)
-    weights = pictures[0].recipe.get("weights") if pictures else ""
     seeds = [asked.seeds_of(index) for index in range(max(count, 1))]
     return {
         "prompt": first.composed_prompt,
@@ -88,7 +96,7 @@ def info(asked: Asked, first: Generation, pictures: list[Drawn]) -> dict:
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": first.model,
-        "sd_model_hash": weights[:10] if isinstance(weights, str) else "",
+        "sd_model_hash": pictures[0].weights[:SHORT] if pictures else "",
         "sd_vae_name": None,
         "sd_vae_hash": None,
         "seed_resize_from_w": -1,
@@ -118,7 +126,7 @@ def _strength(asked: Asked) -> float | None:
 def _extras(asked: Asked, first: Generation) -> dict:
     extras: dict = {"Schedule type": names.schedule_type(first.sampler)}
     if hires := asked.words.get("hires"):
-        extras |= {"Hires upscale": hires["scale"], "Hires upscaler": hires["upscaler"]}
+        extras |= {"Hires upscale": hires["scale"], "Hires upscaler": names.upscaler_title(hires["upscaler"])}
         if hires.get("steps"):
             extras["Hires steps"] = hires["steps"]
     if asked.words.get("mask"):

@@ -36,7 +36,8 @@ class NoStart(APIException):
 class Asked:
     """One call: `words` for `create_generation` that all its images share, and what differs between them.
 
-    `echo` is what the answer repeats of the request; `picture_format` one of ours.
+    `echo` is what the answer repeats of the request; `picture_format` one of ours; `lasting` are settings that the
+    caller wants to keep afterwards.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Asked:
     send_images: bool = True
     picture_format: str = "png"
     echo: dict = field(default_factory=dict)
+    lasting: dict = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -151,6 +153,7 @@ def _read(request, given: dict, kind: str) -> Asked:
         kind=kind, words=words, seed=seed, subseed=subseed, subseed_strength=given.get("subseed_strength", 0.0),
         batch_size=given.get("batch_size", 1), batches=given.get("n_iter", 1), task=given.get("force_task_id", ""),
         send_images=given.get("send_images", True), picture_format=FORMATS[settings["samples_format"]],
+        lasting={} if given.get("override_settings_restore_afterwards", True) else overriding,
         # What was not looked into is not repeated: it may hold anything.
         echo=given | {"override_settings": overriding, "script_args": [], "alwayson_scripts": {}},
     )

@@ -54,7 +54,7 @@ class Field:
             "whole": {"type": ["integer", "null"], "minimum": self.low, "maximum": self.high},
             "text": {"type": ["string", "null"], "maxLength": self.most},
             # Written as 0 and 1 by some programs.
-            "flag": {"enum": [True, False, 0, 1, None]},
+            "flag": {"oneOf": [{"type": ["boolean", "null"]}, {"type": "integer", "enum": [0, 1]}]},
             "texts": {"type": ["array", "null"], "maxItems": MAX_LIST,
                       "items": {"type": "string", "maxLength": self.most}},
             "list": {"type": ["array", "null"], "maxItems": MAX_LIST, "items": {}},
@@ -102,6 +102,7 @@ BOTH = {
     "clip_skip": Field("whole", "1: the last layer of the text encoder counts.", 1, MAX_CLIP_SKIP + 1),
     "override_settings": Field("object", "Options for this call alone: sd_model_checkpoint,"
                                          " CLIP_stop_at_last_layers, samples_format."),
+    "override_settings_restore_afterwards": Field("flag", "False: they are kept as options of your key."),
     "script_name": Field("text", "`sd upscale` (img2img), or none."),
     "script_args": Field("list", "For sd upscale: unused, overlap, upscaler, scale."),
     "alwayson_scripts": Field("object", "`ControlNet` with one unit. Others are ignored."),

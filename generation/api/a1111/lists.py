@@ -7,13 +7,15 @@ from generation.styles import STYLES
 
 from . import names
 from .scripts import CONTROLNET, SD_UPSCALE
+from .weights import SHORT, known_hash
 
 
 def checkpoints() -> list[dict]:
     found = []
     for spec in offered.catalog():
         title = names.checkpoint_title(spec)
-        found.append({"title": title, "model_name": title, "hash": None, "sha256": None,
+        digest = known_hash(spec)
+        found.append({"title": title, "model_name": title, "hash": digest and digest[:SHORT], "sha256": digest,
                       "filename": f"{spec.key}.safetensors", "config": None})
     return found
 

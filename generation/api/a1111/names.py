@@ -10,12 +10,17 @@ from generation.engine.samplers import SAMPLERS, Sampler, find_sampler
 from generation.engine.upscalers import UPSCALERS
 from generation.styles import STYLES, Style
 
+from .weights import known_hash
+
 KARRAS = "karras"
 SCHEDULERS = {"automatic": "Automatic", "uniform": "Uniform", KARRAS: "Karras"}
 AUTOMATIC = "automatic"
+SPACED = re.compile(r"(.+) (karras|(?:poly)?exponential|(?:sgm )?uniform|automatic|simple|normal|beta)", re.IGNORECASE)
+"""Names of samplers with their scheduler behind them, as the web UI had them once and still takes them."""
 NO_UPSCALER = "None"
 LATENT_MODES = ("Latent",)
-HASH = re.compile(r" \[[0-9a-fA-F]{4,64}\]$")
+HASH = re.compile(r" \[([0-9a-fA-F]{4,64})\]$")
+HASH_ALONE = re.compile(r"[0-9a-fA-F]{10,64}")
 FILE = re.compile(r"\.(safetensors|ckpt)$", re.IGNORECASE)
 
 
@@ -30,6 +35,8 @@ def sampler_of(name: str | None, scheduler: str | None) -> str | None:
     if not name:
         return None
     sampler = find_sampler(name)
+    if sampler is None and (parts := SPACED.fullmatch(name.strip())):
+        sampler, scheduler = find_sampler(parts[1]), parts[2]
     if sampler is None:
         raise UnknownName(f"Sampler not found. There are: {', '.join(one.name for one in SAMPLERS)}.",
                           "sampler_name")
@@ -52,7 +59,7 @@ def schedule_type(sampler: str) -> str:
 
 def upscaler_title(name: str) -> str:
     """`Lanczos` for `lanczos`; a model keeps its name."""
-    return name.title() if name in UPSCALERS else name
+    return name.title() if name in (*UPSCALERS, LATENT) else name
 
 
 def upscaler_of(name: str | None, param: str) -> str:
@@ -74,7 +81,10 @@ def hires_upscaler_of(name: str | None) -> str:
 
 
 def checkpoint_of(name: str) -> ModelSpec:
-    """The model of that title, key, alias or file name, with or without ` [hash]`. Raises UnknownModel."""
+    """The model of that title, key, alias or file name, with or without ` [hash]`, or of that hash.
+
+    Raises UnknownModel.
+    """
     plain = HASH.sub("", name.strip())
     for candidate in (plain, FILE.sub("", plain)):
         try:
@@ -84,6 +94,16 @@ def checkpoint_of(name: str) -> ModelSpec:
     for spec in offered.catalog():
         if spec.title.casefold() == plain.casefold():
             return spec
+    return _model_of_hash(name)
+
+
+def _model_of_hash(name: str) -> ModelSpec:
+    shown = HASH.search(name.strip())
+    wanted = (shown[1] if shown else name.strip()).casefold()
+    if HASH_ALONE.fullmatch(wanted):
+        for spec in offered.catalog():
+            if (known_hash(spec) or "").startswith(wanted):
+                return spec
     raise UnknownModel(name)
 
 

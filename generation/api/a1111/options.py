@@ -14,6 +14,7 @@ from generation.engine.modes import MAX_CLIP_SKIP
 
 from . import names
 from .fields import Field, read_fields
+from .weights import known_hash
 
 DIALECT = "a1111"
 SESSION_SECONDS = 30 * 86400
@@ -51,6 +52,12 @@ def options_of(request) -> dict:
         "send_seed": True,
         "samples_format": "png",
     } | _still_offered(_kept(request))
+
+
+def shown_options(request) -> dict:
+    """The same, with what cannot be set: programs that do not know the checkpoint's name look for its hash."""
+    options = options_of(request)
+    return options | {"sd_checkpoint_hash": known_hash(checkpoint(options)) or ""}
 
 
 def change_options(request, data: dict) -> None:

@@ -1,6 +1,7 @@
 """png-info: what a picture's file says about how it was made. Pixels are not decoded, nothing is kept."""
 
 import io
+import re
 
 from PIL import Image
 
@@ -12,6 +13,7 @@ from .fields import PNG_INFO, read_fields
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 MAX_TEXT = 100_000
 MAX_ITEMS = 50
 
@@ -21,7 +23,16 @@ def read_info(data: dict) -> dict:
     given = read_fields(data, PNG_INFO)
     said = _said(decoded(given.get("image", ""), "image"))
     text = said.pop("parameters", "")
-    return {"info": text, "items": said, "parameters": parse_parameters(text)}
+    return {"info": text, "items": said, "parameters": _with_sides(parse_parameters(text))}
+
+
+def _with_sides(parameters: dict) -> dict:
+    """Sizes also as two numbers, `Size-1` and `Size-2`, which is how the web UI gives them."""
+    sides = {}
+    for name, value in parameters.items():
+        if isinstance(value, str) and (size := SIZE.fullmatch(value)):
+            sides |= {f"{name}-1": size[1], f"{name}-2": size[2]}
+    return parameters | sides
 
 
 def _said(data: bytes) -> dict[str, str]:

@@ -48,7 +48,8 @@ TaskProgress = shape(
     live_preview=maybe(), id_live_preview=serializers.IntegerField(), textinfo=maybe())
 Options = shape(
     "Options", sd_model_checkpoint=text(), sd_vae=text(), CLIP_stop_at_last_layers=serializers.IntegerField(),
-    send_seed=serializers.BooleanField(), samples_format=text())
+    send_seed=serializers.BooleanField(), samples_format=text(),
+    sd_checkpoint_hash=text(help_text="SHA-256 of its weights, or empty where that is not known."))
 Checkpoints = shape("Checkpoint", many=True, title=text(), model_name=text(), hash=maybe(), sha256=maybe(),
                     filename=text(), config=maybe())
 Samplers = shape("Sampler", many=True, name=text(), aliases=serializers.ListField(child=text()), options=Anything())

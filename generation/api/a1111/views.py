@@ -24,7 +24,7 @@ from .fields import (
     read_fields,
     schema_of,
 )
-from .options import TABLE, change_options, options_of
+from .options import TABLE, change_options, shown_options
 from .pnginfo import read_info
 
 READ = ("GET", "HEAD")
@@ -57,6 +57,8 @@ def _draw(request, read, kind: str) -> Response:
         return asked, asked.parts(plan_of(request.user).max_images), asked.task
 
     asked, generations = runs.draw(request, parts, kind=kind)
+    if asked.lasting:
+        change_options(request, asked.lasting)
     return Response(answer(asked, generations))
 
 
@@ -135,7 +137,7 @@ def skip(request):
 def options(request):
     """The options of this key. What is posted is kept for it; names that mean nothing here are ignored."""
     if request.method != "POST":
-        return Response(options_of(request))
+        return Response(shown_options(request))
     change_options(request, request.data)
     return Response({})
 

@@ -4,7 +4,6 @@ import base64
 import io
 
 from django.core.files.storage import default_storage
-from django.urls import reverse
 from PIL import Image
 
 from generation.api import serializers as shapes
@@ -13,6 +12,7 @@ from generation.engine.metadata import convert
 from generation.models import GeneratedImage, Generation
 
 from .asking import Asked
+from .links import link
 
 STRICT_SIZES = ("1024x1024", "1024x1536", "1536x1024")
 NO_USAGE = {"input_tokens": 0, "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}, "output_tokens": 0,
@@ -34,17 +34,11 @@ def described(request, asked: Asked, generation: Generation, images: list[Genera
 
 
 def _one(request, asked, generation, image) -> dict:
-    one = {"b64_json": encoded(image, asked)} if asked.base64 else {"url": _address(request, image, asked)}
+    one = {"b64_json": encoded(image, asked)} if asked.base64 else {
+        "url": link(request, image, asked.format, asked.compression)}
     if generation.composed_prompt != generation.prompt:
         one["revised_prompt"] = generation.composed_prompt
     return one
-
-
-def _address(request, image, asked) -> str:
-    if asked.format == "png":
-        return request.build_absolute_uri(reverse("image-file", args=[image.id]))
-    path = reverse("api-image-download", args=[image.id])
-    return request.build_absolute_uri(f"{path}?format={asked.format}&quality={asked.compression}")
 
 
 def encoded(image: GeneratedImage, asked: Asked) -> str:

@@ -4,7 +4,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import serializers
 
 from generation.api.documents import EVENT
-from generation.api.serializers import ImageDetail
+from generation.api.serializers import ImageDetail, PictureFile
 from generation.engine.metadata import FORMATS
 
 from .asking import MAX_PROMPT, QUALITIES
@@ -58,8 +58,8 @@ class OpenAIEdits(Streamed):
 
 
 class OpenAIEditsForm(Streamed):
-    image = serializers.FileField(help_text="Also `image[]`.")
-    mask = serializers.FileField(**SMALL, help_text="Its transparent part is drawn anew.")
+    image = PictureFile(help_text="Also `image[]`.")
+    mask = PictureFile(**SMALL, help_text="Its transparent part is drawn anew.")
 
 
 class OpenAIVariations(Wanted):
@@ -68,11 +68,11 @@ class OpenAIVariations(Wanted):
 
 
 class OpenAIVariationsForm(OpenAIVariations):
-    image = serializers.FileField()
+    image = PictureFile()
 
 
 class OpenAIImage(serializers.Serializer):
-    url = serializers.URLField(required=False, help_text="Fetched with the same key.")
+    url = serializers.URLField(required=False, help_text="Opens without a key for five minutes, then with yours.")
     b64_json = serializers.CharField(required=False)
     revised_prompt = serializers.CharField(required=False, help_text="With the words of style and model.")
 

@@ -2,6 +2,7 @@
 and SillyTavern make (in their order, with their fields)."""
 
 import base64
+import io
 import json
 import threading
 
@@ -99,6 +100,40 @@ def test_open_webui(site, token):
         answer = client.post("/sdapi/v1/txt2img", json=data).json()
     assert opened(answer["images"][0]).size == (384, 384), "the nearest size that the built-in model draws"
     assert json.loads(answer["info"])["sampler_name"] == "DPM++ 2M Karras"
+
+
+# --- LibreChat and GIMP ---------------------------------------------------------------------------------
+
+
+def test_librechat(site, token):
+    """It knows an address only, so the key is in it."""
+    url = site.url.replace("http://", f"http://me:{token}@")
+    answer = httpx.post(f"{url}/sdapi/v1/txt2img", timeout=60, json={
+        "prompt": "a red boat at sea", "negative_prompt": "people", "cfg_scale": 4.5, "steps": 2, "width": 1024,
+        "height": 1024}).raise_for_status().json()
+    info = json.loads(answer["info"])
+    assert opened(answer["images"][0]).size == (info["width"], info["height"])
+    assert info["infotexts"][0].split("\n")[-1].startswith("Steps: 2, ") and isinstance(info["seed"], int)
+
+
+def test_gimp(site, token):
+    """Its addresses end in a question mark; it sends the older name of the sampler and 0 for false."""
+    mask = Image.new("L", (256, 192), 0)
+    mask.paste(255, (0, 0, 128, 192))
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    common = {"prompt": "a boat ", "negative_prompt": " ", "denoising_strength": 0.8, "steps": 2, "cfg_scale": 7.5,
+              "width": 256, "height": 192, "sampler_index": "Euler a", "seed": -1}
+    start = {"init_images": [picture(256, 192, (1, 2, 3, 255), "RGBA")], "resize_mode": 1}
+    inpainted = start | {"mask": base64.b64encode(buffer.getvalue()).decode(), "resize_mode": 0, "image_cfg_scale": 5,
+                         "inpaint_full_res": True, "inpaint_full_res_padding": 10, "inpainting_mask_invert": 0}
+    with httpx.Client(base_url=site.url, headers=basic(f"me:{token}"), timeout=60) as client:
+        titles = [one["title"] for one in client.get("/sdapi/v1/sd-models?").json()]
+        assert client.get("/sdapi/v1/options?").json()["sd_model_checkpoint"] in titles
+        for path, fields in (("txt2img", {}), ("img2img", start), ("img2img", inpainted)):
+            answer = client.post(f"/sdapi/v1/{path}?", json=common | fields).raise_for_status().json()
+            assert [opened(one).size for one in answer["images"]] == [(256, 192)]
+            assert json.loads(answer["info"])["sampler_name"] == "Euler a"
 
 
 # --- SillyTavern ----------------------------------------------------------------------------------------

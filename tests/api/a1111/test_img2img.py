@@ -158,6 +158,7 @@ def test_what_a_picture_says(caller, documented):
                         "/sdapi/v1/png-info")
     assert answer["info"] == drawn["info"]["infotexts"][0]
     assert (answer["parameters"]["Seed"], answer["parameters"]["Prompt"]) == ("7", "a red boat at sea")
+    assert (answer["parameters"]["Size-1"], answer["parameters"]["Size-2"]) == ("256", "256")
     assert json.loads(answer["items"]["dreamsketch"])["seed"] == 7
     assert Upload.objects.count() == before
 

@@ -1,12 +1,15 @@
 """Options of each key, the lists, who may call, and that nothing breaks on bad input."""
 
 import base64
+import hashlib
 import json
 
 import pytest
 from django.test import Client
 
 from accounts.models import ApiKey
+from generation.api.a1111 import weights
+from generation.engine.catalog import WEIGHTS
 from generation.engine.samplers import SAMPLERS
 
 from .conftest import JSON, Caller, picture
@@ -18,18 +21,22 @@ LISTS = ["sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-mod
          "scripts", "script-info", "extensions", "cmd-flags", "memory"]
 
 
+def built_in_hash() -> str:
+    return hashlib.sha256((WEIGHTS / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+
+
 # --- options --------------------------------------------------------------------------------------------
 
 
 def test_options_are_kept_for_each_key(caller, api_client, pro_user, documented):
     options = documented(caller.get("options"), "get", "/sdapi/v1/options")
     assert options == {"sd_model_checkpoint": "dreamsketch-tiny", "sd_vae": "Automatic", "send_seed": True,
-                       "CLIP_stop_at_last_layers": 1, "samples_format": "png"}
+                       "CLIP_stop_at_last_layers": 1, "samples_format": "png", "sd_checkpoint_hash": built_in_hash()}
     assert "forge_preset" not in options
     changed = options | {"sd_model_checkpoint": "stable-diffusion-v1-5", "CLIP_stop_at_last_layers": 2, "unknown": 1}
     assert documented(caller.post("options", changed), "post", "/sdapi/v1/options") == {}
     assert caller.get("options").json() == options | {
-        "sd_model_checkpoint": "stable-diffusion-v1-5", "CLIP_stop_at_last_layers": 2}
+        "sd_model_checkpoint": "stable-diffusion-v1-5", "CLIP_stop_at_last_layers": 2, "sd_checkpoint_hash": ""}
     second = Caller(api_client(pro_user).token)
     assert second.get("options").json() == options
     assert "unknown" not in json.dumps(ApiKey.objects.order_by("pk").first().options)
@@ -42,6 +49,38 @@ def test_options_are_kept_for_each_key(caller, api_client, pro_user, documented)
 def test_checkpoints_are_known_by_many_names(caller, name):
     assert caller.post("options", {"sd_model_checkpoint": name}).status_code == 200
     assert caller.get("options").json()["sd_model_checkpoint"] == "stable-diffusion-v1-5"
+
+
+def test_hashes_of_checkpoints(caller, documented, settings, tmp_path, monkeypatch):
+    """Of files that are small or named by it; of larger ones as soon as a picture has told."""
+    settings.MODELS_DIR = tmp_path
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    models = documented(caller.get("sd-models"), "get", "/sdapi/v1/sd-models")
+    by_name = {one["model_name"]: (one["hash"], one["sha256"]) for one in models}
+    digest = built_in_hash()
+    assert by_name["dreamsketch-tiny"] == (digest[:10], digest)
+    assert by_name["stable-diffusion-v1-5"] == (None, None)
+    caller.post("options", {"sd_model_checkpoint": "stable-diffusion-v1-5"})
+    for name in (digest, digest[:10], digest[:10].upper(), f"renamed.safetensors [{digest[:10]}]"):
+        caller.post("options", {"sd_model_checkpoint": "stable-diffusion-v1-5"})
+        assert caller.post("options", {"sd_model_checkpoint": name}).status_code == 200
+        assert caller.get("options").json()["sd_model_checkpoint"] == "dreamsketch-tiny"
+
+    monkeypatch.setattr(weights, "SMALL_BYTES", 0)
+    caller.post("options", {"sd_model_checkpoint": "stable-diffusion-v1-5"})
+    assert {one["sha256"] for one in caller.get("sd-models").json()} == {None}
+    weights.remember("stable-diffusion-v1-5", "ab" * 32)
+    weights.remember("dreamsketch-tiny", "cd" * 32)
+    weights.remember("no such model", "ef" * 32)
+    weights.remember("flux-schnell", "no hash")
+    known = {one["title"]: one["hash"] for one in caller.get("sd-models").json() if one["hash"]}
+    assert known == {"stable-diffusion-v1-5": "ab" * 5, "dreamsketch-tiny": "cd" * 5}
+    assert caller.get("options").json()["sd_checkpoint_hash"] == "ab" * 32
+
+
+@pytest.mark.parametrize("name", ["abcdef", "0123456789", "renamed.safetensors [0123456789]", "f" * 64])
+def test_hashes_of_nothing(caller, refused, name):
+    refused(caller.post("options", {"sd_model_checkpoint": name}), 404, "unknown_model", "sd_model_checkpoint")
 
 
 def test_a_checkpoint_that_is_offered_no_longer(caller):
@@ -180,6 +219,7 @@ HOSTILE = {
     "tiling": NOT_FLAGS,
     "clip_skip": [0, 13, 1.5, *NOT_NUMBERS],
     "override_settings": ["x", 7, [], True],
+    "override_settings_restore_afterwards": NOT_FLAGS,
     "script_name": ["no such script", "x" * 201, *NOT_TEXT, *UNSTORABLE],
     "script_args": ["x", 7, {}, [0] * 101],
     "alwayson_scripts": ["x", 7, [], {"ControlNet": {"args": "x"}}, {"ControlNet": {"args": [1]}},

@@ -1,5 +1,7 @@
 """txt2img: what comes back, how its words become ours, and how several batches are drawn."""
 
+import json
+
 import pytest
 
 from accounts.models import ApiKey
@@ -99,6 +101,9 @@ def test_a_subseed_varies_and_the_seed_stays(caller):
     ({"sampler_name": "DPM++ 2M Karras"}, "DPM++ 2M Karras"),
     ({"sampler_name": "k_euler_a", "scheduler": "automatic"}, "Euler a"),
     ({"sampler_name": "Euler", "scheduler": "Karras"}, "Euler"),
+    ({"sampler_name": "Euler a Karras"}, "Euler a"),
+    ({"sampler_name": "DPM++ 2M SDE Exponential", "scheduler": "Karras"}, "DPM++ 2M SDE"),
+    ({"sampler_name": "dpm++ 2m automatic"}, "DPM++ 2M Karras"),
     ({"sampler_index": "DDIM"}, "DDIM"),
     ({"sampler_index": "DDIM", "sampler_name": "UniPC", "scheduler": "normal"}, "UniPC"),
     ({"sampler_name": ""}, "Euler"),
@@ -114,7 +119,8 @@ def test_a_second_pass(caller):
     assert Generation.objects.get().options["hires"] == {
         "scale": 1.5, "strength": 0.4, "steps": None, "upscaler": "latent"}
     assert answer["info"]["denoising_strength"] == 0.4
-    assert answer["info"]["extra_generation_params"]["Hires upscale"] == 1.5
+    extra = answer["info"]["extra_generation_params"]
+    assert (extra["Hires upscale"], extra["Hires upscaler"]) == (1.5, "Latent")
 
 
 def test_a_second_pass_to_a_size(caller):
@@ -145,6 +151,18 @@ def test_formats(caller):
     info = caller.post("png-info", {"image": answer["images"][0]}).json()
     assert info["info"] == answer["info"]["infotexts"][0]
     assert info["parameters"]["Prompt"] == "a red boat at sea"
+
+
+def test_overridden_settings_may_last(caller):
+    """By default they are for the call alone."""
+    settings = {"CLIP_stop_at_last_layers": 2, "samples_format": "jpg", "sd_vae": "x", "unknown": 1}
+    before = caller.get("options").json()
+    for restored in ({}, {"override_settings_restore_afterwards": True}):
+        assert caller.drawn(override_settings=settings, **restored)["info"]["clip_skip"] == 2
+        assert caller.get("options").json() == before
+    caller.drawn(override_settings=settings, override_settings_restore_afterwards=False)
+    assert caller.get("options").json() == before | {"CLIP_stop_at_last_layers": 2, "samples_format": "jpg"}
+    assert caller.drawn()["info"]["clip_skip"] == 2
 
 
 def test_without_pictures(caller):

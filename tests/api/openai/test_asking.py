@@ -10,6 +10,7 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import QuotaHold
+from generation import services
 from generation.api import results
 from generation.api.openai import views
 from generation.models import Generation, Upload
@@ -196,3 +197,16 @@ def test_a_wait_that_takes_too_long_is_given_up(pro_user, api_client, monkeypatc
     response = api_client(pro_user).post("/v1/images/generations", {"prompt": "a boat"}, JSON)
     assert (response.status_code, response.json()["error"]["code"]) == (503, "too_late")
     assert Generation.objects.get().status == "cancelled"
+
+
+def test_who_waits_is_told_that_it_was_cancelled(pro_user, api_client, monkeypatch):
+    """By the same person, on the page or by another call."""
+    def cancelled(generation, seconds):
+        services.cancel_generation(generation)
+        generation.refresh_from_db()
+        return generation
+
+    monkeypatch.setattr(views, "wait_for", cancelled)
+    response = api_client(pro_user).post("/v1/images/generations", {"prompt": "a boat"}, JSON)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "cancelled")
+    assert response.json()["error"]["type"] == "invalid_request_error"

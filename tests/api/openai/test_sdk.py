@@ -46,7 +46,8 @@ def test_an_image_by_its_address(client):
     assert fetched.headers["Content-Type"] == "image/png"
     image = Image.open(io.BytesIO(fetched.content))
     assert image.width == image.height
-    assert httpx.get(answer.data[0].url).status_code == 404, "the address alone opens nothing"
+    assert httpx.get(answer.data[0].url).content == fetched.content, "programs hand it on to what has no key"
+    assert httpx.get(answer.model_extra["imageUrl"]).status_code == 404, "this address alone opens nothing"
     assert answer.created > 1_600_000_000
     extra = answer.model_extra
     assert (extra["modelUsed"], extra["prompt"]) == ("dreamsketch-tiny", "a red boat at sea")

@@ -1,0 +1,57 @@
+"""Addresses of finished pictures that open for five minutes without a key.
+
+Many programs hand `data[].url` on to something that has no key: a browser, a chat, a second service. Afterwards the
+same address opens for those who may see the picture anyway, by key or session.
+"""
+
+from django.contrib.auth.models import AnonymousUser
+from django.core import signing
+from django.http import Http404
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from accounts.authentication import user_of
+from accounts.models import User
+from generation.media import converted_response, image_response
+from generation.models import GeneratedImage
+
+SECONDS = 300
+"""A link that leaks must be dead by then."""
+SALT = "openai-picture"
+ENDINGS = {"png": "png", "jpg": "jpeg", "webp": "webp"}
+"""Of file names, and the formats they stand for. Some programs name their copy after the address."""
+
+
+def link(request, image: GeneratedImage, format: str, quality: int) -> str:
+    """The absolute address of a picture of the caller, in that format; `quality` (1 to 100) is for jpeg and webp."""
+    path = reverse(f"openai-picture-{format}", args=[image.id])
+    told = signing.dumps([str(image.id), request.user.pk, quality], salt=SALT)
+    return request.build_absolute_uri(f"{path}?signature={told}")
+
+
+@require_safe
+def picture(request, image_id, format: str):
+    """The bytes, for whoever has a signature that is young enough, else for those who may see the picture."""
+    user, quality = _told(request, image_id)
+    images = GeneratedImage.objects.visible_to(user).kept().select_related("generation")
+    image = get_object_or_404(images, id=image_id)
+    if format == "png":
+        return image_response(request, image, "file")
+    return converted_response(request, image, format=format, quality=quality, strip=False)
+
+
+def _told(request, image_id) -> tuple:
+    """As whom the caller looks, and the quality that was asked for. Raises Http404 for a signature that is not ours."""
+    signature = request.GET.get("signature", "")
+    try:
+        signed_id, owner, quality = signing.loads(signature, salt=SALT)
+    except (signing.BadSignature, ValueError):
+        raise Http404 from None
+    if signed_id != str(image_id):
+        raise Http404
+    try:
+        signing.loads(signature, salt=SALT, max_age=SECONDS)
+    except signing.SignatureExpired:
+        return user_of(request), quality
+    return User.objects.filter(pk=owner, is_active=True).first() or AnonymousUser(), quality
