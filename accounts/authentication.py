@@ -1,4 +1,5 @@
-"""API keys for Django REST framework: `Authorization: Bearer dsk_…`, and nowhere else; and what a key may do.
+"""API keys for Django REST framework, and what a key may do. A key comes in the Authorization header and nowhere else:
+`Bearer dsk_…`, and in dialects whose programs know nothing else as the password of HTTP Basic.
 
 A key is looked up for every request, so that a revoked one stops at once.
 """

@@ -63,11 +63,13 @@ def requests_for(spec, count: int, steps: tuple[int, ...]) -> list:
 
 def by_pipeline(pipeline, request):
     """A picture by a pipeline of its own over the given one's weights."""
-    own = StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False)
-    own.set_progress_bar_config(disable=True)
     sampler = find_sampler(request.sampler)
     cls = getattr(diffusers, sampler.scheduler)
-    own.scheduler = cls.from_config(pipeline.scheduler.config, **dict(sampler.options))
+    # Said here, or the pipeline warns each time that it mends it: the other schedulers do not know the word.
+    mended = {"clip_sample": False} if cls is diffusers.DDIMScheduler else {}
+    scheduler = cls.from_config(pipeline.scheduler.config, **dict(sampler.options), **mended)
+    own = StableDiffusionPipeline(**pipeline.components | {"scheduler": scheduler}, requires_safety_checker=False)
+    own.set_progress_bar_config(disable=True)
     return own(request.prompt, negative_prompt=request.negative_prompt, width=request.width, height=request.height,
                num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
                generator=torch.Generator().manual_seed(request.seed)).images[0]

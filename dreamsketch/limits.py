@@ -4,6 +4,8 @@ import json
 
 from django.conf import settings
 
+from .middleware import request_id_of
+
 MARGIN = 1_000_000
 """For the other fields of a form that carries an upload."""
 
@@ -11,7 +13,8 @@ MARGIN = 1_000_000
 class BodyLimit:
     """ASGI middleware: 413 for bodies above DATA_UPLOAD_MAX_MEMORY_SIZE and a margin.
 
-    A body that does not tell its length is cut off at the limit, which Django sees as a caller who hung up.
+    A body that does not tell its length is cut off at the limit, which Django sees as a caller who hung up and
+    does not answer.
     """
 
     def __init__(self, application):
@@ -22,8 +25,8 @@ class BodyLimit:
             return await self.application(scope, receive, send)
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + MARGIN
         if _content_length(scope) > limit:
-            return await _refuse(send)
-        received = 0
+            return await _refuse(scope, send)
+        received, answered = 0, False
 
         async def counted():
             nonlocal received
@@ -31,7 +34,14 @@ class BodyLimit:
             received += len(message.get("body", b""))
             return message if received <= limit else {"type": "http.disconnect"}
 
-        return await self.application(scope, counted, send)
+        async def noted(message):
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        await self.application(scope, counted, noted)
+        if received > limit and not answered:
+            await _refuse(scope, send)
 
 
 def _content_length(scope) -> int:
@@ -41,10 +51,12 @@ def _content_length(scope) -> int:
     return 0
 
 
-async def _refuse(send) -> None:
-    error = {"error": {"code": "too_large", "message": "This request is too large.", "request_id": ""}}
+async def _refuse(scope, send) -> None:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    request_id = request_id_of(given)
+    error = {"error": {"code": "too_large", "message": "This request is too large.", "request_id": request_id}}
     body = json.dumps(error).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
-               (b"connection", b"close")]
+               (b"x-request-id", request_id.encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,6 +13,11 @@ log = logging.getLogger(__name__)
 _CLEAN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
+def request_id_of(given: str) -> str:
+    """The id of a request: what the caller gave as X-Request-Id where that is well-formed, or a new one."""
+    return given if _CLEAN_ID.fullmatch(given) else uuid.uuid4().hex
+
+
 class Middleware:
     """What both need to run under ASGI and WSGI alike."""
 
@@ -28,8 +33,7 @@ class RequestId(Middleware):
     """Sets `request.request_id` (the caller's X-Request-Id where it is well-formed) and answers with it."""
 
     def __call__(self, request):
-        given = request.headers.get("X-Request-Id", "")
-        request.request_id = given if _CLEAN_ID.fullmatch(given) else uuid.uuid4().hex
+        request.request_id = request_id_of(request.headers.get("X-Request-Id", ""))
         if iscoroutinefunction(self):
             return self._acall(request)
         with log_context(request=request.request_id):

@@ -429,6 +429,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["generation.api.schema.without_slashes"],
     "ENUM_NAME_OVERRIDES": {
         "Visibility": "generation.models.Visibility",
+        "Mode": "generation.api.serializers.MODES",
         "GenerationStatusName": "generation.models.Generation.Status",
         "HoldState": "accounts.models.QuotaHold.State",
         "ServiceState": ["ok", "away"],

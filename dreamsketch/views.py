@@ -6,7 +6,7 @@ from django.template.loader import get_template
 
 from generation.api.errors import error_response
 
-API_PREFIXES = ("/api/", "/v1/", "/sdapi/", "/internal/")
+API_PREFIXES = ("/api/", "/v1/", "/sdapi/", "/internal/", "/inference/")
 RETRY_SECONDS = 5
 
 

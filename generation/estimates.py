@@ -3,8 +3,8 @@
 import statistics
 
 from django.core.cache import cache
-from django.db import connection
-from django.db.models import F
+from django.db.models import F, QuerySet
+from django.db.models.expressions import RawSQL
 
 from .models import Generation
 
@@ -25,26 +25,30 @@ def seconds_per_step(model: str, width: int, height: int) -> float | None:
     return known or None
 
 
-def queue_position(generation: Generation) -> int | None:
-    """1 for the next to be claimed; None when it is not queued."""
-    return queue_positions([generation]).get(generation.pk)
+def with_places(generations: QuerySet) -> QuerySet:
+    """Rows that bring their place in line along, so that it costs no query of its own. See `queue_positions`."""
+    from .jobs import queue_rank
+
+    # One that waits after a failure, or whose time is over, is passed by; the index of queued rows serves the rest.
+    return generations.annotate(place=RawSQL(
+        "CASE WHEN generation_generation.status = 'queued' THEN (SELECT count(*) + 1 FROM generation_generation g"
+        " WHERE g.status = 'queued' AND g.not_before <= statement_timestamp() AND g.deadline_at > statement_timestamp()"
+        f" AND ({queue_rank('g')}, g.created_at)"
+        f" < ({queue_rank('generation_generation')}, generation_generation.created_at)) END", []))
 
 
 def queue_positions(generations) -> dict:
-    """Places in line of those that are queued, by id, with one query.
+    """Places in line of those that are queued, by id: 1 is the next to be claimed.
 
-    The order is that of `jobs.claim` without its look at who is running: near enough for a person.
+    No query for those that were read `with_places`, and one for the others together. The order is that in which
+    one worker claims them that does one after the other: `jobs.claim` without its look at who else is running.
     """
-    from .jobs import QUEUE_ORDER
-
-    ids = [generation.pk for generation in generations if generation.status == Generation.Status.QUEUED]
-    if not ids:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, place FROM (SELECT g.id, row_number() OVER (ORDER BY " + QUEUE_ORDER + ") AS place"
-            " FROM generation_generation g WHERE g.status = 'queued') AS line WHERE id = ANY(%s)", [ids])
-        return dict(cursor.fetchall())
+    queued = [one for one in generations if one.status == Generation.Status.QUEUED]
+    places = {one.pk: getattr(one, "place", None) for one in queued}
+    if unknown := [pk for pk, place in places.items() if place is None]:
+        read = with_places(Generation.objects.filter(pk__in=unknown))
+        places |= dict(read.values_list("pk", "place"))
+    return {pk: place for pk, place in places.items() if place is not None}
 
 
 def seconds_until_start(position: int, workers: int = 1) -> float | None:

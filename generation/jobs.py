@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 
 Status = Generation.Status
 
-# Pro before free, but ten minutes of waiting outweigh the plan, so nobody starves.
-QUEUE_ORDER = "g.priority - extract(epoch FROM clock_timestamp() - g.created_at) / 60, g.created_at"
+
+def queue_rank(table: str) -> str:
+    """SQL for the place in line of a queued row, the lowest first: pro before free, but ten minutes of waiting
+    outweigh the plan, so nobody starves. Whole minutes, so that who has fewest running counts within one."""
+    return f"{table}.priority - floor(extract(epoch FROM statement_timestamp() - {table}.created_at) / 60)"
 
 
 class LeaseLost(Exception):
@@ -64,8 +67,7 @@ def claim(worker: str) -> Generation | None:
             " WHERE g.status = 'queued' AND g.not_before <= clock_timestamp() AND g.deadline_at > clock_timestamp()"
             "   AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
             "   AND (here.n = 0 OR (here.worst = 1 AND g.attempt = 0))"
-            " ORDER BY g.priority - floor(extract(epoch FROM clock_timestamp() - g.created_at) / 60),"
-            "   coalesce(running.n, 0), g.created_at"
+            f" ORDER BY {queue_rank('g')}, coalesce(running.n, 0), g.created_at"
             " FOR UPDATE OF g SKIP LOCKED LIMIT 1", [worker])
         row = cursor.fetchone()
         if row is None:

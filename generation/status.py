@@ -23,7 +23,7 @@ def describe(generation: Generation) -> dict:
 def describe_all(generations) -> list[dict]:
     """Statuses as REQUIREMENTS.md section 1 gives them, with plain JSON values, in the given order.
 
-    Takes two database queries at most (queue positions, images), however many there are.
+    Takes two database queries at most (queue positions, unless they were read along; images), however many there are.
     """
     generations = list(generations)
     live = progress.live([one.pk for one in generations if one.status == Generation.Status.PROCESSING])

@@ -21,7 +21,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
 from generation.media import file_name
-from generation.models import GeneratedImage
+from generation.models import GeneratedImage, ImageCount
 from generation.offered import catalog
 from generation.services import delete_images, restore_images, set_favourite, trash_images
 
@@ -77,7 +77,10 @@ def _grid(request, view, images):
     if wants_fragment(request) and before:
         response = render(request, "gallery/_more.html", context)
         return announce(response, f"{images_word(len(rows), 'more ')}.")
-    context |= {"count": found.count(), "models": catalog(), "any": bool(rows) or images.exists()}
+    # The counter knows all that are kept; any narrower view is counted.
+    whole = view == "gallery" and not filters
+    count = ImageCount.kept_by(request.user) if whole else found.count()
+    context |= {"count": count, "models": catalog(), "any": bool(rows) or images.exists()}
     if wants_fragment(request):
         return announce(render(request, "gallery/_results.html", context), f"{images_word(context['count'])}.")
     return render(request, "gallery/gallery.html", context)

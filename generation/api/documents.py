@@ -92,7 +92,7 @@ HEALTH = _operation("health", "site", {
 SYSTEM_STATUS = _operation("systemStatus", "site", {200: _answer(shapes.SystemStatus, "How the site fares."), **COMMON})
 MODELS = _operation("listModels", "site", {200: _answer(shapes.Models, "All models."), **NOT_MODIFIED, **COMMON})
 
-_ASKING = {"application/json": shapes.GenerateRequest, "application/x-www-form-urlencoded": shapes.GenerateRequest,
+_ASKING = {"application/json": shapes.GenerateRequest, "application/x-www-form-urlencoded": shapes.GeneratePlainForm,
            "multipart/form-data": shapes.GenerateForm}
 _REDRAWING = {"application/json": shapes.Img2ImgRequest, "multipart/form-data": shapes.Img2ImgForm}
 _PIXELS = ("iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGO0ylvKgA0wYRUdtBIACDoBXfDvf6AAAAAASUVORK5C"

@@ -58,11 +58,15 @@ class TooLarge(exceptions.APIException):
 
 def body(request, code: str, message: str, param: str = "") -> dict:
     """The one shape of an error answer."""
-    # What a caller sent may come back in the message, and not all of it can be encoded.
-    error = {"code": code, "message": str(message).encode("utf-8", "replace").decode()}
+    error = {"code": code, "message": _storable(message)}
     if param:
-        error["param"] = param
+        error["param"] = _storable(param)
     return {"error": error | {"request_id": getattr(request, "request_id", "")}}
+
+
+def _storable(text) -> str:
+    """What a caller sent may come back in an error, and not all of it can be encoded."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def error_response(request, status: int, code: str, message: str, *, param: str = "",

@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.http import StreamingHttpResponse
 
 from accounts.refusals import Refusal
-from generation import progress
+from generation import estimates, progress
 from generation.live import hub, let_go_of_thread
 from generation.models import Generation
 
@@ -125,7 +125,7 @@ async def _read_status(generation_id, root) -> dict | None:
 
 
 def _status_now(generation_id, root) -> dict | None:
-    generation = Generation.objects.filter(pk=generation_id).first()
+    generation = estimates.with_places(Generation.objects.filter(pk=generation_id)).first()
     return generation and described(generation, root)
 
 

@@ -171,7 +171,8 @@ def generation_status_alias(request, generation_id):
 
 
 def _status(request, generation_id) -> Response:
-    return Response(shapes.described(generation_or_404(request, generation_id), site_root(request)))
+    visible = estimates.with_places(Generation.objects.visible_to(request.user))
+    return Response(shapes.described(get_object_or_404(visible, pk=generation_id), site_root(request)))
 
 
 @extend_schema(**doc.CANCEL)

@@ -39,7 +39,8 @@ def _issue(request) -> Response:
         raise exceptions.PermissionDenied("A key cannot make other keys. Sign in and make it under Settings.")
     data = request.data
     key, secret = issue_key(
-        user=request.user, name=text(data.get("name"), "name"), scopes=strings(data.get("scopes"), "scopes"),
+        user=request.user, name=" ".join(text(data.get("name"), "name").split()),
+        scopes=strings(data.get("scopes"), "scopes"),
         expires_at=in_days(_count(data, "expires_in_days", MAX_DAYS)),
         daily_images=_count(data, "daily_images", MAX_DAILY_IMAGES),
         requests_per_minute=_count(data, "requests_per_minute", settings.API_CALLS_PER_MINUTE))

@@ -1,6 +1,7 @@
 """Reading request bodies: strict where carelessness would hide a mistake, and never able to break the server."""
 
 import json
+from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 from django.http import QueryDict
@@ -12,6 +13,10 @@ from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
 from generation.engine.errors import InvalidRequest
 
 from .errors import TooLarge
+
+NOT_UTF8 = "This form is not in UTF-8."
+DAMAGED = "\ufffd"
+"""What Django puts where a part of a form is not UTF-8."""
 
 
 def read_body(stream) -> bytes:
@@ -33,7 +38,7 @@ class JSONParser(BaseParser):
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
         data = read_body(stream)
         try:
-            content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object) if data.strip() else {}
+            content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=each_once) if data.strip() else {}
         except RecursionError:
             raise ParseError("This JSON is nested too deeply.") from None
         except ValueError as error:
@@ -43,7 +48,8 @@ class JSONParser(BaseParser):
         return content
 
 
-def _object(pairs) -> dict:
+def each_once(pairs) -> dict:
+    """For `json.loads`: the members of an object. Raises InvalidRequest where one comes twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
         seen = set()
@@ -58,7 +64,13 @@ class FormParser(BaseParser):
     media_type = "application/x-www-form-urlencoded"
 
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
-        return as_dict(QueryDict(read_body(stream), encoding="utf-8"))
+        data = read_body(stream)
+        try:
+            # Django takes what is not UTF-8 for something else, and nobody would see the mistake.
+            unquote_to_bytes(data.replace(b"+", b" ")).decode()
+        except UnicodeDecodeError:
+            raise ParseError(NOT_UTF8) from None
+        return as_dict(QueryDict(data, encoding="utf-8"))
 
 
 class MultiPartParser(FrameworkMultiPartParser):
@@ -67,6 +79,8 @@ class MultiPartParser(FrameworkMultiPartParser):
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
         parsed = super().parse(stream, media_type, parser_context | {"encoding": "utf-8"})
         content, uploaded = as_dict(parsed.data), as_dict(parsed.files)
+        if any(DAMAGED in f"{name}{value}" for name, value in content.items()):
+            raise ParseError(NOT_UTF8)
         if both := content.keys() & uploaded.keys():
             raise InvalidRequest("This field is given twice.", min(both)[:60])
         return content | uploaded

@@ -13,6 +13,8 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request import MAX_PROMPT_CHARACTERS
 from generation.uploads import read_picture
 
+from .parsers import each_once
+
 # Our word: the names it is accepted under. The first that is given counts.
 TEXTS = {
     "prompt": ("prompt",),
@@ -52,6 +54,7 @@ MAX_TEXT = 200
 NUMBER_LIMIT = 2**53
 """Above this JSON numbers mean different things to different programs; no field comes near it."""
 SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×*]\s*(\d{1,5})\s*")
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|[+-]?\.[0-9]+")
 TRUE, FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 
 
@@ -145,7 +148,7 @@ def _from_text(value, param):
     if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
         return value
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=each_once)
     except (ValueError, RecursionError):
         raise InvalidRequest("This is not JSON.", param) from None
 
@@ -202,17 +205,14 @@ def text(value, param: str, *, limit: int | None = MAX_TEXT) -> str:
 
 
 def number(value, param: str) -> int | float:
-    """`value` as a number; text that spells one counts, because forms know nothing else."""
-    if isinstance(value, str) and len(value) <= 40:
-        for kind in (int, float):
-            with contextlib.suppress(ValueError):
-                value = kind(value)
-                break
+    """`value` as a number; text that spells one as JSON would counts, because forms know nothing else."""
+    if isinstance(value, str) and len(value) <= 40 and NUMBER.fullmatch(value.strip()):
+        value = float(value) if set(value) & set(".eE") else int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise InvalidRequest("This must be a number.", param)
     if abs(value) > NUMBER_LIMIT:
         raise InvalidRequest("This number is too large.", param)
-    return value
+    return value or 0  # not -0.0, which would be written as such
 
 
 def flag(value, param: str) -> bool:

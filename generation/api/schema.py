@@ -6,8 +6,11 @@ from functools import cache
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.permissions import AllowAny
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):
@@ -18,12 +21,29 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer dsk_…`."}
 
 
+class OneOfSchema(OpenApiSerializerFieldExtension):
+    target_class = "generation.api.serializers.OneOf"
+
+    def map_serializer_field(self, auto_schema, direction):
+        def written(kind):
+            if isinstance(kind, dict):
+                return {name: written(value) for name, value in kind.items()}
+            if isinstance(kind, list):
+                return [written(each) for each in kind]
+            return auto_schema.resolve_serializer(kind, direction).ref if isinstance(kind, type) else kind
+
+        return {"oneOf": [written(kind) for kind in self.target.kinds]}
+
+
 def without_slashes(endpoints):
     """Each address answers with and without a slash at its end; the document lists it once."""
     return [endpoint for endpoint in endpoints if endpoint[0] != "/api/" and not endpoint[0].endswith("/")]
 
 
-@require_safe
+@extend_schema(exclude=True)
+@api_view(["GET", "HEAD"])
+@authentication_classes([])
+@permission_classes([AllowAny])
 def schema(request):
     """The OpenAPI 3.1 document as JSON. The same for everybody, so it is made once."""
     return HttpResponse(_document(), content_type="application/json", headers={"Cache-Control": "public, max-age=300"})

@@ -14,12 +14,23 @@ from rest_framework import serializers
 from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS
 from accounts.models import ApiKey, QuotaHold, Scope
 from generation import status
-from generation.engine.modes import FILLS, FITS, MAX_CLIP_SKIP, MAX_MASK_BLUR, QUALITIES
-from generation.engine.request import ASPECT_RATIOS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
+from generation.engine import catalog
+from generation.engine.modes import (
+    FILLS,
+    FITS,
+    MAX_CLIP_SKIP,
+    MAX_HIRES_SCALE,
+    MAX_LORAS,
+    MAX_MASK_BLUR,
+    QUALITIES,
+)
+from generation.engine.readers import MAX_EXPAND
+from generation.engine.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.styles import STYLES
 
-MODES = ["txt2img", "img2img", "inpaint", "outpaint", "upscale"]
+MODES = [*catalog.MODES, "upscale"]
+MODEL_FEATURES = [FEATURE_PARAMS.get(feature, feature) for feature in catalog.FEATURES]
 PHASES = ["queued", "downloading", "loading", "generating", "saving", "done"]
 IMAGE_ACTIONS = ["trash", "restore", "delete", "favourite", "unfavourite", *Visibility.values]
 LINKS = ("status_url", "events_url", "cancel_url", "result_url")
@@ -67,24 +78,76 @@ SMALL = {"required": False, "allow_null": True}
 PICTURE = "The picture as base64 text or a data URI, or the id of one of your images; in a form also the file itself."
 
 
-@extend_schema_field({"oneOf": [{"type": "boolean"}, {"type": "object"}, {"type": "string"}, {"type": "null"}]})
-class FlagOrObject(serializers.JSONField):
-    pass
+class OneOf(serializers.JSONField):
+    """One of several things. `kinds`: JSON Schemas, which may have serializers within, or serializers."""
+
+    def __init__(self, *kinds, **options):
+        self.kinds = kinds
+        super().__init__(**options)
 
 
-@extend_schema_field({"oneOf": [{"type": "number"}, {"type": "object"}, {"type": "string"}, {"type": "null"}]})
-class NumberOrObject(serializers.JSONField):
-    pass
+TEXT = {"type": "string"}
+"""Also of objects and lists, because forms know nothing but text: JSON."""
 
 
-@extend_schema_field({"oneOf": [{"type": "object"}, {"type": "string"}, {"type": "null"}]})
-class Object(serializers.JSONField):
-    pass
+class HiresFix(serializers.Serializer):
+    """A second pass at a larger size."""
+
+    scale = serializers.FloatField(**SMALL, min_value=1, max_value=MAX_HIRES_SCALE, help_text="2 where left out.")
+    strength = serializers.FloatField(
+        **SMALL, min_value=0, max_value=1, help_text="How much is drawn anew; 0.5 where left out.")
+    steps = serializers.IntegerField(**SMALL, min_value=0, help_text="0 or left out: as many as the first pass.")
+    upscaler = serializers.CharField(**SMALL, help_text="`latent`, or one of `upscalers` of `/api/models`.")
 
 
-@extend_schema_field({"oneOf": [{"type": "array", "items": {}}, {"type": "string"}, {"type": "null"}]})
-class List(serializers.JSONField):
-    pass
+class Expansion(serializers.Serializer):
+    """Pixels that a picture grows by at each side."""
+
+    left = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
+    right = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
+    top = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
+    bottom = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
+
+
+class ChosenLora(serializers.Serializer):
+    """An installed LoRA and how strongly it counts."""
+
+    key = serializers.CharField()
+    weight = serializers.FloatField(**SMALL, min_value=-4, max_value=4, help_text="1 where left out.")
+
+
+class Control(serializers.Serializer):
+    """Guidance by a picture."""
+
+    key = serializers.CharField(help_text="Of an installed ControlNet: see `controls` of `/api/models`.")
+    image = serializers.CharField(**SMALL, help_text=PICTURE)
+    scale = serializers.FloatField(**SMALL, min_value=0, max_value=2, help_text="1 where left out.")
+    preprocess = serializers.BooleanField(
+        **SMALL, help_text="False: `image` is a control map already. Otherwise one is made of it.")
+    begin = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="In parts of the steps; 0.")
+    end = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="In parts of the steps; 1.")
+
+
+class Reference(serializers.Serializer):
+    """A picture whose look is followed."""
+
+    image = serializers.CharField(**SMALL, help_text=PICTURE)
+    scale = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="0.6 where left out.")
+
+
+class Variation(serializers.Serializer):
+    """A little of another seed's picture."""
+
+    seed = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_SEED)
+    strength = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="0.1 where left out.")
+
+
+class Enlargement(serializers.Serializer):
+    """How a picture is enlarged."""
+
+    factor = serializers.ChoiceField(choices=[2, 4], **SMALL, help_text="2 where left out.")
+    upscaler = serializers.CharField(**SMALL, help_text="One of `upscalers` of `/api/models`.")
+    image = serializers.CharField(**SMALL, help_text=PICTURE)
 
 
 class GenerateRequest(serializers.Serializer):
@@ -127,7 +190,7 @@ class GenerateRequest(serializers.Serializer):
     clip_skip = serializers.IntegerField(
         **SMALL, min_value=0, max_value=MAX_CLIP_SKIP,
         help_text="How many of the text encoder's last layers are left out. Also: `clipSkip`.")
-    hires_fix = FlagOrObject(**SMALL, help_text=(
+    hires_fix = OneOf({"type": "boolean"}, HiresFix, TEXT, **SMALL, help_text=(
         "A second pass at a larger size: true, or an object with scale, strength, steps, upscaler. Also: `hiresFix`,"
         " `hires_scale`, `hires_strength`, `hires_steps`, `hires_upscaler`."))
     image = serializers.CharField(**SMALL, help_text=f"Where drawing begins (img2img). {PICTURE}")
@@ -140,28 +203,38 @@ class GenerateRequest(serializers.Serializer):
         **SMALL, min_value=0, max_value=512,
         help_text="Draw only the masked part and so many pixels around it, at full size.")
     fit = serializers.ChoiceField(choices=FITS, **SMALL, help_text="How a picture of another shape meets the size.")
-    expand = NumberOrObject(**SMALL, help_text=(
+    expand = OneOf({"type": "number"}, Expansion, TEXT, **SMALL, help_text=(
         "Outpainting: pixels that the picture grows by, at all sides or as {left, right, top, bottom}."))
-    loras = List(**SMALL, help_text="Installed LoRAs: keys, or objects with key and weight.")
-    control = Object(**SMALL, help_text=(
+    loras = OneOf({"type": "array", "items": {"oneOf": [TEXT, ChosenLora]}, "maxItems": MAX_LORAS}, TEXT, **SMALL,
+                  help_text="Installed LoRAs: keys, or objects with key and weight.")
+    control = OneOf(Control, TEXT, **SMALL, help_text=(
         "Guidance by a picture: {key, image, scale, preprocess, begin, end}. In a form the picture may be the file"
         " `control_image`."))
-    reference = Object(**SMALL, help_text=(
+    reference = OneOf(Reference, TEXT, **SMALL, help_text=(
         "A picture whose look is followed: {image, scale}, or the picture alone. In a form: `reference_image`."))
-    variation = Object(**SMALL, help_text="A little of another seed's picture: {seed, strength}.")
-    upscale = NumberOrObject(**SMALL, help_text=(
+    variation = OneOf(Variation, TEXT, **SMALL, help_text="A little of another seed's picture: {seed, strength}.")
+    upscale = OneOf({"type": "number"}, Enlargement, TEXT, **SMALL, help_text=(
         "Only enlarge `image`, or its own image, by 2 or 4: {factor, upscaler, image}. No prompt is needed then."))
     dry_run = serializers.BooleanField(
         required=False, allow_null=True, help_text="Answer with a quote and change nothing.")
 
 
+class GeneratePlainForm(GenerateRequest):
+    """The same as a form without files; objects and lists are JSON text."""
+
+
+@extend_schema_field(OpenApiTypes.BINARY)
+class PictureFile(serializers.FileField):
+    """A file in a form; left to itself the document would call it an address."""
+
+
 class GenerateForm(GenerateRequest):
     """The same as a form with files; objects and lists are JSON text."""
 
-    image = serializers.FileField(**SMALL)
-    mask = serializers.FileField(**SMALL)
-    control_image = serializers.FileField(**SMALL)
-    reference_image = serializers.FileField(**SMALL)
+    image = PictureFile(**SMALL)
+    mask = PictureFile(**SMALL)
+    control_image = PictureFile(**SMALL)
+    reference_image = PictureFile(**SMALL)
 
 
 class Img2ImgRequest(GenerateRequest):
@@ -169,7 +242,7 @@ class Img2ImgRequest(GenerateRequest):
 
 
 class Img2ImgForm(GenerateForm):
-    image = serializers.FileField()
+    image = PictureFile()
 
 
 class Result(serializers.ModelSerializer):
@@ -461,11 +534,33 @@ class NativeSize(serializers.Serializer):
     height = serializers.IntegerField()
 
 
+class InstalledLora(serializers.Serializer):
+    key = serializers.CharField(help_text="For `loras` of a request, and for `<lora:key:weight>` in its prompt.")
+    title = serializers.CharField()
+
+
+class InstalledControl(serializers.Serializer):
+    key = serializers.CharField(help_text="For `control` of a request.")
+    kind = serializers.CharField(allow_blank=True, help_text="Such as `canny` or `depth`; empty where it is not known.")
+    preprocess = serializers.BooleanField(
+        help_text="Whether its map can be made here from an ordinary picture. Otherwise send a map, with"
+                  " `preprocess` false.")
+
+
 class Model(serializers.Serializer):
     key = serializers.CharField()
     title = serializers.CharField()
     summary = serializers.CharField()
     family = serializers.CharField()
+    modes = serializers.ListField(
+        child=serializers.ChoiceField(choices=MODES),
+        help_text="`img2img` wants `image`, `inpaint` also `mask`, `outpaint` also `expand`, `upscale` only that.")
+    features = serializers.ListField(
+        child=serializers.ChoiceField(choices=MODEL_FEATURES),
+        help_text="Fields that a request for this model may have beside those of every model. Those that need an add-on"
+                  " are named where one that fits is installed.")
+    loras = InstalledLora(many=True, help_text="Installed ones that may suit it.")
+    controls = InstalledControl(many=True, help_text="Installed ControlNets that may suit it.")
     native_size = NativeSize()
     side = Side(help_text="What width and height may be, in pixels.")
     steps = Limit()
@@ -484,6 +579,9 @@ class Model(serializers.Serializer):
 
 class Models(serializers.Serializer):
     models = Model(many=True)
+    upscalers = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="For `upscale`, where the first is the default, and for `hires_fix`, which also knows `latent`.")
 
 
 # --- the account ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from django.urls import path
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page
 
-from . import generations, images, keys, schema, views, webhooks
+from . import generations, images, keys, offers, schema, views, webhooks
 
 not_kept = cache_control(private=True, no_cache=True)
 """What one account may see must not come out of a cache for another, or after a sign-out."""
@@ -27,7 +27,7 @@ urlpatterns = [
     *both("schema", schema.schema, "api-schema", caching=None),
     *both("status", views.system_status, "api-system-status"),
     *both("status/<uuid:generation_id>", generations.generation_status, "api-status"),
-    *both("models", views.models, "api-models", caching=checked),
+    *both("models", offers.models, "api-models", caching=checked),
     *both("parse-prompt", generations.parse_prompt, "api-parse-prompt"),
     *both("txt2img", generations.txt2img, "api-txt2img"),
     *both("img2img", generations.img2img, "api-img2img"),

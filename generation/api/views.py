@@ -1,4 +1,4 @@
-"""The site and the account, for programs. Generations and images have files of their own."""
+"""The site and the account, for programs. Models, generations and images have files of their own."""
 
 import datetime as dt
 import shutil
@@ -19,7 +19,6 @@ from rest_framework.response import Response
 from accounts import quotas
 from accounts.models import QuotaHold
 from generation import offered, progress, status
-from generation.engine.request import MAX_IMAGES
 from generation.models import Generation
 
 from . import documents as doc
@@ -145,40 +144,6 @@ def _work() -> dict:
             "generations": done["generations"],
             "mean_seconds": None if done["mean"] is None else round(done["mean"].total_seconds(), 2),
         },
-    }
-
-
-# --- models ---------------------------------------------------------------------------------------------
-
-
-@extend_schema(**doc.MODELS)
-@api_view(READ)
-def models(request):
-    """The models of this site and what they may be asked for."""
-    loaded = {key for worker in progress.workers() for key in worker.get("models") or ()}
-    default = offered.model_named(None).key
-    return Response({"models": [_describe_model(spec, spec.key in loaded, default) for spec in offered.catalog()]})
-
-
-def _describe_model(spec, loaded: bool, default: str) -> dict:
-    ready = loaded or offered.is_ready(spec)
-    return {
-        "key": spec.key,
-        "title": spec.title,
-        "summary": spec.summary,
-        "family": spec.family,
-        "native_size": {"width": spec.native_width, "height": spec.native_height},
-        "side": {"min": spec.min_side, "max": spec.max_side, "multiple_of": spec.size_multiple},
-        "steps": {"min": spec.min_steps, "max": spec.max_steps, "default": spec.default_steps},
-        "guidance_scale": {"min": 0, "max": spec.max_guidance, "default": spec.default_guidance},
-        "num_images": {"min": 1, "max": MAX_IMAGES, "default": 1},
-        "samplers": list(spec.samplers),
-        "default_sampler": spec.default_sampler,
-        "is_default": spec.key == default,
-        "licence": spec.licence,
-        "memory_gib": spec.memory_gib,
-        "state": "loaded" if loaded else "ready" if ready else "not_downloaded",
-        "aliases": list(spec.aliases),
     }
 
 

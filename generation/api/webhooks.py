@@ -22,7 +22,7 @@ from . import documents as doc
 from .keys import strings
 from .parsers import JSONParser
 from .requests import flag, text
-from .serializers import Moment
+from .serializers import Moment, OneOf
 
 DELIVERIES_SHOWN = 50
 
@@ -93,6 +93,12 @@ class Deliveries(serializers.Serializer):
     deliveries = Delivery(many=True)
 
 
+class EngineFailure(serializers.Serializer):
+    code = serializers.CharField(required=False)
+    message = serializers.CharField(required=False, allow_blank=True)
+    transient = serializers.BooleanField(required=False, help_text="Whether to try it again; true where left out.")
+
+
 class EngineResult(serializers.Serializer):
     generation = serializers.UUIDField()
     epoch = serializers.IntegerField(min_value=0, max_value=webhooks_in.MAX_EPOCH)
@@ -102,7 +108,8 @@ class EngineResult(serializers.Serializer):
                                     help_text="Indexes that a safety check held back.")
     seconds = serializers.FloatField(required=False)
     recipe = serializers.DictField(required=False)
-    error = serializers.JSONField(required=False, help_text="Text, or an object of code, message and transient.")
+    error = OneOf({"type": "string"}, EngineFailure, required=False, allow_null=True,
+                  help_text="Why it could not draw.")
 
 
 class EngineResultTaken(serializers.Serializer):

@@ -1,9 +1,13 @@
 """Each endpoint: what it answers, who may ask, under which address, and what it costs."""
 
+import base64
+import io
 import uuid
 
+import numpy as np
 import pytest
 from django.test import Client
+from PIL import Image
 
 from generation import progress
 from generation.models import GeneratedImage, Generation
@@ -42,6 +46,12 @@ def call(client, method, path, **more):
     return getattr(client, method)(path, **({"content_type": "application/json"} if method != "get" else {}), **more)
 
 
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (30, 160, 90)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def ids(free_user, make_image, make_generation):
     """One of each of the first user's things."""
@@ -76,10 +86,8 @@ def test_wrong_methods(path, ids, free_user, api_client, refused):
     allowed = {method for method, known in SIGNED_IN + OPEN if known == path}
     for method in sorted(METHODS - allowed):
         response = call(api_client(free_user), method, path.format(**ids))
-        if path == "/api/schema":
-            assert response.status_code == 405  # a plain view
-        else:
-            refused(response, 405, "method_not_allowed")
+        refused(response, 405, "method_not_allowed")
+        assert {one.lower() for one in response["Allow"].split(", ")} >= allowed
 
 
 def test_head_is_answered_as_get_without_a_body(ids, free_user, api_client):
@@ -146,6 +154,54 @@ def test_models(documented, free_user, api_client):
     classic = next(model for model in models if model["key"] == "stable-diffusion-v1-5")
     assert "runwayml/stable-diffusion-v1-5" in classic["aliases"]
     assert classic["native_size"] == {"width": 512, "height": 512}
+
+
+def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, api_client, settings, tmp_path):
+    """What is listed is accepted, and what is not listed is refused."""
+    from safetensors.numpy import save_file
+
+    settings.MODELS_DIR = tmp_path / "models"
+    client = api_client(pro_user)
+
+    def offered():
+        answer = documented(client.get("/api/models"), "get", "/api/models")
+        return {model["key"]: model for model in answer["models"]}, answer["upscalers"]
+
+    models, upscalers = offered()
+    bare, flow = models["stable-diffusion-v1-5"], models["qwen-image"]
+    assert bare["modes"] == ["txt2img", "img2img", "inpaint", "outpaint", "upscale"]
+    assert bare["features"] == ["hires_fix", "variation", "tiling", "clip_skip", "quality"]
+    assert (bare["loras"], bare["controls"], upscalers) == ([], [], ["lanczos", "nearest"])
+    assert flow["features"] == []
+
+    weights = {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight":
+               np.zeros((4, 768), np.float16)}
+    for name in ("loras/ink", "upscalers/sharp", "controlnet/canny-sd15/model", "controlnet/seg-sd15/model"):
+        file = settings.MODELS_DIR / f"{name}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, file, {"modelspec.title": "Ink"})
+        if name.startswith("controlnet"):
+            (file.parent / "config.json").write_text('{"cross_attention_dim": 768}')
+    models, upscalers = offered()
+    full = models["stable-diffusion-v1-5"]
+    assert full["loras"] == [{"key": "ink", "title": "Ink"}]
+    assert full["controls"] == [{"key": "canny-sd15", "kind": "canny", "preprocess": True},
+                                {"key": "seg-sd15", "kind": "segmentation", "preprocess": False}]
+    assert set(full["features"]) - set(bare["features"]) == {"loras", "control"}
+    assert upscalers == ["lanczos", "nearest", "sharp"]
+    # They were made for another width of text.
+    assert (models["sdxl-base"]["loras"], models["sdxl-base"]["controls"]) == ([], [])
+    assert not {"loras", "control"} & set(models["sdxl-base"]["features"])
+
+    picture = base64.b64encode(png()).decode()
+    fields = {"hires_fix": True, "variation": {"seed": 1, "strength": 0.5}, "loras": ["ink"], "tiling": True,
+              "control": {"key": "canny-sd15", "image": picture}, "reference": picture, "clip_skip": 1,
+              "quality": "fast"}
+    for key in ("stable-diffusion-v1-5", "sdxl-base", "qwen-image"):
+        for field, value in fields.items():
+            asked = {"prompt": "a boat", "model": key, "dry_run": True, field: value}
+            accepted = client.post("/api/generate", asked, "application/json").status_code == 200
+            assert accepted == (field in models[key]["features"]), (key, field)
 
 
 def test_status_of_a_queued_generation(documented, free_user, api_client, make_generation):
@@ -296,7 +352,8 @@ def test_keys(documented, refused, free_user, page_client, api_client):
 
 
 def test_unknown_addresses_answer_in_json(refused, client, free_user, api_client):
-    for path in ("/api/nothing", "/api/status/not-a-uuid", "/api/images/1/", "/api/generate/x/y/z", "/v1/nothing"):
+    for path in ("/api/nothing", "/api/status/not-a-uuid", "/api/images/1/", "/api/generate/x/y/z", "/v1/nothing",
+                 "/inference/nothing"):
         refused(client.get(path), 404, "not_found")
         refused(api_client(free_user).post(path, {}, "application/json"), 404, "not_found")
 
@@ -315,7 +372,7 @@ def test_accept_and_format_do_not_matter(free_user, api_client):
     ("/api/usage", 2),
     ("/api/keys", 1),
     ("/api/status/{running}", 1),
-    ("/api/status/{queued}", 2),
+    ("/api/status/{queued}", 1),
     ("/api/status/{generation}", 2),
     ("/api/generate/status/{running}", 1),
     ("/api/images/history", 2),

@@ -182,12 +182,17 @@ def test_forms(pro_user, api_client, form):
     assert (generation.guidance_scale, generation.num_images) == (3.5, 2)
 
 
+def test_minus_nothing_is_nothing(post):
+    quote = post('{"prompt": "a boat", "guidance_scale": -0.0, "seed": -0.0, "dry_run": true}').json()["request"]
+    assert (str(quote["guidance_scale"]), str(quote["seed"])) == ("0.0", "0")
+
+
 def test_a_random_seed_is_reported_and_differs(post):
     assert made(post({"prompt": "a boat"})).seed != made(post({"prompt": "a boat", "seed": -1})).seed
 
 
 NOT_NUMBERS = [True, "seven", [], {}, [7], {"a": 7}, "", "NaN", "Infinity", float("nan"), float("inf"), -float("inf"),
-               1e308, 10**400, -(10**30), "1" * 41, "0x10"]
+               1e308, 10**400, -(10**30), "1" * 41, "0x10", "1_0", "١٢", "1e", "1 0", "+-1"]
 NOT_TEXT = [True, 7, 0, 1.5, [], {}, ["x"], {"a": "b"}]
 UNSTORABLE = ["a\x00b", "\ud800", "x\udfff"]
 
@@ -223,6 +228,7 @@ HOSTILE = {
     "hires_steps": [1000, 1.5, -1, *NOT_NUMBERS],
     "hires_upscaler": ["no such upscaler", *NOT_TEXT],
     "loras": [{"key": "x"}, "x", 1, True, ["no-such-lora"], [{"weight": 1}], [{"key": 5}],
+              [{"key": []}], [{"key": {}}],
               [{"key": "a", "weight": "b"}], [{"key": "a", "weight": 99}],
               [{"key": "a", "other": 1}], [[]], [None], "[", '{"a": 1}', ["x"] * 1000],
     "control": ["canny", 1, [], True, {}, {"key": "canny"}, {"key": "canny", "image": 7}, "{", [{"key": "canny"}]],
@@ -304,6 +310,18 @@ def test_a_field_given_twice(post, pro_user, api_client, refused, nothing_happen
     refused(post('{"prompt": "a boat", "seed": 1, "seed": 2}'), 400, param="seed")
     form = "application/x-www-form-urlencoded"
     refused(api_client(pro_user).post("/api/generate", "prompt=a&prompt=b", form), 400, param="prompt")
+    refused(post(r'{"prompt": "a boat", "\ud800": 1, "\ud800": 2}'), 400, param="?")
+    inside = {"prompt": "a boat", "hires_fix": '{"scale": 1.5, "scale": 2}'}
+    refused(api_client(pro_user).post("/api/generate", inside), 400, param="scale")
+    nothing_happened()
+
+
+@pytest.mark.parametrize("body", [b"prompt=\xff\xfe", b"prompt=a%FFboat", b"prompt=a%ED%A0%80boat", b"prompt=a&%C3=1"])
+def test_forms_that_are_not_in_utf8(body, pro_user, api_client, refused, nothing_happened):
+    client = api_client(pro_user)
+    refused(client.generic("POST", "/api/generate", body, "application/x-www-form-urlencoded"), 400, "malformed")
+    parts = b'--B\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na boat\xff\r\n--B--\r\n'
+    refused(client.generic("POST", "/api/generate", parts, "multipart/form-data; boundary=B"), 400, "malformed")
     nothing_happened()
 
 

@@ -79,6 +79,17 @@ def test_sending_again(client, made, documented, refused):
     refused(client.post(where.format(uuid.uuid4())), 404, "not_found")
 
 
+def test_the_newest_fifty_deliveries_are_listed(client, made):
+    endpoint = WebhookEndpoint.objects.get()
+    began = timezone.now()
+    WebhookDelivery.objects.bulk_create([
+        WebhookDelivery(endpoint=endpoint, event="webhook.test", subject=str(number), body="{}",
+                        created_at=began - dt.timedelta(minutes=number)) for number in range(55)])
+    listed = client.get(f"/api/webhooks/{made['id']}/deliveries").json()["deliveries"]
+    newest = WebhookDelivery.objects.order_by("-created_at")[:50]
+    assert [one["id"] for one in listed] == [str(one.pk) for one in newest]
+
+
 def test_nobody_reaches_anothers_webhooks(client, made, other_user, api_client, page_client, refused):
     sent = client.post(f"/api/webhooks/{made['id']}/test").json()
     for stranger in (api_client(other_user), page_client(other_user)):

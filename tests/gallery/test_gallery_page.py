@@ -29,6 +29,21 @@ def test_it_shows_ones_own_images_newest_first(anna, three, other_user, make_ima
     assert shown(anna.get(GALLERY)) == [image.number for image in reversed(three)]
 
 
+def test_the_whole_gallery_is_not_counted_to_tell_its_size(anna, three):
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    anna.post(BULK, {"action": "trash", "ids": [three[0].number]})
+    counted = {}
+    for address, query in ((GALLERY, {}), (GALLERY, {"q": "boat"}), (FAVOURITES, {}), (TRASH, {})):
+        with CaptureQueriesContext(connection) as queries:
+            page = anna.get(address, query)
+        asked = any("COUNT(" in each["sql"] and "generatedimage" in each["sql"] for each in queries)
+        counted[address, query.get("q")] = (page.context["count"], asked)
+    assert counted == {(GALLERY, None): (2, False), (GALLERY, "boat"): (0, True), (FAVOURITES, None): (0, True),
+                       (TRASH, None): (1, True)}
+
+
 def test_an_empty_gallery_leads_to_create(anna):
     page = anna.get(GALLERY).content.decode()
     assert "The walls are still bare" in page and reverse("create") in page

@@ -1,0 +1,79 @@
+"""The models of this site, and what each of them may be asked for."""
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
+
+from generation import offered, progress
+from generation.engine.addons import Addons, text_width
+from generation.engine.catalog import ModelSpec
+from generation.engine.errors import InvalidRequest
+from generation.engine.preprocess import check_kind
+from generation.engine.request import FEATURE_PARAMS, MAX_IMAGES
+
+from . import documents as doc
+
+READ = ["GET", "HEAD"]
+UPSCALE = "upscale"
+"""The mode that needs no model, and so is every model's."""
+NEED_ADDONS = ("loras", "control", "reference")
+"""Features that are nothing without an add-on that fits the model."""
+
+
+@extend_schema(**doc.MODELS)
+@api_view(READ)
+def models(request):
+    """The models of this site: what each can do, within which limits, and with which add-ons."""
+    loaded = {key for worker in progress.workers() for key in worker.get("models") or ()}
+    default, addons = offered.model_named(None).key, offered.addons()
+    return Response({
+        "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in offered.catalog()],
+        "upscalers": list(offered.upscalers()),
+    })
+
+
+def _describe(spec: ModelSpec, addons: Addons, loaded: bool, is_default: bool) -> dict:
+    ready = loaded or offered.is_ready(spec)
+    return {
+        "key": spec.key,
+        "title": spec.title,
+        "summary": spec.summary,
+        "family": spec.family,
+        "modes": [*spec.modes, UPSCALE],
+        **_abilities(spec, addons),
+        "native_size": {"width": spec.native_width, "height": spec.native_height},
+        "side": {"min": spec.min_side, "max": spec.max_side, "multiple_of": spec.size_multiple},
+        "steps": {"min": spec.min_steps, "max": spec.max_steps, "default": spec.default_steps},
+        "guidance_scale": {"min": 0, "max": spec.max_guidance, "default": spec.default_guidance},
+        "num_images": {"min": 1, "max": MAX_IMAGES, "default": 1},
+        "samplers": list(spec.samplers),
+        "default_sampler": spec.default_sampler,
+        "is_default": is_default,
+        "licence": spec.licence,
+        "memory_gib": spec.memory_gib,
+        "state": "loaded" if loaded else "ready" if ready else "not_downloaded",
+        "aliases": list(spec.aliases),
+    }
+
+
+def _abilities(spec: ModelSpec, addons: Addons) -> dict:
+    """The features that a request for this model may name here, and the add-ons for them."""
+    width = text_width(spec, addons.folder) if spec.features else None
+    fitting = {feature: [addon for addon in found.values() if feature in spec.features and addon.fits(width)]
+               for feature, found in zip(NEED_ADDONS, (addons.loras, addons.controls, addons.references), strict=True)}
+    features = [one for one in spec.features if fitting.get(one, True)]
+    return {
+        "features": [FEATURE_PARAMS.get(one, one) for one in features],
+        "loras": [{"key": lora.key, "title": lora.title} for lora in fitting["loras"]],
+        "controls": [{"key": net.key, "kind": net.kind, "preprocess": _can_make_map(net.kind)}
+                     for net in fitting["control"]],
+    }
+
+
+def _can_make_map(kind: str) -> bool:
+    try:
+        check_kind(kind, settings.MODELS_DIR)
+    except InvalidRequest:
+        return False
+    return True
