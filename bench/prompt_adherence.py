@@ -113,7 +113,7 @@ class Artist:
         catalog = Catalog()
         self.spec = catalog.get("dreamsketch-tiny")
         if folder:
-            self.spec = replace(self.spec, sources=(str(folder),))
+            self.spec = replace(self.spec, sources=(str(folder.resolve()),))
             catalog = Catalog([self.spec])
         self.engine = make_engine("torch", catalog)
         self.engine.start()

@@ -161,10 +161,15 @@ class Company:
             self.jobs[place].future.exception(60)
 
 
-def left_behind(model):
-    """What should be gone when nobody is drawn any more."""
+def in_memory():
     gc.collect()
-    found = [each for each in gc.get_objects() if isinstance(each, (Row, Encoded, Likeness))]
+    return [each for each in gc.get_objects() if isinstance(each, (Row, Encoded, Likeness))]
+
+
+def left_behind(model, before):
+    """What should be gone when nobody is drawn any more. `before`: what lay in memory when all began."""
+    known = {id(each) for each in before}
+    found = [each for each in in_memory() if id(each) not in known]
     for part in (model.unet, model.vae):  # the encoders keep hooks of transformers' own
         for name, layer in part.named_modules():
             if layer._forward_hooks or layer._forward_pre_hooks or getattr(layer, "padding_mode", "") == "circular":
@@ -178,6 +183,7 @@ def test_everybody_who_stays_gets_the_picture_they_would_get_alone(catalog, file
     requests = [anyone(chance, spec) for _ in range(SIZE)]
     requests[failing := chance.randrange(SIZE)] = one_that_fails(chance, spec)
     cancelled = set(chance.sample(range(SIZE), 2)) - {failing}
+    before = in_memory()
     engine = start_engine(catalog, files, max_rows=chance.choice([4, 8, 16]))
     model = engine.models.get(spec)
     company = Company(engine, chance, requests, cancelled)
@@ -186,7 +192,7 @@ def test_everybody_who_stays_gets_the_picture_they_would_get_alone(catalog, file
     finally:
         engine.stop()
     jobs = company.jobs
-    assert not left_behind(model)
+    assert not left_behind(model, before)
     for place, request in enumerate(requests):
         error = jobs[place].future.exception()
         if place == failing:

@@ -71,9 +71,9 @@ def test_an_interrupt_touches_nobody_elses_work(caller, another, pro_user, api_c
 
 
 def test_an_interrupt_stops_what_would_follow_and_gives_what_is_finished(caller, start_worker):
-    start_worker(seconds_per_step=0.02)
+    start_worker(seconds_per_step=0.1)
     answer = caller.later(**LONG | {"steps": 10}, batch_size=4, n_iter=2, seed=1)
-    wait_until(lambda: Generation.objects.filter(step__gt=15), "the second image")
+    wait_until(lambda: Generation.objects.filter(step__gt=10), "the second image")
     caller.post("interrupt")
     info = answer().json()
     assert 1 <= len(info["images"]) < 4
@@ -95,7 +95,7 @@ def test_an_interrupt_between_two_parts(caller, start_worker, monkeypatch):
 
 
 def test_skip_goes_on_with_the_next(caller, start_worker):
-    start_worker(seconds_per_step=0.02)
+    start_worker(seconds_per_step=0.1)
     answer = caller.later(steps=30, width=128, height=128, batch_size=1, n_iter=2, seed=1, subseed_strength=0.5)
     first = wait_until(lambda: Generation.objects.filter(step__gt=2).first(), "the first part")
     now = caller.get("progress").json()
