@@ -55,7 +55,7 @@ def names(name: str, *default: str) -> list[str]:
 
 # --- Who we are ---------------------------------------------------------------------------------------
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 DEBUG = flag("DEBUG", False)
 TESTING = "pytest" in sys.modules
 SECRET_KEY = os.environ.get("SECRET_KEY", "")

@@ -31,7 +31,7 @@ from .readers import (
     read_variation,
 )
 from .samplers import Sampler, find_sampler
-from .upscalers import UPSCALERS
+from .upscalers import BUILT_IN, UPSCALERS
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 2000
@@ -142,7 +142,7 @@ def build_request(
     clip_skip: int | None = None,
     quality: str | None = None,
     max_prompt_characters: int = MAX_PROMPT_CHARACTERS,
-    upscalers: Sequence[str] = UPSCALERS,
+    upscalers: Sequence[str] = (*UPSCALERS, *BUILT_IN),
 ) -> ImageRequest:
     """Fill in the model's defaults, check every field against `spec`, and return the request.
 

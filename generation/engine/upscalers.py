@@ -6,16 +6,20 @@ from .errors import InvalidRequest
 
 UPSCALERS = ("lanczos", "nearest")
 """Those that need no model. The first is the default."""
+SKETCH_WEIGHTS = Path(__file__).parent / "sketch" / "enlarger.safetensors"
+BUILT_IN = {"sketch-2x": SKETCH_WEIGHTS}
+"""Those whose model lies in this repository: for drawings, which is what it was trained on."""
 FOLDER = "upscalers"
 
 
 def upscaler_files(models_dir) -> dict[str, Path]:
-    """The models in `<models_dir>/upscalers/`, by name: safetensors only, the name is the file's."""
+    """The models of this repository and those in `<models_dir>/upscalers/`, by name: safetensors only, the name is
+    the file's."""
     folder = Path(models_dir, FOLDER) if models_dir else None
     if folder is None or not folder.is_dir():
-        return {}
-    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))
-            if file.is_file() and file.stem not in UPSCALERS}
+        return dict(BUILT_IN)
+    return BUILT_IN | {file.stem: file for file in sorted(folder.glob("*.safetensors"))
+                       if file.is_file() and file.stem not in UPSCALERS}
 
 
 def upscaler_names(models_dir) -> tuple[str, ...]:

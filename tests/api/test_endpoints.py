@@ -171,7 +171,7 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     bare, flow = models["stable-diffusion-v1-5"], models["qwen-image"]
     assert bare["modes"] == ["txt2img", "img2img", "inpaint", "outpaint", "upscale"]
     assert bare["features"] == ["hires_fix", "variation", "tiling", "clip_skip", "quality"]
-    assert (bare["loras"], bare["controls"], upscalers) == ([], [], ["lanczos", "nearest"])
+    assert (bare["loras"], bare["controls"], upscalers) == ([], [], ["lanczos", "nearest", "sketch-2x"])
     assert flow["features"] == []
 
     weights = {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight":
@@ -188,7 +188,7 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     assert full["controls"] == [{"key": "canny-sd15", "kind": "canny", "preprocess": True},
                                 {"key": "seg-sd15", "kind": "segmentation", "preprocess": False}]
     assert set(full["features"]) - set(bare["features"]) == {"loras", "control"}
-    assert upscalers == ["lanczos", "nearest", "sharp"]
+    assert upscalers == ["lanczos", "nearest", "sketch-2x", "sharp"]
     # They were made for another width of text.
     assert (models["sdxl-base"]["loras"], models["sdxl-base"]["controls"]) == ([], [])
     assert not {"loras", "control"} & set(models["sdxl-base"]["features"])

@@ -163,7 +163,7 @@ def test_a_wrong_file_is_said_plainly_and_never_run(models_dir, models, tmp_path
 
 def test_only_installed_upscalers_can_be_asked_for(catalog, models_dir):
     (models_dir / "upscalers" / "old.pth").write_bytes(b"")
-    assert upscaler_names(models_dir) == ("lanczos", "nearest", "tiny-4x")
+    assert upscaler_names(models_dir) == ("lanczos", "nearest", "sketch-2x", "tiny-4x")
     assert asked(catalog, picture(), models_dir, upscaler="tiny-4x").upscale.upscaler == "tiny-4x"
     for name in ("old", "../tiny-4x", "tiny-4x.safetensors"):
         with pytest.raises(InvalidRequest) as caught:

@@ -91,6 +91,15 @@ def train_judge(preset: str | Recipe, work: Path, *, out: Path | None = None, de
     return judge.train(recipe, work, out or judge.WEIGHTS, device or best_device(), say)
 
 
+def train_enlarger(preset: str | Recipe, *, out: Path | None = None, device: str = "", processes: int = 0,
+                   say=print) -> dict[str, float]:
+    """Trains the upscaler; its figures in dB."""
+    from . import enlarger
+
+    recipe = PRESETS[preset] if isinstance(preset, str) else preset
+    return enlarger.train(recipe, out or enlarger.SKETCH_WEIGHTS, device or best_device(), processes, say)
+
+
 def best_device() -> str:
     import torch
 

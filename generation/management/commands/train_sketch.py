@@ -4,6 +4,7 @@ manage.py train_sketch --preset cpu                the whole thing, from nothing
 manage.py train_sketch --preset cpu --resume       the same, taken up where it stopped
 manage.py train_sketch --start-from FOLDER         from a finished model instead of from nothing
 manage.py train_sketch --judge                     the judge that measures the model (bench/prompt_adherence.py)
+manage.py train_sketch --upscaler                  the upscaler for drawings, sketch-2x
 manage.py train_sketch --contact-sheet sheet.png   a sample of the drawn data, no torch needed
 manage.py train_sketch --samples docs/contact-sheet.png   a sample of what the model in --out draws
 """
@@ -36,12 +37,14 @@ class Command(BaseCommand):
         parser.add_argument("--device", default="", help="cpu or cuda; chosen by itself if not given")
         parser.add_argument("--processes", type=int, default=0, help="that draw at once; one a core if not given")
         parser.add_argument("--judge", action="store_true", help="train the judge on the work folder's data and stop")
+        parser.add_argument("--upscaler", action="store_true", help="train the upscaler sketch-2x and stop")
         parser.add_argument(
             "--contact-sheet", type=Path, metavar="FILE", help="draw 64 training pictures into FILE and stop"
         )
         parser.add_argument("--samples", type=Path, metavar="FILE", help="let the model draw a sheet and stop")
 
-    def handle(self, *, preset, out, work, resume, start_from, until, only, contact_sheet, samples, judge, **options):
+    def handle(self, *, preset, out, work, resume, start_from, until, only, contact_sheet, samples, judge, upscaler,
+               **options):
         if contact_sheet:
             return self.draw_data(contact_sheet)
         if samples:
@@ -51,6 +54,8 @@ class Command(BaseCommand):
         options["say"] = partial(print, file=self.stdout, flush=True)
         if judge:
             return self.train_judge(preset, work, **options)
+        if upscaler:
+            return self.train_upscaler(preset, **options)
         if work.exists() and not (resume or only):
             # Hours of work may lie there; only a person throws them away.
             raise CommandError(f"{work} holds an earlier training. Go on from it with --resume, or remove it first.")
@@ -64,6 +69,11 @@ class Command(BaseCommand):
         from generation.engine.sketch.train import train_judge
 
         train_judge(preset, work, **options)
+
+    def train_upscaler(self, preset, **options):
+        from generation.engine.sketch.train import train_enlarger
+
+        train_enlarger(preset, **options)
 
     def draw_data(self, file):
         from generation.engine.sketch.drawing import contact_sheet, draw

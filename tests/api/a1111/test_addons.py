@@ -99,8 +99,9 @@ def test_loras(caller):
 
 
 def test_the_lists(caller):
-    assert [one["name"] for one in caller.get("upscalers").json()] == ["None", "Lanczos", "Nearest", "4x-Crisp"]
-    assert [one["name"] for one in caller.get("realesrgan-models").json()] == ["4x-Crisp"]
+    models = ["sketch-2x", "4x-Crisp"]
+    assert [one["name"] for one in caller.get("upscalers").json()] == ["None", "Lanczos", "Nearest", *models]
+    assert [one["name"] for one in caller.get("realesrgan-models").json()] == models
     assert caller.get("scripts").json() == {"txt2img": ["controlnet"], "img2img": ["controlnet", "sd upscale"]}
     caller.post("extra-single-image", {"image": picture(32, 32), "upscaler_1": "4x-crisp"})
     assert options()["upscale"]["upscaler"] == "4x-Crisp"

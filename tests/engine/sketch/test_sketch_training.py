@@ -11,7 +11,7 @@ from generation.engine.sketch.denoiser import build_text
 from generation.engine.sketch.drawing import draw
 from generation.engine.sketch.judge import Judge, patches
 from generation.engine.sketch.recipe import PRESETS
-from generation.engine.sketch.train import run, train_judge
+from generation.engine.sketch.train import run, train_enlarger, train_judge
 from generation.engine.sketch.vocabulary import PLACE, STYLE, THING
 
 
@@ -116,6 +116,16 @@ def test_the_judge_is_trained_and_tells_how_good_it_is(folder, tmp_path):
     seen = judge.look(dataset.pictures(folder / "work", 256, 256).read()[:3])
     assert len(seen) == 3 and seen[0].place in PLACE and seen[0].style in STYLE
     assert {one.thing for each in seen for one in each.found} <= set(THING)
+
+
+def test_the_upscaler_is_trained_and_can_be_used(tmp_path):
+    from generation.engine.upscale import load_upscaler
+
+    lines, file = [], tmp_path / "enlarger.safetensors"
+    figures = train_enlarger("smoke", out=file, device="cpu", processes=1, say=lines.append)
+    assert any("enlarger 3/3" in line for line in lines) and set(figures) == {"psnr", "psnr of Lanczos"}
+    net = load_upscaler(file)
+    assert (net.scale, net.width) == (2, PRESETS["smoke"].enlarger_width)
 
 
 def test_the_judge_tells_separate_spots_apart():

@@ -12,13 +12,17 @@ import pytest
 from generation.engine.sketch import WEIGHTS
 from generation.engine.sketch import judge as judging
 from generation.engine.sketch.dataset import FRESH
+from generation.engine.sketch.enlarger import measure
 from generation.engine.sketch.judge import Judge, accuracy
 from generation.engine.sketch.measure import colour_in, colour_share
 from generation.engine.sketch.scene import random_scene
 from generation.engine.sketch.vocabulary import PLACES, STYLES, THINGS
+from generation.engine.upscale import load_upscaler
+from generation.engine.upscalers import SKETCH_WEIGHTS
 
 LARGEST = 40 * 2**20
 LARGEST_JUDGE = 2.5 * 2**20
+LARGEST_ENLARGER = 2**18
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,13 @@ def test_the_folder_is_small_and_plain():
     assert sum(f.stat().st_size for f in files) <= LARGEST
     assert not [f for f in files if f.suffix in {".bin", ".pt", ".pkl", ".ckpt"}]
     assert (WEIGHTS / "README.md").exists()
+
+
+def test_the_upscaler_keeps_outlines_sharp():
+    file = SKETCH_WEIGHTS
+    assert file.stat().st_size <= LARGEST_ENLARGER
+    figures = measure(load_upscaler(file))
+    assert figures["psnr"] >= figures["psnr of Lanczos"] + 1, figures
 
 
 def test_the_named_colour_is_visible(pipe):
