@@ -23,6 +23,7 @@ if asked for, Stable Diffusion 1.5's architecture at true size with random weigh
 """
 
 import argparse
+import copy
 import os
 import sys
 import tempfile
@@ -61,14 +62,17 @@ def requests_for(spec, count: int, steps: tuple[int, ...]) -> list:
     ]
 
 
-def by_pipeline(pipeline, request):
-    """A picture by a pipeline of its own over the given one's weights."""
+def by_pipeline(pipeline, request, tokenizer=None):
+    """A picture by a pipeline of its own over the given one's weights. Threads need tokenizers of their own too: one
+    would forget for the one what the other told it."""
     sampler = find_sampler(request.sampler)
     cls = getattr(diffusers, sampler.scheduler)
     # Said here, or the pipeline warns each time that it mends it: the other schedulers do not know the word.
     mended = {"clip_sample": False} if cls is diffusers.DDIMScheduler else {}
     scheduler = cls.from_config(pipeline.scheduler.config, **dict(sampler.options), **mended)
-    own = StableDiffusionPipeline(**pipeline.components | {"scheduler": scheduler}, requires_safety_checker=False)
+    own = StableDiffusionPipeline(
+        **pipeline.components | {"scheduler": scheduler, "tokenizer": tokenizer or pipeline.tokenizer},
+        requires_safety_checker=False)
     own.set_progress_bar_config(disable=True)
     return own(request.prompt, negative_prompt=request.negative_prompt, width=request.width, height=request.height,
                num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
@@ -149,10 +153,11 @@ def measure(spec, folder: Path, steps: tuple[int, ...], in_flight: tuple[int, ..
         speed = max(device_speed(dtype).values())
         for count in in_flight:
             requests = everything[:count]
+            tokenizers = [copy.deepcopy(tuned.tokenizer) for _ in requests]
             sides = {
                 "diffusers": lambda: [by_pipeline(plain, request) for request in requests],  # noqa: B023
                 "tuned": lambda: [by_pipeline(tuned, request) for request in requests],  # noqa: B023
-                "threads": lambda: in_threads(tuned, requests),  # noqa: B023
+                "threads": lambda: in_threads(tuned, requests, tokenizers),  # noqa: B023
                 "one_at_a_time": lambda: by_engine(single, requests),  # noqa: B023
                 "ours": lambda: by_engine(engine, requests),  # noqa: B023
                 "raw_loop": lambda: by_raw_loop(tuned, requests),  # noqa: B023
@@ -176,9 +181,9 @@ def measure(spec, folder: Path, steps: tuple[int, ...], in_flight: tuple[int, ..
     return results
 
 
-def in_threads(pipeline, requests) -> None:
+def in_threads(pipeline, requests, tokenizers) -> None:
     with ThreadPoolExecutor(len(requests)) as threads:
-        list(threads.map(lambda request: by_pipeline(pipeline, request), requests))
+        list(threads.map(lambda request, tokenizer: by_pipeline(pipeline, request, tokenizer), requests, tokenizers))
 
 
 def timed(do):

@@ -58,6 +58,17 @@ def torch_engine(catalog):
     engine.stop()
 
 
+@pytest.fixture(scope="module")
+def wide_engine(catalog):
+    """For many rows at once, one for a file of tests."""
+    engine = make_engine(
+        "torch", catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16
+    )
+    engine.start()
+    yield engine
+    engine.stop()
+
+
 @pytest.fixture
 def narrow_engine(catalog):
     """A torch engine with room for one guided image: those of a request are drawn one after another."""

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from generation.engine.engine import DiffusionEngine
 from generation.engine.request import build_request
 from generation.engine.sharing import FairShare
 
@@ -12,11 +11,8 @@ from .test_batching import together
 
 
 @pytest.fixture(scope="module")
-def engine(catalog):
-    engine = DiffusionEngine(catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16)
-    engine.start()
-    yield engine
-    engine.stop()
+def engine(wide_engine):
+    return wide_engine
 
 
 def make(catalog, key="sd1", **fields):

@@ -16,11 +16,8 @@ SHIFT = (12, 8)
 
 
 @pytest.fixture(scope="module")
-def engine(catalog):
-    engine = DiffusionEngine(catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16)
-    engine.start()
-    yield engine
-    engine.stop()
+def engine(wide_engine):
+    return wide_engine
 
 
 @pytest.fixture
