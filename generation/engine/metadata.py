@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from . import modes
 from .request import MAX_SEED, ImageRequest
+from .upscalers import upscaler_title
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
@@ -86,7 +87,7 @@ def _mode_settings(request: ImageRequest, seed: int, recipe: dict) -> dict:
             said |= {"Inpaint area": "Only masked", "Masked area padding": start.padding}
     if hires:
         said |= {"Hires upscale": f"{hires.scale:g}", "Hires steps": hires.steps or "",
-                 "Hires upscaler": hires.upscaler.capitalize()}
+                 "Hires upscaler": upscaler_title(hires.upscaler)}
         if start:
             said["Hires strength"] = f"{hires.strength:g}"
     if variation:

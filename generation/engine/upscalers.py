@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .errors import InvalidRequest
+from .modes import LATENT
 
 UPSCALERS = ("lanczos", "nearest")
 """Those that need no model. The first is the default."""
@@ -10,6 +11,11 @@ SKETCH_WEIGHTS = Path(__file__).parent / "sketch" / "enlarger.safetensors"
 BUILT_IN = {"sketch-2x": SKETCH_WEIGHTS}
 """Those whose model lies in this repository: for drawings, which is what it was trained on."""
 FOLDER = "upscalers"
+
+
+def upscaler_title(name: str) -> str:
+    """As the web UI and people write it: `Lanczos` for `lanczos`; a model keeps its name."""
+    return name.title() if name in (*UPSCALERS, LATENT) else name
 
 
 def upscaler_files(models_dir) -> dict[str, Path]:

@@ -59,6 +59,8 @@ def picture_of(size=(256, 256), mode="RGB"):
       "Masked area padding": "16"}, {"mode": "inpaint"}),
     ({"image": picture_of(), "expand": {"left": 64}, "fit": "pad"},
      {"Denoising strength": "1", "Masked content": "fill", "Resize mode": "Resize and fill"}, {"mode": "outpaint"}),
+    ({"hires": {"scale": 1.5, "strength": 0.3, "upscaler": "sketch-2x"}},
+     {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires upscaler": "sketch-2x"}, {"mode": "txt2img"}),
     ({"hires": {"scale": 1.5, "strength": 0.3, "steps": 9}},
      {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires steps": "9", "Hires upscaler": "Latent"},
      {"mode": "txt2img", "hires": {"scale": 1.5, "strength": 0.3, "steps": 9, "upscaler": "latent"}}),

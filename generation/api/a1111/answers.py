@@ -10,6 +10,7 @@ from django.core.files.storage import default_storage
 from PIL import Image, PngImagePlugin
 
 from generation.engine.metadata import PNG_LEVEL, convert, read_png
+from generation.engine.upscalers import upscaler_title
 from generation.models import GeneratedImage, Generation
 
 from . import names
@@ -126,7 +127,7 @@ def _strength(asked: Asked) -> float | None:
 def _extras(asked: Asked, first: Generation) -> dict:
     extras: dict = {"Schedule type": names.schedule_type(first.sampler)}
     if hires := asked.words.get("hires"):
-        extras |= {"Hires upscale": hires["scale"], "Hires upscaler": names.upscaler_title(hires["upscaler"])}
+        extras |= {"Hires upscale": hires["scale"], "Hires upscaler": upscaler_title(hires["upscaler"])}
         if hires.get("steps"):
             extras["Hires steps"] = hires["steps"]
     if asked.words.get("mask"):

@@ -3,6 +3,7 @@
 from generation.engine import checks
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import MAX_UPSCALED_SIDE
+from generation.engine.upscalers import upscaler_title
 from generation.models import Upload
 from generation.uploads import read_picture
 
@@ -59,7 +60,7 @@ def _parts(user, given: dict, values: list, param: str):
     targets = [_target(given, upload, crop, param) for upload in uploads]
     parts = [{"upscale": {"image": upload, "factor": _factor(upload, target), "upscaler": upscaler}}
              for upload, target in zip(uploads, targets, strict=True)]
-    return (targets, crop, names.upscaler_title(upscaler)), parts, ""
+    return (targets, crop, upscaler_title(upscaler)), parts, ""
 
 
 def _target(given: dict, upload: Upload, crop: bool, param: str) -> tuple[int, int]:

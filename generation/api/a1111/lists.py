@@ -2,7 +2,7 @@
 
 from generation import offered, progress
 from generation.engine.samplers import SAMPLERS, find_sampler
-from generation.engine.upscalers import UPSCALERS
+from generation.engine.upscalers import UPSCALERS, upscaler_title
 from generation.styles import STYLES
 
 from . import names
@@ -40,7 +40,7 @@ def upscalers() -> list[dict]:
     """Without and with a model. `None` comes first, where these programs expect it."""
     none = {"name": names.NO_UPSCALER, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
     return [none] + [
-        {"name": names.upscaler_title(one), "model_name": None if one in UPSCALERS else one, "model_path": None,
+        {"name": upscaler_title(one), "model_name": None if one in UPSCALERS else one, "model_path": None,
          "model_url": None, "scale": 4.0} for one in offered.upscalers()]
 
 

@@ -7,7 +7,7 @@ from generation.engine.catalog import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.modes import LATENT
 from generation.engine.samplers import SAMPLERS, Sampler, find_sampler
-from generation.engine.upscalers import UPSCALERS
+from generation.engine.upscalers import upscaler_title
 from generation.styles import STYLES, Style
 
 from .weights import known_hash
@@ -55,11 +55,6 @@ def _karras_by_itself(sampler: Sampler) -> bool:
 def schedule_type(sampler: str) -> str:
     """What the dialect calls the spacing of our sampler."""
     return SCHEDULERS[KARRAS] if sampler.endswith("Karras") else SCHEDULERS[AUTOMATIC]
-
-
-def upscaler_title(name: str) -> str:
-    """`Lanczos` for `lanczos`; a model keeps its name."""
-    return name.title() if name in (*UPSCALERS, LATENT) else name
 
 
 def upscaler_of(name: str | None, param: str) -> str:

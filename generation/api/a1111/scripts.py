@@ -4,6 +4,7 @@ from generation import offered
 from generation.engine import checks
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import MAX_HIRES_SCALE
+from generation.engine.upscalers import upscaler_title
 from generation.models import Upload
 from generation.uploads import read_picture
 
@@ -73,7 +74,7 @@ def upscale_script(arguments: list, strength: float) -> dict:
     """
     _, _, upscaler, scale = (arguments + [None] * 4)[:4]
     if isinstance(upscaler, int) and not isinstance(upscaler, bool):
-        titles = [names.NO_UPSCALER, *map(names.upscaler_title, offered.upscalers())]
+        titles = [names.NO_UPSCALER, *map(upscaler_title, offered.upscalers())]
         if not 0 <= upscaler < len(titles):
             raise names.UnknownName("There is no upscaler with that number.", "script_args")
         upscaler = titles[upscaler]
