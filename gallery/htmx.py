@@ -36,6 +36,10 @@ def reload_htmx() -> HttpResponse:
 class FragmentMiddleware(MiddlewareMixin):
     """Finishes HTML answers; fragments also carry the waiting messages, and never a sign-in page."""
 
+    # The innermost of the middlewares: since it is synchronous, so are all, and a request changes threads once
+    # and not at each of them.
+    async_capable = False
+
     def process_response(self, request, response):
         if response.streaming or not hasattr(request, "htmx"):
             return response
