@@ -18,8 +18,9 @@ Then requests arrive at random (Poisson) at 80 % and 120 % of what ours reached:
 and the tuned pipeline's behind a queue. First the pictures are compared: in fp32 the engine's may differ from
 diffusers' by 1 of 255, alone and in company; in the precision that it chose, 50 dB from the same picture alone.
 
-Models: a UNet of (32, 64) channels at 32 x 32 latents, where dispatch dominates as on a GPU; the built-in model; and,
-if asked for, Stable Diffusion 1.5's architecture at true size with random weights (256 x 256). One JSON line for each.
+Models: a UNet of (32, 64) channels at 32 x 32 latents (attention at half of that), where much of the time is dispatch,
+as on a GPU; the built-in model; and, if asked for, Stable Diffusion 1.5's architecture at true size with random weights
+(256 x 256). One JSON line for each.
 """
 
 import argparse
@@ -215,7 +216,8 @@ def model(name: str, folder: Path):
     if name == "sd15":
         made = save_family(FAMILIES["sd15"], folder / "sd15-0")
         return spec_of("sd15", FAMILIES["sd15"], made, native=256), made, (2, 4, 6), (4,)
-    made = save_sd(folder / "unet-32-64")
+    made = save_sd(folder / "unet-32-64", down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                   up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
     return tiny_spec(name, made, native_width=64, native_height=64), made, (10, 20, 30), (1, 4, 8)
 
 

@@ -316,8 +316,7 @@ class ModelManager:
         modules = [parts["unet"], parts["vae"], *(encoder for _, encoder in parts["encoders"])]
         for module in modules:
             module.requires_grad_(False).eval().to(self.device)
-            if dtype != torch.float32:  # fp32 stays in the order in which diffusers adds up
-                module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)
         if self.device.type == "cpu" and dtype == torch.float32:
             steady(parts["unet"])
         if self._compile:
