@@ -315,8 +315,7 @@ class ModelManager:
         parts = load(spec, source, dtype)
         modules = [parts["unet"], parts["vae"], *(encoder for _, encoder in parts["encoders"])]
         for module in modules:
-            module.requires_grad_(False).eval().to(self.device)
-            module.to(memory_format=torch.channels_last)
+            module.requires_grad_(False).eval().to(memory_format=torch.channels_last).to(self.device)
         if self.device.type == "cpu" and dtype == torch.float32:
             steady(parts["unet"])
         if self._compile:
