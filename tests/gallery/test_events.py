@@ -54,7 +54,8 @@ def messages(response):
 
 
 def test_it_tells_everything_from_snapshot_to_picture(browser_like):
-    job = create(browser_like, prompt="a <b>red</b> boat")
+    # The built-in model takes 50 steps in a second or two, and progress is told four times a second at most.
+    job = create(browser_like, prompt="a <b>red</b> boat", steps="50")
     with browser_like.stream("GET", "/events/?panes=dock,panel") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-store"

@@ -32,7 +32,7 @@ MEASURED = 24
 
 def drawing(seed: int) -> np.ndarray:
     """A drawing at twice the usual size: height x width x 3 in 0…255."""
-    return np.asarray(draw(replace(random_scene(seed), width=SCALE * SIZE, height=SCALE * SIZE)))
+    return np.array(draw(replace(random_scene(seed), width=SCALE * SIZE, height=SCALE * SIZE)))
 
 
 def small(large: torch.Tensor) -> torch.Tensor:
