@@ -338,7 +338,7 @@ class naive_server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "naive_events:app", "--port", str(port), "--log-level", "error"],
             cwd=folder, env=os.environ | {"NAIVE_REDIS": redis_url})
-        time.sleep(3)
+        wait_for(lambda: is_open(port), seconds=30, what="the naive server")
         return psutil.Process(self.process.pid), f"http://127.0.0.1:{port}"
 
     def __exit__(self, *_):

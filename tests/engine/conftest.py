@@ -49,43 +49,36 @@ def catalog(models):
     )
 
 
-@pytest.fixture
-def torch_engine(catalog):
-    """A started engine on the CPU that may not use the network."""
-    engine = make_engine("torch", catalog, device="cpu", allow_download=False, threads=1, preview_interval=0)
+def started(kind, catalog, **options):
+    """An engine, stopped in the end; PyTorch's on the CPU, and without the network."""
+    if kind == "torch":
+        options |= {"device": "cpu", "allow_download": False, "threads": 1}
+    engine = make_engine(kind, catalog, preview_interval=0, **options)
     engine.start()
     yield engine
     engine.stop()
+
+
+@pytest.fixture
+def torch_engine(catalog):
+    yield from started("torch", catalog)
 
 
 @pytest.fixture(scope="module")
 def wide_engine(catalog):
     """For many rows at once, one for a file of tests."""
-    engine = make_engine(
-        "torch", catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16
-    )
-    engine.start()
-    yield engine
-    engine.stop()
+    yield from started("torch", catalog, max_rows=16)
 
 
 @pytest.fixture
 def narrow_engine(catalog):
-    """A torch engine with room for one guided image: those of a request are drawn one after another."""
-    engine = make_engine(
-        "torch", catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=2
-    )
-    engine.start()
-    yield engine
-    engine.stop()
+    """With room for one guided image: those of a request are drawn one after another."""
+    yield from started("torch", catalog, max_rows=2)
 
 
 @pytest.fixture
 def fake_engine(catalog):
-    engine = make_engine("fake", catalog, seconds_per_step=0.002, preview_interval=0)
-    engine.start()
-    yield engine
-    engine.stop()
+    yield from started("fake", catalog, seconds_per_step=0.002)
 
 
 @pytest.fixture(params=["torch", "fake"])
