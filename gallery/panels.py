@@ -5,9 +5,9 @@ import math
 from django.urls import reverse
 
 from generation import status as statuses
+from generation.catalog import model_named
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
-from generation.offered import model_named
 from generation.styles import STYLES
 
 Status = Generation.Status

@@ -27,10 +27,10 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
 from . import progress
+from .catalog import catalog, model_named, outside
 from .engine.errors import UnknownModel
 from .engine.sources import locate, unusable
 from .models import Generation
-from .offered import catalog, model_named, outside
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 

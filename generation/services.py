@@ -18,13 +18,13 @@ from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
 
 from . import doorbell, moderation, progress, webhooks
+from .catalog import addons, model_named, upscalers
 from .engine.errors import InvalidRequest
 from .engine.modes import picture_names, to_options, to_words
 from .engine.request import ImageRequest, build_request
 from .files import delete_files
 from .loras import all_loras
 from .models import GeneratedImage, Generation, Upload, Visibility
-from .offered import addons, model_named, upscalers
 from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from .styles import composed_prompts, find_style
 

@@ -334,8 +334,8 @@ def stop() -> None:
 
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
+    from .catalog import catalog, outside
     from .engine.wire import Wire
-    from .offered import catalog, outside
 
     if dialect := outside():
         return make_engine(

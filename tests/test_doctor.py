@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from generation import doctor, progress
-from generation.offered import catalog
+from generation.catalog import catalog
 
 pytestmark = pytest.mark.django_db
 

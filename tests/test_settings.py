@@ -12,7 +12,7 @@ import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 
-from generation.offered import catalog
+from generation.catalog import catalog
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_KEY = "4rT-9wq_Zc7KmB2x" * 4

@@ -16,10 +16,10 @@ from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
 from generation import estimates, progress
+from generation.catalog import catalog, is_ready, model_named
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
 from generation.models import GeneratedImage, Generation, Visibility
-from generation.offered import catalog, is_ready, model_named
 from generation.prompts import improve, suggestions, surprise
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
 from generation.services import create_generation

@@ -20,9 +20,9 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
+from generation.catalog import catalog
 from generation.media import file_name
 from generation.models import GeneratedImage, ImageCount
-from generation.offered import catalog
 from generation.services import delete_images, restore_images, set_favourite, trash_images
 
 from ..forms import MOST_SELECTED, selected_numbers

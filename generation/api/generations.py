@@ -10,10 +10,10 @@ from rest_framework.response import Response
 from accounts import quotas
 from accounts.authentication import key_scope
 from generation import estimates, prompts, services
+from generation.catalog import model_named
 from generation.engine.errors import InvalidRequest
 from generation.loras import matched_rules
 from generation.models import GeneratedImage, Generation
-from generation.offered import model_named
 from generation.uploads import discard, made_here, undone_on_refusal
 
 from . import documents as doc

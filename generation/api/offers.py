@@ -5,7 +5,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
-from generation import offered, progress
+from generation import catalog, progress
 from generation.engine.addons import Addons, text_width
 from generation.engine.catalog import ModelSpec
 from generation.engine.errors import InvalidRequest
@@ -26,15 +26,15 @@ NEED_ADDONS = ("loras", "control", "reference")
 def models(request):
     """The models of this site: what each can do, within which limits, and with which add-ons."""
     loaded = {key for worker in progress.workers() for key in worker.get("models") or ()}
-    default, addons = offered.model_named(None).key, offered.addons()
+    default, addons = catalog.model_named(None).key, catalog.addons()
     return Response({
-        "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in offered.catalog()],
-        "upscalers": list(offered.upscalers()),
+        "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in catalog.catalog()],
+        "upscalers": list(catalog.upscalers()),
     })
 
 
 def _describe(spec: ModelSpec, addons: Addons, loaded: bool, is_default: bool) -> dict:
-    ready = loaded or offered.is_ready(spec)
+    ready = loaded or catalog.is_ready(spec)
     return {
         "key": spec.key,
         "title": spec.title,

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation import offered, progress, status
+from generation import catalog, progress, status
 from generation.models import Generation
 
 from . import documents as doc
@@ -134,7 +134,7 @@ def _work() -> dict:
     waiting = dict(Generation.objects.active().values_list("status").annotate(Count("pk")))
     done = Generation.objects.filter(
         # The models are named because the index of finished generations begins with them.
-        model__in=[spec.key for spec in offered.catalog()], status=Generation.Status.COMPLETED,
+        model__in=[spec.key for spec in catalog.catalog()], status=Generation.Status.COMPLETED,
         finished_at__gt=Now() - dt.timedelta(hours=1),
     ).aggregate(images=Sum("image_count"), generations=Count("pk"), mean=Avg(F("finished_at") - F("started_at")))
     return {

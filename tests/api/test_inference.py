@@ -16,8 +16,8 @@ URL = "/inference/images/generations"
 @pytest.fixture
 def drawn_at_once(settings, monkeypatch):
     """A worker in this process, with the fake engine."""
+    from generation.catalog import catalog
     from generation.engine.factory import make_engine
-    from generation.offered import catalog
     from generation.worker import Worker
 
     settings.IDLE_POLL_SECONDS = 0.1

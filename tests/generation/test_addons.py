@@ -5,10 +5,10 @@ import pytest
 from django.urls import reverse
 from safetensors.numpy import save_file
 
+from generation.catalog import addons, model_named
 from generation.engine.catalog import Catalog
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation, LoraRule
-from generation.offered import addons, model_named
 from generation.services import create_generation, retry_generation
 
 

@@ -122,9 +122,9 @@ def drawn(settings, tmp_path, monkeypatch):
     """What the engine is asked for by `generate`, with one LoRA installed."""
     from safetensors.numpy import save_file
 
+    from generation.catalog import model_named
     from generation.engine.addons import text_width
     from generation.engine.fake import FakeEngine
-    from generation.offered import model_named
 
     settings.DREAMSKETCH_ENGINE, settings.MODELS_DIR = "fake", tmp_path / "models"
     (settings.MODELS_DIR / "loras").mkdir(parents=True)

@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
-from generation import audit, offered
+from generation import audit, catalog
 from generation.engine.catalog import MODELS, Catalog
 from generation.engine.dialects import WebhookDialect, signature
 from generation.engine.factory import make_engine
@@ -71,7 +71,7 @@ class TestSettings:
     def choose(self, settings, **given):
         for name, value in ({"USE_LOCAL_MODELS": False, "DREAMSKETCH_ENGINE": "torch"} | given).items():
             setattr(settings, name, value)
-        return offered.outside()
+        return catalog.outside()
 
     def test_the_address_that_is_set_decides(self, settings):
         url = "https://gpu.example"

@@ -21,7 +21,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.models import User
 from dreamsketch import embedded
 from dreamsketch.apps import StaticFiles
-from generation.offered import model_named
+from generation.catalog import model_named
 
 CALM_SECONDS = 30
 """A child that lived this long is restarted at once; one that keeps dying is restarted ever more slowly."""

@@ -1,6 +1,6 @@
 """What there is to choose from, under the web UI's names."""
 
-from generation import offered, progress
+from generation import catalog, progress
 from generation.engine.samplers import SAMPLERS, find_sampler
 from generation.engine.upscalers import UPSCALERS, upscaler_title
 from generation.styles import STYLES
@@ -12,7 +12,7 @@ from .weights import SHORT, known_hash
 
 def checkpoints() -> list[dict]:
     found = []
-    for spec in offered.catalog():
+    for spec in catalog.catalog():
         title = names.checkpoint_title(spec)
         digest = known_hash(spec)
         found.append({"title": title, "model_name": title, "hash": digest and digest[:SHORT], "sha256": digest,
@@ -41,11 +41,11 @@ def upscalers() -> list[dict]:
     none = {"name": names.NO_UPSCALER, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
     return [none] + [
         {"name": upscaler_title(one), "model_name": None if one in UPSCALERS else one, "model_path": None,
-         "model_url": None, "scale": 4.0} for one in offered.upscalers()]
+         "model_url": None, "scale": 4.0} for one in catalog.upscalers()]
 
 
 def upscaler_models() -> list[dict]:
-    return [{"name": one, "path": None, "scale": 4} for one in offered.upscalers() if one not in UPSCALERS]
+    return [{"name": one, "path": None, "scale": 4} for one in catalog.upscalers() if one not in UPSCALERS]
 
 
 def latent_modes() -> list[dict]:
@@ -59,11 +59,11 @@ def styles() -> list[dict]:
 
 def loras() -> list[dict]:
     return [{"name": key, "alias": lora.title, "path": f"{key}.safetensors", "metadata": {}}
-            for key, lora in offered.addons().loras.items()]
+            for key, lora in catalog.addons().loras.items()]
 
 
 def scripts() -> dict:
-    always = [CONTROLNET] if offered.addons().controls else []
+    always = [CONTROLNET] if catalog.addons().controls else []
     return {"txt2img": always, "img2img": [*always, SD_UPSCALE]}
 
 

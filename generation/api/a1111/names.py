@@ -2,7 +2,7 @@
 
 import re
 
-from generation import offered
+from generation import catalog
 from generation.engine.catalog import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.modes import LATENT
@@ -60,10 +60,10 @@ def schedule_type(sampler: str) -> str:
 def upscaler_of(name: str | None, param: str) -> str:
     """Our upscaler. `None` is the plain one, which is what the web UI resizes with then."""
     if not name or name == NO_UPSCALER:
-        return offered.upscalers()[0]
-    known = {upscaler_title(one).casefold(): one for one in offered.upscalers()}
+        return catalog.upscalers()[0]
+    known = {upscaler_title(one).casefold(): one for one in catalog.upscalers()}
     if name.casefold() not in known:
-        titles = ", ".join(upscaler_title(one) for one in offered.upscalers())
+        titles = ", ".join(upscaler_title(one) for one in catalog.upscalers())
         raise UnknownName(f"There is no such upscaler here. There are: {titles}.", param)
     return known[name.casefold()]
 
@@ -83,10 +83,10 @@ def checkpoint_of(name: str) -> ModelSpec:
     plain = HASH.sub("", name.strip())
     for candidate in (plain, FILE.sub("", plain)):
         try:
-            return offered.model_named(candidate)
+            return catalog.model_named(candidate)
         except UnknownModel:
             continue
-    for spec in offered.catalog():
+    for spec in catalog.catalog():
         if spec.title.casefold() == plain.casefold():
             return spec
     return _model_of_hash(name)
@@ -96,7 +96,7 @@ def _model_of_hash(name: str) -> ModelSpec:
     shown = HASH.search(name.strip())
     wanted = (shown[1] if shown else name.strip()).casefold()
     if HASH_ALONE.fullmatch(wanted):
-        for spec in offered.catalog():
+        for spec in catalog.catalog():
             if (known_hash(spec) or "").startswith(wanted):
                 return spec
     raise UnknownModel(name)

@@ -7,7 +7,7 @@ from django.core.cache import cache
 from django.db import transaction
 
 from accounts.models import ApiKey
-from generation import offered
+from generation import catalog
 from generation.engine.catalog import ModelSpec
 from generation.engine.errors import UnknownModel
 from generation.engine.modes import MAX_CLIP_SKIP
@@ -46,7 +46,7 @@ def read_settings(data: dict) -> dict:
 def options_of(request) -> dict:
     """All options of this caller."""
     return {
-        "sd_model_checkpoint": names.checkpoint_title(offered.model_named(None)),
+        "sd_model_checkpoint": names.checkpoint_title(catalog.model_named(None)),
         "sd_vae": "Automatic",
         "CLIP_stop_at_last_layers": 1,
         "send_seed": True,

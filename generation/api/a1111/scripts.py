@@ -1,6 +1,6 @@
 """The web UI's scripts that mean something here: ControlNet, IP-Adapter as a unit of it, and SD upscale."""
 
-from generation import offered
+from generation import catalog
 from generation.engine import checks
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import MAX_HIRES_SCALE
@@ -74,7 +74,7 @@ def upscale_script(arguments: list, strength: float) -> dict:
     """
     _, _, upscaler, scale = (arguments + [None] * 4)[:4]
     if isinstance(upscaler, int) and not isinstance(upscaler, bool):
-        titles = [names.NO_UPSCALER, *map(upscaler_title, offered.upscalers())]
+        titles = [names.NO_UPSCALER, *map(upscaler_title, catalog.upscalers())]
         if not 0 <= upscaler < len(titles):
             raise names.UnknownName("There is no upscaler with that number.", "script_args")
         upscaler = titles[upscaler]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from django.conf import settings
 from django.core.cache import cache
 
-from generation import offered
+from generation import catalog
 from generation.engine import sources
 from generation.engine.catalog import ModelSpec
 from generation.engine.errors import UnknownModel
@@ -39,13 +39,13 @@ def remember(model: str, digest: str) -> None:
     if not NAMED_BY_HASH.fullmatch(digest):
         return
     with suppress(UnknownModel, OSError):
-        spec = offered.model_named(model)
+        spec = catalog.model_named(model)
         if known_hash(spec) != digest:
             cache.set(_key(spec, _files(spec)), digest, KEPT_SECONDS)
 
 
 def _files(spec) -> list:
-    if offered.outside() is not None:
+    if catalog.outside() is not None:
         return []
     source = sources.locate(spec, models_dir=settings.MODELS_DIR)
     return sources.weight_files(spec, source, sources.main_part(spec)) if source else []

@@ -10,11 +10,11 @@ from django.conf import settings
 from django.core.files.base import File
 
 from generation.api.requests import flag, names_as_given, number, read_request, text
+from generation.catalog import model_named
 from generation.engine.catalog import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.metadata import FORMATS, read_png
 from generation.engine.request import MAX_PROMPT_CHARACTERS, size_for
-from generation.offered import model_named
 from generation.uploads import read_picture
 
 MAX_PROMPT = 32_000

@@ -9,9 +9,9 @@ from generation.api.events import StreamPlace, let_go_of_database
 from generation.api.requests import idempotency_key
 from generation.api.results import NotNow, images_of
 from generation.api.waiting import wait_for
+from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
-from generation.offered import catalog
 from generation.uploads import undone_on_refusal
 
 from . import documents as doc

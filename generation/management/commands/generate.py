@@ -10,12 +10,12 @@ from django.db import Error as DatabaseError
 
 from accounts.refusals import Refusal
 from generation import moderation
+from generation.catalog import addons, model_named
 from generation.engine.errors import EngineError
 from generation.engine.metadata import encode_png
 from generation.engine.modes import QUALITIES
 from generation.engine.request import build_request
 from generation.loras import all_loras, matched_rules
-from generation.offered import addons, model_named
 from generation.styles import composed_prompts, find_style
 
 

@@ -6,10 +6,10 @@ import time
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from generation.catalog import catalog
 from generation.engine import sources
 from generation.engine.catalog import DOWNLOADS
 from generation.engine.errors import EngineError
-from generation.offered import catalog
 
 BAR = 30
 REDRAW_SECONDS = 0.1

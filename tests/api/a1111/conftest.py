@@ -11,9 +11,9 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import DailyUsage, QuotaHold
+from generation.catalog import catalog
 from generation.engine.factory import make_engine
 from generation.models import Generation, Upload
-from generation.offered import catalog
 from generation.worker import Worker
 from tests.site import wait_for
 

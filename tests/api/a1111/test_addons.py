@@ -6,7 +6,7 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from generation import offered
+from generation import catalog
 from generation.engine.addons import text_width
 from generation.files import load_upload
 from generation.models import Generation
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def installed(tmp_path, settings):
     """One of each kind, with just enough in it to be listed."""
     settings.MODELS_DIR = tmp_path / "models"
-    width = text_width(offered.model_named(None), settings.MODELS_DIR)
+    width = text_width(catalog.model_named(None), settings.MODELS_DIR)
 
     def put(name, tensors, **config):
         file = settings.MODELS_DIR / name
