@@ -1,4 +1,4 @@
-"""Why a request was turned down. Raised by services; mapped to HTTP once, in `generation/api/errors.py`."""
+"""Why a request was turned down. Raised by services; mapped to HTTP once, in `generation/api/http/errors.py`."""
 
 
 class Refusal(Exception):

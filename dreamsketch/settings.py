@@ -410,13 +410,13 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated",
                                    "accounts.authentication.KeyMayDoThis"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.JSONParser", "generation.api.parsers.FormParser",
-                               "generation.api.parsers.MultiPartParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "generation.api.negotiation.AlwaysTheFirst",
-    "DEFAULT_THROTTLE_CLASSES": ["generation.api.throttling.CallsPerMinute"],
+    "DEFAULT_PARSER_CLASSES": ["generation.api.http.parsers.JSONParser", "generation.api.http.parsers.FormParser",
+                               "generation.api.http.parsers.MultiPartParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "generation.api.http.negotiation.AlwaysTheFirst",
+    "DEFAULT_THROTTLE_CLASSES": ["generation.api.http.throttling.CallsPerMinute"],
     "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "generation.api.errors.handle",
+    "EXCEPTION_HANDLER": "generation.api.http.errors.handle",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {
@@ -426,7 +426,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": r"/api",
-    "PREPROCESSING_HOOKS": ["generation.api.schema.without_slashes"],
+    "PREPROCESSING_HOOKS": ["generation.api.http.schema.without_slashes"],
     "ENUM_NAME_OVERRIDES": {
         "Visibility": "generation.models.Visibility",
         "Mode": "generation.api.serializers.MODES",

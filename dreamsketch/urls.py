@@ -25,7 +25,7 @@ urlpatterns = [
     path("inference/images/generations", inference.generations, name="inference"),
     path("inference/images/generations/", inference.generations),
     path("v1/", include("generation.api.openai.urls")),
-    path("docs/api/", include("generation.api.docs_urls")),
+    path("docs/api/", include("generation.api.http.docs_urls")),
     path("admin/", admin.site.urls),
     path("", include("gallery.urls")),
 ]

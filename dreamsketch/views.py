@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import get_template
 
-from generation.api.errors import error_response
+from generation.api.http.errors import error_response
 
 API_PREFIXES = ("/api/", "/v1/", "/sdapi/", "/internal/", "/inference/")
 RETRY_SECONDS = 5

@@ -18,10 +18,10 @@ from generation.uploads import discard, made_here, undone_on_refusal
 
 from . import documents as doc
 from . import serializers as shapes
-from .events import event_stream, let_go_of_database
+from .http.results import images_of
+from .http.sse import event_stream, let_go_of_database
+from .http.waiting import wait_for
 from .requests import flag, idempotency_key, names_as_given, read_request, text, whole
-from .results import images_of
-from .waiting import wait_for
 
 READ = ["GET", "HEAD"]
 RESULTS, MAX_RESULTS = 20, 100

@@ -14,10 +14,10 @@ from generation.models import Generation
 from generation.uploads import undone_on_refusal
 
 from . import documents as doc
-from .errors import error_response
+from .http.errors import error_response
+from .http.results import NotNow, images_of
+from .http.waiting import wait_for
 from .requests import idempotency_key, names_as_given, read_request
-from .results import NotNow, images_of
-from .waiting import wait_for
 
 WAIT_SECONDS = 110
 """A little less than the two minutes that callers wait, so that they hear what became of it."""

@@ -13,7 +13,7 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request import MAX_PROMPT_CHARACTERS
 from generation.uploads import read_picture
 
-from .parsers import each_once
+from .http.parsers import each_once
 
 # Our word: the names it is accepted under. The first that is given counts.
 TEXTS = {

@@ -4,7 +4,8 @@ from django.urls import path
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page
 
-from . import generations, images, keys, offers, schema, views, webhooks
+from . import generations, images, keys, offers, views, webhooks
+from .http import schema
 
 not_kept = cache_control(private=True, no_cache=True)
 """What one account may see must not come out of a cache for another, or after a sign-out."""

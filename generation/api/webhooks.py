@@ -19,8 +19,8 @@ from generation.files import StorageUnavailable
 from generation.models import Generation, WebhookDelivery, WebhookEndpoint
 
 from . import documents as doc
+from .http.parsers import JSONParser
 from .keys import strings
-from .parsers import JSONParser
 from .requests import flag, text
 from .serializers import Moment, OneOf
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from generation.api import generations
-from generation.api.waiting import wait_for
+from generation.api.http.waiting import wait_for
 from generation.models import Generation
 
 JSON = "application/json"

@@ -16,7 +16,7 @@ from accounts import plans
 from accounts.keys import issue_key
 from accounts.models import ApiKey, DailyUsage, QuotaHold
 from generation import progress
-from generation.api import throttling
+from generation.api.http import throttling
 from generation.models import Generation
 
 JSON = "application/json"

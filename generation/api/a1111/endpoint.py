@@ -12,8 +12,8 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import api_view, authentication_classes, parser_classes
 
 from accounts.authentication import ApiKeyAuthentication, BasicKeyAuthentication
-from generation.api import errors
-from generation.api.parsers import JSONParser
+from generation.api.http import errors
+from generation.api.http.parsers import JSONParser
 from generation.engine.errors import UnknownModel
 
 from .names import UnknownName

@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.authentication import ApiKeyAuthentication, note_use
 from accounts.models import ApiKey
-from generation.api import errors
+from generation.api.http import errors
 
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
          404: "invalid_request_error", 429: "rate_limit_error", 503: "server_error"}

@@ -15,9 +15,9 @@ from django.db import InterfaceError, OperationalError
 from django.http import StreamingHttpResponse
 
 from generation import progress
-from generation.api.errors import describe
-from generation.api.events import HEARTBEAT, read_rows
-from generation.api.results import images_of
+from generation.api.http.errors import describe
+from generation.api.http.results import images_of
+from generation.api.http.sse import HEARTBEAT, read_rows
 from generation.live import hub, let_go_of_thread
 from generation.models import Generation
 

@@ -5,10 +5,10 @@ from rest_framework.exceptions import NotFound
 from rest_framework.response import Response
 
 from generation import services
-from generation.api.events import StreamPlace, let_go_of_database
+from generation.api.http.results import NotNow, images_of
+from generation.api.http.sse import StreamPlace, let_go_of_database
+from generation.api.http.waiting import wait_for
 from generation.api.requests import idempotency_key
-from generation.api.results import NotNow, images_of
-from generation.api.waiting import wait_for
 from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
 from generation.models import Generation

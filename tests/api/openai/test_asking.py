@@ -11,7 +11,7 @@ from PIL import Image
 
 from accounts.models import QuotaHold
 from generation import services
-from generation.api import results
+from generation.api.http import results
 from generation.api.openai import views
 from generation.models import Generation, Upload
 

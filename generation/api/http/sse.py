@@ -23,10 +23,9 @@ from django.http import StreamingHttpResponse
 
 from accounts.refusals import Refusal
 from generation import estimates, progress
+from generation.api.serializers import described
 from generation.live import hub, let_go_of_thread
 from generation.models import Generation
-
-from .serializers import described
 
 STREAMS_PER_USER = 8
 RETRY_MILLISECONDS = 2000

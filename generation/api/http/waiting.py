@@ -8,7 +8,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from generation.live import hub
 from generation.models import Generation
 
-from .events import let_go_of_database
+from .sse import let_go_of_database
 
 
 def wait_for(generation: Generation, seconds: float) -> Generation:
