@@ -5,8 +5,8 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
-from generation.api import inference
-from generation.api import views as api_views
+from generation.api.native import inference
+from generation.api.native import site as api_views
 
 from . import views
 
@@ -19,7 +19,7 @@ urlpatterns = [
     path("users/sign_up", views.to_signup),
     path(settings.MEDIA_URL.removeprefix("/"), include("generation.media_urls")),
     path("api", api_views.info),
-    path("api/", include("generation.api.urls")),
+    path("api/", include("generation.api.native.urls")),
     path("sdapi/v1/", include("generation.api.a1111.urls")),
     path("internal/", include("generation.api.a1111.internal_urls")),
     path("inference/images/generations", inference.generations, name="inference"),

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from accounts.plans import FREE, PLANS
-from generation.api import views as api
+from generation.api.native import site as api
 from generation.catalog import catalog
 from generation.engine.request import MAX_PROMPT_CHARACTERS
 from generation.models import GeneratedImage, Visibility

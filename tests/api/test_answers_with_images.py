@@ -8,8 +8,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from generation.api import generations
 from generation.api.http.waiting import wait_for
+from generation.api.native import generations
 from generation.models import Generation
 
 JSON = "application/json"

@@ -17,7 +17,7 @@ def test_the_document_is_valid(tmp_path):
 
 
 def test_every_api_address_is_in_the_document(document):
-    from generation.api import urls
+    from generation.api.native import urls
 
     known = {path.replace("{", "<").replace("}", ">") for path in document["paths"]}
     for pattern in urls.urlpatterns:

@@ -56,7 +56,7 @@ class TestTheEndpoint:
         refused(client.post(URL, self.asked, content_type="application/json"), 401)
 
     def test_what_is_not_drawn_in_time_is_cancelled(self, api_client, pro_user, refused, monkeypatch):
-        monkeypatch.setattr("generation.api.inference.WAIT_SECONDS", 0.05)
+        monkeypatch.setattr("generation.api.native.inference.WAIT_SECONDS", 0.05)
         refused(api_client(pro_user).post(URL, self.asked, content_type="application/json"), 504, "timed_out")
         assert Generation.objects.get().status == "cancelled"
 

@@ -1,4 +1,4 @@
-from generation.api.urls import both
+from generation.api.native.urls import both
 
 from . import views
 

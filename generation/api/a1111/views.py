@@ -7,7 +7,7 @@ from rest_framework.response import Response
 from accounts.authentication import key_scope
 from accounts.models import Scope
 from accounts.plans import plan_of
-from generation.api.requests import flag
+from generation.api.native.fields import flag
 from generation.engine.errors import InvalidRequest
 
 from . import extras, lists, runs, shapes, watching

@@ -23,7 +23,7 @@ from django.http import StreamingHttpResponse
 
 from accounts.refusals import Refusal
 from generation import estimates, progress
-from generation.api.serializers import described
+from generation.api.native.serializers import described
 from generation.live import hub, let_go_of_thread
 from generation.models import Generation
 

@@ -6,8 +6,8 @@ import io
 from django.core.files.storage import default_storage
 from PIL import Image
 
-from generation.api import serializers as shapes
 from generation.api.http.results import NotNow
+from generation.api.native import serializers as shapes
 from generation.engine.metadata import convert
 from generation.models import GeneratedImage, Generation
 

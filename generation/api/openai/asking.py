@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.core.files.base import File
 
-from generation.api.requests import flag, names_as_given, number, read_request, text
+from generation.api.native.fields import flag, names_as_given, number, read_request, text
 from generation.catalog import model_named
 from generation.engine.catalog import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel

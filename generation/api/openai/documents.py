@@ -3,8 +3,8 @@
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
-from generation.api.documents import EVENT
-from generation.api.serializers import ImageDetail, PictureFile
+from generation.api.native.openapi import EVENT
+from generation.api.native.serializers import ImageDetail, PictureFile
 from generation.engine.metadata import FORMATS
 
 from .asking import MAX_PROMPT, QUALITIES

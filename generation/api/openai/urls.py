@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from generation.api.urls import both
+from generation.api.native.urls import both
 
 from . import links, views
 

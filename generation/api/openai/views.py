@@ -8,7 +8,7 @@ from generation import services
 from generation.api.http.results import NotNow, images_of
 from generation.api.http.sse import StreamPlace, let_go_of_database
 from generation.api.http.waiting import wait_for
-from generation.api.requests import idempotency_key
+from generation.api.native.fields import idempotency_key
 from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
 from generation.models import Generation

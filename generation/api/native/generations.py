@@ -10,18 +10,18 @@ from rest_framework.response import Response
 from accounts import quotas
 from accounts.authentication import key_scope
 from generation import estimates, prompts, services
+from generation.api.http.results import images_of
+from generation.api.http.sse import event_stream, let_go_of_database
+from generation.api.http.waiting import wait_for
 from generation.catalog import model_named
 from generation.engine.errors import InvalidRequest
 from generation.loras import matched_rules
 from generation.models import GeneratedImage, Generation
 from generation.uploads import discard, made_here, undone_on_refusal
 
-from . import documents as doc
+from . import openapi as doc
 from . import serializers as shapes
-from .http.results import images_of
-from .http.sse import event_stream, let_go_of_database
-from .http.waiting import wait_for
-from .requests import flag, idempotency_key, names_as_given, read_request, text, whole
+from .fields import flag, idempotency_key, names_as_given, read_request, text, whole
 
 READ = ["GET", "HEAD"]
 RESULTS, MAX_RESULTS = 20, 100

@@ -12,9 +12,9 @@ from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS, in_days, issue_key
 from accounts.models import ApiKey
 from generation.engine.errors import InvalidRequest
 
-from . import documents as doc
+from . import openapi as doc
 from . import serializers as shapes
-from .requests import number, text
+from .fields import number, text
 
 ALSO = {"expires_in_days": "expiresInDays", "daily_images": "dailyImages",
         "requests_per_minute": "requestsPerMinute"}

@@ -13,9 +13,9 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
 
-from . import documents as doc
+from . import openapi as doc
 from . import serializers as shapes
-from .requests import flag, text, whole
+from .fields import flag, text, whole
 
 READ = ["GET", "HEAD"]
 PER_PAGE, MAX_PER_PAGE, MAX_PAGE = 20, 100, 100_000

@@ -15,13 +15,13 @@ from rest_framework.response import Response
 from accounts.authentication import key_scope
 from generation import webhooks, webhooks_in
 from generation.addresses import MAX_URL
+from generation.api.http.parsers import JSONParser
 from generation.files import StorageUnavailable
 from generation.models import Generation, WebhookDelivery, WebhookEndpoint
 
-from . import documents as doc
-from .http.parsers import JSONParser
+from . import openapi as doc
+from .fields import flag, text
 from .keys import strings
-from .requests import flag, text
 from .serializers import Moment, OneOf
 
 DELIVERIES_SHOWN = 50

@@ -4,8 +4,9 @@ from django.urls import path
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page
 
-from . import generations, images, keys, offers, views, webhooks
-from .http import schema
+from generation.api.http import schema
+
+from . import generations, images, keys, models, site, webhooks
 
 not_kept = cache_control(private=True, no_cache=True)
 """What one account may see must not come out of a cache for another, or after a sign-out."""
@@ -23,12 +24,12 @@ def both(route: str, view, name: str, *, caching=not_kept) -> list:
 
 
 urlpatterns = [
-    path("", views.info, name="api-root"),
-    *both("health", views.health, "api-health"),
+    path("", site.info, name="api-root"),
+    *both("health", site.health, "api-health"),
     *both("schema", schema.schema, "api-schema", caching=None),
-    *both("status", views.system_status, "api-system-status"),
+    *both("status", site.system_status, "api-system-status"),
     *both("status/<uuid:generation_id>", generations.generation_status, "api-status"),
-    *both("models", offers.models, "api-models", caching=checked),
+    *both("models", models.models, "api-models", caching=checked),
     *both("parse-prompt", generations.parse_prompt, "api-parse-prompt"),
     *both("txt2img", generations.txt2img, "api-txt2img"),
     *both("img2img", generations.img2img, "api-img2img"),
@@ -42,7 +43,7 @@ urlpatterns = [
     *both("images/bulk", images.bulk, "api-images-bulk"),
     *both("images/<uuid:image_id>", images.image, "api-image", caching=checked),
     *both("images/<uuid:image_id>/download", images.download, "api-image-download", caching=None),
-    *both("usage", views.usage, "api-usage"),
+    *both("usage", site.usage, "api-usage"),
     *both("keys", keys.keys, "api-keys"),
     *both("keys/<int:key_id>", keys.key, "api-key"),
     *both("webhooks", webhooks.endpoints, "api-webhooks"),

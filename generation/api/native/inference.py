@@ -9,15 +9,15 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 
 from generation import services
+from generation.api.http.errors import error_response
+from generation.api.http.results import NotNow, images_of
+from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
 from generation.uploads import undone_on_refusal
 
-from . import documents as doc
-from .http.errors import error_response
-from .http.results import NotNow, images_of
-from .http.waiting import wait_for
-from .requests import idempotency_key, names_as_given, read_request
+from . import openapi as doc
+from .fields import idempotency_key, names_as_given, read_request
 
 WAIT_SECONDS = 110
 """A little less than the two minutes that callers wait, so that they hear what became of it."""

@@ -9,11 +9,10 @@ import json
 import re
 
 from accounts.refusals import Refusal
+from generation.api.http.parsers import each_once
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import MAX_PROMPT_CHARACTERS
 from generation.uploads import read_picture
-
-from .http.parsers import each_once
 
 # Our word: the names it is accepted under. The first that is given counts.
 TEXTS = {

@@ -12,7 +12,7 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.preprocess import check_kind
 from generation.engine.request import FEATURE_PARAMS, MAX_IMAGES
 
-from . import documents as doc
+from . import openapi as doc
 
 READ = ["GET", "HEAD"]
 UPSCALE = "upscale"

@@ -21,7 +21,7 @@ from accounts.models import QuotaHold
 from generation import catalog, progress, status
 from generation.models import Generation
 
-from . import documents as doc
+from . import openapi as doc
 from . import serializers as shapes
 
 READ = ["GET", "HEAD"]
