@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .catalog import PIPELINE_FAMILIES, ModelSpec
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
-from .inbox import Report, fail, succeed
+from .job_queue import Report, fail, succeed
 from .loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
 from .lora import told
 from .request import EngineImage, Job

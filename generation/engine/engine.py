@@ -5,7 +5,7 @@ import platform
 import torch
 
 from .catalog import Catalog, ModelSpec
-from .inbox import Front
+from .job_queue import Front
 from .loader import ModelManager, dtype_name
 from .steploop import StepLoop
 

@@ -32,7 +32,7 @@ from PIL import Image
 
 from .catalog import Catalog
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
-from .inbox import Front, Report, fail, succeed
+from .job_queue import Front, Report, fail, succeed
 from .pixels import refuse_black
 from .request import EngineImage, ImageRequest, Job
 

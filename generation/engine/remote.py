@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from .catalog import Catalog
 from .errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
-from .inbox import Front, Report
+from .job_queue import Front, Report
 from .pixels import refuse_black
 from .request import EngineImage, ImageRequest, Job
 from .upscalers import UPSCALERS

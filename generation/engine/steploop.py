@@ -20,7 +20,7 @@ from .batch import Row, advance, sees_mask
 from .catalog import ModelSpec
 from .errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
 from .images import decode
-from .inbox import Inbox, Report, fail, succeed
+from .job_queue import Inbox, Report, fail, succeed
 from .loader import ModelManager, NoRoom, is_out_of_memory
 from .pace import Pace
 from .request import Job

@@ -17,7 +17,7 @@ from .batch import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_
 from .canvas import Canvas, lay_out
 from .control import Guide, map_for
 from .images import Encoded, encode
-from .inbox import Report
+from .job_queue import Report
 from .loader import LoadedModel, dtype_name
 from .lora import told
 from .modes import LATENT, passes_of

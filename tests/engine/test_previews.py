@@ -10,7 +10,7 @@ import torch
 
 from generation.engine.batch import advance, foresee, start_row
 from generation.engine.images import LatentColours
-from generation.engine.inbox import Report
+from generation.engine.job_queue import Report
 from generation.engine.loader import ModelManager
 from generation.engine.request import Job, build_request
 from generation.engine.samplers import SAMPLERS
@@ -67,7 +67,7 @@ def test_previews_keep_their_distance(catalog, monkeypatch):
     from PIL import Image
 
     now = [0.0]
-    monkeypatch.setattr("generation.engine.inbox.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("generation.engine.job_queue.time.monotonic", lambda: now[0])
     request = build_request(catalog.get("sd1"), prompt="a cat", steps=100)
     seen, made = [], []
     report = Report(Job(request, seen.append, lambda: True), preview_interval=0.25)
