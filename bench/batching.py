@@ -43,10 +43,10 @@ from diffusers import StableDiffusionPipeline
 from families import FAMILIES, save_family, spec_of
 from single_image import load_pipeline
 
-from generation.engine.catalog import WEIGHTS, Catalog
+from generation.engine.catalog.models import WEIGHTS, Catalog
+from generation.engine.catalog.samplers import find_sampler
 from generation.engine.loader import dtype_name
 from generation.engine.request import build_request
-from generation.engine.samplers import find_sampler
 from tests.engine.models import save_sd, tiny_spec
 
 SAMPLERS = ("Euler", "DPM++ 2M", "DDIM", "Euler a")

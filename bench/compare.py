@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from generation.engine.catalog import Catalog, ModelSpec
+from generation.engine.catalog.models import Catalog, ModelSpec
 from generation.engine.engine import DiffusionEngine
 
 MOST_STEAL = 0.01

@@ -35,7 +35,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from generation.engine.catalog import local_model
+from generation.engine.catalog.models import local_model
 from generation.engine.request import build_request
 from tests.engine.models import SCHEDULE, tokenizer
 

@@ -33,7 +33,7 @@ from families import FAMILIES, save_family, spec_of
 from PIL import Image
 from single_image import load_pipeline
 
-from generation.engine.catalog import WEIGHTS, Catalog
+from generation.engine.catalog.models import WEIGHTS, Catalog
 from generation.engine.request import build_request
 
 WATCHERS = 3

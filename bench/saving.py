@@ -27,7 +27,7 @@ from compare import difference, median, ratio, running_engine, take_turns, tell
 from PIL import Image
 from single_image import load_pipeline
 
-from generation.engine.catalog import WEIGHTS, Catalog
+from generation.engine.catalog.models import WEIGHTS, Catalog
 from generation.engine.request import build_request
 
 

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.checks import Error, Tags, register
 
 from generation.catalog import catalog, model_named
-from generation.engine.catalog import MODELS
+from generation.engine.catalog.models import MODELS
 from generation.engine.errors import UnknownModel
 
 

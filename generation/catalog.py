@@ -5,13 +5,13 @@ from functools import cache
 
 from django.conf import settings
 
-from .engine import sources
-from .engine.addons import Addons
-from .engine.catalog import MODELS, Catalog, ModelSpec
+from .engine.catalog import model_files
+from .engine.catalog.addons import Addons
+from .engine.catalog.local_models import LiveCatalog
+from .engine.catalog.models import MODELS, Catalog, ModelSpec
+from .engine.catalog.upscalers import upscaler_names
 from .engine.dialects import DreamSketchDialect, HuggingFaceDialect, OpenAIDialect, WebhookDialect
 from .engine.errors import UnknownModel
-from .engine.found import LiveCatalog
-from .engine.upscalers import upscaler_names
 
 
 @cache
@@ -42,7 +42,7 @@ def outside():
 
 def is_ready(spec: ModelSpec) -> bool:
     """Whether nothing needs to be downloaded before this model draws."""
-    return outside() is not None or sources.is_ready(spec, models_dir=settings.MODELS_DIR)
+    return outside() is not None or model_files.is_ready(spec, models_dir=settings.MODELS_DIR)
 
 
 class Offered(LiveCatalog):

@@ -28,8 +28,8 @@ from django.db.models.functions import Now
 
 from . import progress
 from .catalog import catalog, model_named, outside
+from .engine.catalog.model_files import locate, unusable
 from .engine.errors import UnknownModel
-from .engine.sources import locate, unusable
 from .models import Generation
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"

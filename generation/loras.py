@@ -5,8 +5,8 @@ import re
 from django.conf import settings
 
 from .catalog import addons
-from .engine.addons import text_width
-from .engine.catalog import ModelSpec
+from .engine.catalog.addons import text_width
+from .engine.catalog.models import ModelSpec
 from .models import LoraRule
 
 WORD = re.compile(r"\w+")

@@ -108,9 +108,9 @@ class Engine:
         import sys
 
         sys.path.insert(0, "/app")
-        from generation.engine.catalog import MODELS as specs
+        from generation.engine.catalog.local_models import LiveCatalog
+        from generation.engine.catalog.models import MODELS as specs
         from generation.engine.factory import make_engine
-        from generation.engine.found import LiveCatalog
 
         self.catalog = LiveCatalog(specs, MODELS)
         self.engine = make_engine("torch", self.catalog, models_dir=MODELS, hf_token=os.environ.get("HF_TOKEN"))
@@ -118,9 +118,9 @@ class Engine:
 
     @modal.method()
     def draw(self, job: dict):
+        from generation.engine.catalog.upscalers import upscaler_names
         from generation.engine.errors import EngineError
         from generation.engine.request import build_request
-        from generation.engine.upscalers import upscaler_names
 
         name = f"{job['generation']}:{job['epoch']}"
         answer = {"generation": job["generation"], "epoch": job["epoch"]}

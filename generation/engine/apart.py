@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from .catalog import PIPELINE_FAMILIES, ModelSpec
+from .catalog.models import PIPELINE_FAMILIES, ModelSpec
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from .job_queue import Report, fail, succeed
 from .loader import ModelManager, NoRoom, dtype_name, is_out_of_memory

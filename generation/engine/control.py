@@ -12,8 +12,8 @@ import torch
 from diffusers import ControlNetModel
 from PIL import Image
 
-from . import sources
-from .addons import AddOn, Addons, misfit
+from .catalog import model_files
+from .catalog.addons import AddOn, Addons, misfit
 from .devices import sent
 from .errors import InvalidRequest
 from .images import joined_edges
@@ -98,11 +98,11 @@ class ControlNets:
             self._kept.popitem(last=False)
 
     def _load(self, addon: AddOn, model) -> ControlNet:
-        chosen, variant = sources.choose_weights(os.listdir(addon.path), STEM, "fp16")
+        chosen, variant = model_files.choose_weights(os.listdir(addon.path), STEM, "fp16")
         files = [addon.path / name for name in chosen]
         try:
             for file in files:
-                sources.check_safetensors(file)
+                model_files.check_safetensors(file)
             network = ControlNetModel.from_pretrained(
                 addon.path, variant=variant, dtype=model.dtype, use_safetensors=True, local_files_only=True)
         except (torch.OutOfMemoryError, MemoryError):
@@ -113,7 +113,7 @@ class ControlNets:
         network.requires_grad_(False).eval().to(self._device)
         nbytes = sum(part.numel() * part.element_size() for part in network.parameters())
         log.info("Loaded ControlNet %s: %d MB", addon.key, nbytes // 10**6)
-        return ControlNet(addon.key, network, self._hasher.submit(sources.weights_hash, files), nbytes)
+        return ControlNet(addon.key, network, self._hasher.submit(model_files.weights_hash, files), nbytes)
 
 
 def map_for(addons: Addons, asked: Control, size: tuple[int, int], canvas: Future | None) -> Image.Image:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .catalog import ModelSpec
+from .catalog.models import ModelSpec
 from .modes import Picture, to_words
 from .request import MAX_UPSCALED_SIDE, ImageRequest
 from .wire import Answer, BadAnswer, RemoteRefused, Wire

@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from .catalog import Catalog, ModelSpec
+from .catalog.models import Catalog, ModelSpec
 from .job_queue import Front
 from .loader import ModelManager, dtype_name
 from .steploop import StepLoop

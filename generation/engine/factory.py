@@ -2,7 +2,7 @@
 
 import os
 
-from .catalog import Catalog
+from .catalog.models import Catalog
 from .request import Engine
 
 KINDS = ("torch", "fake", "remote")

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .catalog import Catalog
+from .catalog.models import Catalog
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from .job_queue import Front, Report, fail, succeed
 from .pixels import refuse_black

@@ -25,9 +25,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from . import sources
-from .addons import Addons
-from .catalog import PIPELINE_FAMILIES, ModelSpec
+from .catalog import model_files
+from .catalog.addons import Addons
+from .catalog.models import PIPELINE_FAMILIES, ModelSpec
 from .control import ControlNets
 from .errors import ModelUnavailable
 from .images import LatentColours
@@ -59,7 +59,7 @@ class LoadedModel:
     """One model on the device, ready to draw."""
 
     spec: ModelSpec
-    source: sources.Source
+    source: model_files.Source
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text: PromptEncoder
@@ -179,15 +179,15 @@ class ModelManager:
         if spec.key in self._parked:
             on_phase("loading", None)
             return self._bring_back(spec.key, in_use)
-        source = sources.fetch(
+        source = model_files.fetch(
             spec,
             **self._paths,
             **self._download,
             on_fraction=lambda fraction: on_phase("downloading", fraction),
         )
         on_phase("loading", None)
-        files = sources.weight_files(spec, source)
-        needed = sum(map(sources.check_safetensors, files)) * (1 if spec.eight_bits else self.dtype_for(spec).itemsize)
+        files = model_files.weight_files(spec, source)
+        needed = sum(map(model_files.check_safetensors, files)) * (1 if spec.eight_bits else self.dtype_for(spec).itemsize)
         self._make_room(needed, in_use)
         try:
             with _ONE_AT_A_TIME:
@@ -205,7 +205,7 @@ class ModelManager:
 
     def preload(
         self, spec: ModelSpec, on_phase: Callable[[str, float | None], None] = lambda phase, fraction: None
-    ) -> sources.Source:
+    ) -> model_files.Source:
         """Make the model ready and prove that it loads. Returns the source used; raises ModelUnavailable."""
         return self.get(spec, on_phase).source
 
@@ -305,11 +305,11 @@ class ModelManager:
     def _load(self, spec, source):
         """A LoadedModel, or a `pipelines.LoadedPipeline` for the families that the step loop does not draw."""
         dtype = self.dtype_for(spec)
-        hashed = sources.weight_files(spec, source, sources.main_part(spec))
+        hashed = model_files.weight_files(spec, source, model_files.main_part(spec))
         if spec.family in PIPELINE_FAMILIES:
             from .pipelines import load_pipeline  # a heavy import that most workers never need
 
-            digest = self._hasher.submit(sources.weights_hash, hashed)
+            digest = self._hasher.submit(model_files.weights_hash, hashed)
             return load_pipeline(spec, source, dtype, self.device, digest, self.addons)
         load = _load_file if source.path.is_file() else _load_folder
         parts = load(spec, source, dtype)
@@ -335,16 +335,16 @@ class ModelManager:
             device=self.device,
             dtype=dtype,
             nbytes=sum(p.numel() * p.element_size() for module in modules for p in module.parameters()),
-            digest=self._hasher.submit(sources.weights_hash, hashed),
+            digest=self._hasher.submit(model_files.weights_hash, hashed),
         )
 
 
-def _load_folder(spec, source: sources.Source, dtype) -> dict:
+def _load_folder(spec, source: model_files.Source, dtype) -> dict:
     folder = source.path
 
     def load(cls, part):
-        stem = sources.WEIGHTED_PARTS[spec.family][part]
-        _, variant = sources.choose_weights(os.listdir(folder / part), stem, spec.variant)
+        stem = model_files.WEIGHTED_PARTS[spec.family][part]
+        _, variant = model_files.choose_weights(os.listdir(folder / part), stem, spec.variant)
         return cls.from_pretrained(
             folder / part, variant=variant, dtype=dtype, use_safetensors=True, local_files_only=True
         )
@@ -380,7 +380,7 @@ def _tokenizer(folder) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _load_file(spec, source: sources.Source, dtype) -> dict:
+def _load_file(spec, source: model_files.Source, dtype) -> dict:
     """A single checkpoint in the original layout (Civitai, A1111).
 
     Its configuration and tokenizer come from a folder of the same name beside it, else from the Hub's

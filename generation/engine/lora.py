@@ -20,12 +20,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from .addons import AddOn, Addons, misfit
-from .catalog import ModelSpec
+from .catalog.addon_checks import LORA_HALF
+from .catalog.addons import AddOn, Addons, misfit
+from .catalog.models import ModelSpec
 from .devices import sent
 from .eight_bits import EightBitLinear
 from .errors import InvalidRequest
-from .flaws import LORA_HALF
 
 log = logging.getLogger(__name__)
 

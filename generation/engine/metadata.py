@@ -16,8 +16,8 @@ import re
 from PIL import Image, PngImagePlugin
 
 from . import modes
+from .catalog.upscalers import upscaler_title
 from .request import MAX_SEED, ImageRequest
-from .upscalers import upscaler_title
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (

@@ -44,17 +44,17 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from . import sources
-from .addons import Addons
 from .canvas import Canvas, lay_out
-from .catalog import ModelSpec
+from .catalog import model_files
+from .catalog.addons import Addons
+from .catalog.model_files import Source
+from .catalog.models import ModelSpec
 from .eight_bits import to_eight_bits
 from .images import LatentColours
 from .lora import Wardrobe, WrongLora, worn_by_all
 from .modes import drawn_steps
 from .pixels import refuse_black
 from .request import ImageRequest
-from .sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -310,7 +310,7 @@ def load_pipeline(
     if source.path.is_file():
         raise ValueError("models of this family are folders, not single files")
     family, folder = FAMILIES[spec.family], source.path
-    optional = sources.OPTIONAL_PARTS.get(spec.family, ())
+    optional = model_files.OPTIONAL_PARTS.get(spec.family, ())
     missing = {part for part in optional if not (folder / part).is_dir() or not os.listdir(folder / part)}
     missing = set(optional) if missing else set()
     parts = {part: None if part in missing else _load_part(spec, folder, part, kind, dtype)
@@ -340,7 +340,7 @@ def load_pipeline(
 
 
 def _load_part(spec: ModelSpec, folder: Path, part: str, kind: type, dtype: torch.dtype):
-    stem = sources.WEIGHTED_PARTS[spec.family][part]
-    _, variant = sources.choose_weights(os.listdir(folder / part), stem, spec.variant)
+    stem = model_files.WEIGHTED_PARTS[spec.family][part]
+    _, variant = model_files.choose_weights(os.listdir(folder / part), stem, spec.variant)
     return kind.from_pretrained(folder / part, variant=variant, dtype=dtype, use_safetensors=True,
                                 local_files_only=True)

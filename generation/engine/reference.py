@@ -20,11 +20,11 @@ from safetensors import safe_open
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from . import sources
-from .addons import ADAPTER_FILE, AddOn, Addons, misfit
+from .catalog import model_files
+from .catalog.addon_checks import PROJECTION
+from .catalog.addons import ADAPTER_FILE, AddOn, Addons, misfit
 from .devices import sent
 from .errors import InvalidRequest
-from .flaws import PROJECTION
 from .modes import Reference
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def _as_clip_sees(picture: Image.Image, side: int) -> torch.Tensor:
 
 def _load(addon: AddOn, unet, hasher: Executor) -> Adapter:
     file = addon.path / ADAPTER_FILE
-    sources.check_safetensors(file)
+    model_files.check_safetensors(file)
     device, dtype = unet.conv_in.weight.device, unet.conv_in.weight.dtype
     with safe_open(file, framework="pt", device="cpu") as opened:
         tensors = {name: opened.get_tensor(name).to(device, dtype) for name in opened.keys()}  # noqa: SIM118
@@ -198,9 +198,9 @@ def _load(addon: AddOn, unet, hasher: Executor) -> Adapter:
         use_safetensors=True, local_files_only=True)
     for network in (encoder, projection):
         network.requires_grad_(False).eval().to(device, dtype)
-    return Adapter(addon.key, hasher.submit(sources.weights_hash, [file]), encoder, projection, layers, weights)
+    return Adapter(addon.key, hasher.submit(model_files.weights_hash, [file]), encoder, projection, layers, weights)
 
 
 def _variant(folder: Path) -> str | None:
     names = [file.name for file in folder.iterdir()]
-    return sources.choose_weights(names, "model", "fp16")[1]
+    return model_files.choose_weights(names, "model", "fp16")[1]

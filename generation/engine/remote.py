@@ -12,12 +12,12 @@ import time
 
 from PIL import Image, ImageOps
 
-from .catalog import Catalog
+from .catalog.models import Catalog
+from .catalog.upscalers import UPSCALERS
 from .errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
 from .job_queue import Front, Report
 from .pixels import refuse_black
 from .request import EngineImage, ImageRequest, Job
-from .upscalers import UPSCALERS
 from .wire import RemoteTimedOut, Wire
 
 log = logging.getLogger(__name__)

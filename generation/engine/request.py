@@ -17,7 +17,9 @@ from typing import Protocol
 from PIL import Image
 
 from . import modes
-from .catalog import FEATURES, ModelSpec
+from .catalog.models import FEATURES, ModelSpec
+from .catalog.samplers import Sampler, find_sampler
+from .catalog.upscalers import BUILT_IN, UPSCALERS
 from .checks import flag, number, one_of, text
 from .errors import InvalidRequest
 from .modes import Control, Hires, Lora, Picture, Reference, Start, Upscale, Variation, canvas_size
@@ -30,8 +32,6 @@ from .readers import (
     read_upscale,
     read_variation,
 )
-from .samplers import Sampler, find_sampler
-from .upscalers import BUILT_IN, UPSCALERS
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 2000

@@ -17,7 +17,7 @@ import torch
 
 from .apart import Apart
 from .batch import Row, advance, sees_mask
-from .catalog import ModelSpec
+from .catalog.models import ModelSpec
 from .errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
 from .images import decode
 from .job_queue import Inbox, Report, fail, succeed

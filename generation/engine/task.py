@@ -15,6 +15,8 @@ from PIL import Image
 from . import reuse
 from .batch import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_row
 from .canvas import Canvas, lay_out
+from .catalog.samplers import find_sampler
+from .catalog.upscalers import UPSCALERS
 from .control import Guide, map_for
 from .images import Encoded, encode
 from .job_queue import Report
@@ -23,9 +25,7 @@ from .lora import told
 from .modes import LATENT, passes_of
 from .reference import Likeness, square
 from .request import EngineImage, ImageRequest, Job
-from .samplers import find_sampler
 from .upscale import enlarge
-from .upscalers import UPSCALERS
 
 Lane = tuple[str, int, int]
 """Model and size in pixels: rows of one lane compete for the same places."""

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from .catalog.model_files import check_safetensors
+from .catalog.upscalers import UPSCALERS, upscaler_file
 from .errors import ModelUnavailable
-from .sources import check_safetensors
-from .upscalers import UPSCALERS, upscaler_file
 
 OVERLAP = 16
 """Pixels of its neighbours that a tile sees on each side; they are cut off again."""

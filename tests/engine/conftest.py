@@ -6,7 +6,7 @@ import pytest
 # Two busy neighbours share these cores, and tiny models lose time by threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.factory import make_engine
 
 

@@ -28,7 +28,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from generation.engine.catalog import local_model
+from generation.engine.catalog.models import local_model
 
 from .models import _text_config, tokenizer
 

@@ -25,7 +25,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from generation.engine.catalog import local_model
+from generation.engine.catalog.models import local_model
 
 from .original import unet_name
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from generation.engine.addons import Addons, text_width
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.addons import Addons, text_width
+from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import Picture
 from generation.engine.request import build_request

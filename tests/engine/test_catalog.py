@@ -12,10 +12,10 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DC
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from generation.engine import sources
-from generation.engine.catalog import DOWNLOADS, FEATURES, MODELS, MODES, SHAPES, Catalog
+from generation.engine.catalog import model_files
+from generation.engine.catalog.local_models import LiveCatalog, found_models
+from generation.engine.catalog.models import DOWNLOADS, FEATURES, MODELS, MODES, SHAPES, Catalog
 from generation.engine.errors import ModelUnavailable, UnknownModel
-from generation.engine.found import LiveCatalog, found_models
 from generation.engine.loader import ModelManager
 from generation.engine.modes import Picture
 from generation.engine.request import build_request, size_for
@@ -46,7 +46,7 @@ class TestData:
 
     @pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.key)
     def test_every_entry_makes_sense(self, spec):
-        assert spec.family in sources.WEIGHTED_PARTS and spec.licence and spec.summary.endswith(".")
+        assert spec.family in model_files.WEIGHTED_PARTS and spec.licence and spec.summary.endswith(".")
         assert spec.min_side <= spec.native_width <= spec.max_side and spec.native_height <= spec.max_side
         assert spec.native_width % spec.size_multiple == spec.max_side % spec.size_multiple == 0
         assert spec.min_steps <= spec.default_steps <= spec.max_steps
@@ -60,7 +60,7 @@ class TestData:
     def test_names_are_unique(self):
         names = [name.casefold() for spec in MODELS for name in (spec.key, *spec.aliases)]
         assert len(names) == len(set(names))
-        assert set(SHAPES) == set(sources.WEIGHTED_PARTS)
+        assert set(SHAPES) == set(model_files.WEIGHTED_PARTS)
 
 
 class TestFound:
@@ -198,42 +198,42 @@ class TestAnotherUnet:
         expected = pipeline("a red cat", width=64, height=64, num_inference_steps=4, guidance_scale=0,
                             generator=torch.Generator().manual_seed(5)).images[0]
         assert np.abs(np.asarray(image.pixels, int) - np.asarray(expected, int)).max() <= 1
-        assert image.recipe["weights"] == sources.weights_hash([tmp_path / "lightning.safetensors"])
+        assert image.recipe["weights"] == model_files.weights_hash([tmp_path / "lightning.safetensors"])
 
     def test_it_is_not_ready_without_either(self, lightning, tmp_path):
-        assert sources.is_ready(lightning, models_dir=tmp_path, cache_dir="/nowhere")
+        assert model_files.is_ready(lightning, models_dir=tmp_path, cache_dir="/nowhere")
         (tmp_path / "lightning.safetensors").rename(tmp_path / "gone")
-        assert not sources.is_ready(lightning, models_dir=tmp_path, cache_dir="/nowhere")
+        assert not model_files.is_ready(lightning, models_dir=tmp_path, cache_dir="/nowhere")
         with pytest.raises(ModelUnavailable):
-            sources.fetch(lightning, models_dir=tmp_path, cache_dir="/nowhere", allow_download=False)
+            model_files.fetch(lightning, models_dir=tmp_path, cache_dir="/nowhere", allow_download=False)
 
 
 class TestHashes:
     def test_files_are_held_against_what_is_known_of_them(self, models):
         spec = tiny_spec("sd1", models["sd1"])
-        source = sources.locate(spec)
+        source = model_files.locate(spec)
         name = "unet/diffusion_pytorch_model.safetensors"
-        right = sources.weights_hash([models["sd1"] / name])
-        assert sources.check_hashes(spec, source) == 0
-        assert sources.check_hashes(replace(spec, hashes=((name, right),)), source) == 1
+        right = model_files.weights_hash([models["sd1"] / name])
+        assert model_files.check_hashes(spec, source) == 0
+        assert model_files.check_hashes(replace(spec, hashes=((name, right),)), source) == 1
         with pytest.raises(ModelUnavailable) as caught:
-            sources.check_hashes(replace(spec, hashes=((name, "0" * 64),)), source)
+            model_files.check_hashes(replace(spec, hashes=((name, "0" * 64),)), source)
         assert right in caught.value.details[0] and str(models["sd1"]) not in str(caught.value)
 
     def test_a_file_of_the_hubs_cache_is_what_it_is_called(self, models, tmp_path):
         folder = tmp_path / "snapshot"
         shutil.copytree(models["sd1"], folder)
         weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-        blob = tmp_path / sources.weights_hash([weights])
+        blob = tmp_path / model_files.weights_hash([weights])
         weights.rename(blob)
         weights.symlink_to(blob)
         spec = tiny_spec("cached", folder)
-        assert sources.check_hashes(spec, sources.locate(spec)) == 1
+        assert model_files.check_hashes(spec, model_files.locate(spec)) == 1
         data = bytearray(blob.read_bytes())
         data[-1] ^= 1
         blob.write_bytes(data)
         with pytest.raises(ModelUnavailable):
-            sources.check_hashes(spec, sources.locate(spec))
+            model_files.check_hashes(spec, model_files.locate(spec))
 
 
 def test_a_model_index_is_not_needed(models, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.errors import EngineError, OutOfMemory
 from generation.engine.fake import FakeEngine
 from generation.engine.request import build_request

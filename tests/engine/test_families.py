@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from generation.engine import pipelines, sources
-from generation.engine.addons import Addons
+from generation.engine import pipelines
 from generation.engine.canvas import lay_out
-from generation.engine.catalog import MODELS, PIPELINE_FAMILIES, Catalog
+from generation.engine.catalog import model_files
+from generation.engine.catalog.addons import Addons
+from generation.engine.catalog.models import MODELS, PIPELINE_FAMILIES, Catalog
 from generation.engine.eight_bits import EightBitLinear, to_eight_bits
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, ModelUnavailable, OutOfMemory
 from generation.engine.factory import make_engine
@@ -135,7 +136,7 @@ class TestEveryFamily:
         [image] = engine.submit(request).result(120)
         assert image.pixels.size == (96, 64)
         assert difference(image.pixels, reference(folders[family], family, request)) <= 1
-        assert image.recipe["weights"] == sources.weights_hash(
+        assert image.recipe["weights"] == model_files.weights_hash(
             [folders[family] / "transformer" / "diffusion_pytorch_model.safetensors"])
         assert str(folders[family].parent) not in json.dumps(image.recipe)
 
@@ -327,8 +328,8 @@ def test_every_family_of_the_catalogue_has_its_classes():
     assert set(pipelines.FAMILIES) == set(PIPELINE_FAMILIES) == set(SAVERS)
     assert {spec.family for spec in MODELS} <= {"sd", "sdxl", *PIPELINE_FAMILIES}
     for family, described in pipelines.FAMILIES.items():
-        assert set(described.parts) == set(sources.WEIGHTED_PARTS[family])
-        assert {*described.tokenizers, "scheduler"} == set(sources.PLAIN_PARTS[family])
+        assert set(described.parts) == set(model_files.WEIGHTED_PARTS[family])
+        assert {*described.tokenizers, "scheduler"} == set(model_files.PLAIN_PARTS[family])
 
 
 def test_guidance_that_was_distilled_into_flux_is_an_input(engine, mixed, tmp_path):
@@ -388,7 +389,7 @@ def test_a_dora_is_refused(engine, mixed, site):
 def test_sd3_draws_without_its_largest_text_encoder(engine, mixed, folders, tmp_path):
     shutil.copytree(folders["sd3"], tmp_path / "small", ignore=shutil.ignore_patterns("text_encoder_3", "tokenizer_3"))
     spec = family_spec("sd3", tmp_path / "small", key="sd3-small")
-    assert sources.is_ready(spec)
+    assert model_files.is_ready(spec)
     engine.catalog = mixed.adding(spec)
     one, other = (draw(engine, each)[0].pixels for each in (spec, mixed.get("sd3")))
     assert difference(one, other) > 1

@@ -5,7 +5,7 @@ import pytest
 from django.conf import settings
 from PIL import Image, ImageDraw
 
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.engine import DiffusionEngine
 from generation.engine.modes import Picture
 from generation.engine.request import build_request

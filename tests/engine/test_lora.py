@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from generation.engine.addons import Addons
+from generation.engine.catalog.addons import Addons
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import build_request

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.fake import draw
 from generation.engine.metadata import (
     SOURCE_TYPE,

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 from generation.engine import upscale
 from generation.engine.batch import advance, start_row
+from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest, TimedOut
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 from generation.engine.upscale import enlarge
-from generation.engine.upscalers import UPSCALERS
 
 from .pictures import hole, scene
 from .test_batching import OPTIONS, assert_equal, together

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from generation.engine.addons import Addons
+from generation.engine.catalog.addons import Addons
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import Picture

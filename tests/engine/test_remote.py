@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.engine.catalog import MODELS, Catalog
+from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.dialects import (
     DreamSketchDialect,
     HuggingFaceDialect,

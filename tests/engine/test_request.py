@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from generation.engine.catalog import MODELS, Catalog
+from generation.engine.catalog.models import MODELS, Catalog
+from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.request import ASPECT_RATIOS, build_request
-from generation.engine.samplers import SAMPLERS, find_sampler
 
 SPEC = Catalog().get("stable-diffusion-v1-5")
 NOT_NUMBERS = [math.nan, "20", "", [], {}, b"1", True, False, 1j, object()]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from generation.engine import loader, precision
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import ModelUnavailable
 from generation.engine.loader import ModelManager, NoRoom

@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 
-from generation.engine.samplers import SAMPLERS, find_sampler
+from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.sampling import SLOTS, make_table, scheduler_for, update
 
 SHAPE = (1, 4, 6, 5)

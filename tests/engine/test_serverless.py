@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 from PIL import Image
 
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.dialects import native_words, signature
 from generation.engine.modes import Picture
 from generation.engine.request import build_request

@@ -17,8 +17,8 @@ from django.core.management import CommandError, call_command
 from safetensors.torch import load_file, save_file
 
 from generation import doctor
-from generation.engine import sources
-from generation.engine.catalog import Catalog
+from generation.engine.catalog import model_files
+from generation.engine.catalog.models import Catalog
 from generation.engine.errors import ModelUnavailable
 from generation.engine.request import build_request
 
@@ -53,19 +53,19 @@ def at(spec, *names, **changes):
 class TestASourceThatIsNeitherAPathNorAHubId:
     def test_it_is_told_by_name_and_nobody_is_asked(self, spec, name):
         strange = at(spec, name)
-        assert sources.locate(strange) is None and not sources.is_ready(strange)
+        assert model_files.locate(strange) is None and not model_files.is_ready(strange)
         with pytest.raises(ModelUnavailable) as caught:
-            sources.fetch(strange)
+            model_files.fetch(strange)
         assert caught.value.details == [f"{name}: neither an absolute path nor the id of a Hub repository"]
 
     def test_the_next_source_is_taken(self, spec, models, name):
-        assert sources.fetch(at(spec, name, models["sd1"]), allow_download=False).path == models["sd1"]
+        assert model_files.fetch(at(spec, name, models["sd1"]), allow_download=False).path == models["sd1"]
 
     def test_as_the_place_of_a_unet(self, spec, models, name):
         strange = replace(spec, unet=(f"{name}:unet.safetensors",))
-        assert not sources.is_ready(strange)
+        assert not model_files.is_ready(strange)
         with pytest.raises(ModelUnavailable):
-            sources.fetch(strange, allow_download=False)
+            model_files.fetch(strange, allow_download=False)
 
     def test_an_engine_says_that_the_model_is_not_there(self, torch_engine, catalog, spec, name):
         strange = at(spec, name, key="strange")
@@ -87,20 +87,20 @@ class TestASourceThatIsNeitherAPathNorAHubId:
 
 
 def test_a_folder_is_found(spec, models):
-    assert sources.is_ready(spec)
-    assert sources.fetch(spec, allow_download=False).path == models["sd1"]
+    assert model_files.is_ready(spec)
+    assert model_files.fetch(spec, allow_download=False).path == models["sd1"]
 
 
 def test_the_models_folder_is_looked_at_before_the_hub(spec, copy):
     hub_only = at(spec, "somebody/something")
-    found = sources.fetch(hub_only, models_dir=copy.parent, cache_dir="/nowhere", allow_download=False)
+    found = model_files.fetch(hub_only, models_dir=copy.parent, cache_dir="/nowhere", allow_download=False)
     assert found.path == copy
-    assert not sources.is_ready(hub_only, cache_dir="/nowhere")
+    assert not model_files.is_ready(hub_only, cache_dir="/nowhere")
 
 
 def test_the_first_source_that_is_complete_wins(spec, copy, models):
     (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    assert sources.locate(at(spec, "/nowhere", copy, models["sd1"])).path == models["sd1"]
+    assert model_files.locate(at(spec, "/nowhere", copy, models["sd1"])).path == models["sd1"]
 
 
 @pytest.mark.parametrize("missing", [
@@ -110,9 +110,9 @@ def test_the_first_source_that_is_complete_wins(spec, copy, models):
 def test_an_incomplete_folder_is_not_ready(spec, copy, missing):
     gone = copy / missing
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    assert not sources.is_ready(at(spec, copy))
+    assert not model_files.is_ready(at(spec, copy))
     with pytest.raises(ModelUnavailable) as caught:
-        sources.fetch(at(spec, copy), allow_download=False)
+        model_files.fetch(at(spec, copy), allow_download=False)
     assert str(copy) in caught.value.details[0]
     assert str(copy) not in str(caught.value), "users need not know our folders"
 
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_refused(spec, copy, harm):
         "huge header": b"\xff" * 8 + data[8:], "no json": data[:8] + b"[" * (len(data) - 8),
     }[harm])
     with pytest.raises(ModelUnavailable):
-        sources.fetch(at(spec, copy), allow_download=False)
+        model_files.fetch(at(spec, copy), allow_download=False)
 
 
 def test_a_model_that_cannot_be_built_is_unavailable_and_the_next_is_right(torch_engine, catalog, spec, copy):
@@ -180,7 +180,7 @@ def test_a_model_that_cannot_be_built_is_unavailable_and_the_next_is_right(torch
 
 
 def test_half_precision_files_and_shards_are_chosen(tmp_path):
-    choose = sources.choose_weights
+    choose = model_files.choose_weights
     both = ["m.safetensors", "m.fp16.safetensors", "m.bin"]
     assert choose(both, "m", "fp16") == (["m.fp16.safetensors"], "fp16")
     assert choose(both, "m", None) == (["m.safetensors"], None)
@@ -196,7 +196,7 @@ def test_half_precision_files_and_shards_are_chosen(tmp_path):
 def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
     from generation.engine.request import build_request
 
-    for part, stem in sources.WEIGHTED_PARTS["sd"].items():
+    for part, stem in model_files.WEIGHTED_PARTS["sd"].items():
         file = copy / part / f"{stem}.safetensors"
         save_file({name: tensor.half() for name, tensor in load_file(file).items()},
                   file.with_name(f"{stem}.fp16.safetensors"), metadata={"format": "pt"})
@@ -207,9 +207,9 @@ def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
 
 
 def test_the_hash_is_that_of_the_unets_file(spec, models):
-    files = sources.weight_files(spec, sources.locate(spec), "unet")
-    assert sources.weights_hash(files) == hashlib.sha256(files[0].read_bytes()).hexdigest()
-    assert sources.weights_hash(files * 2) != sources.weights_hash(files)
+    files = model_files.weight_files(spec, model_files.locate(spec), "unet")
+    assert model_files.weights_hash(files) == hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert model_files.weights_hash(files * 2) != model_files.weights_hash(files)
 
 
 def test_the_budget_keeps_the_models_used_last(catalog):
@@ -333,7 +333,7 @@ def test_a_model_is_fetched_from_the_first_hub_id_that_has_it(hub, tmp_path, spe
     assert result.returncode == 0, result.stderr
     before, name, path, fraction, after = json.loads(result.stdout)
     assert (before, name, fraction, after) == (False, "test/sd1", 1.0, True)
-    assert sources.locate(at(spec, path)).path == Path(path)
+    assert model_files.locate(at(spec, path)).path == Path(path)
     assert not [asked for asked, _ in Hub.asked if asked.endswith((".bin", "model_index.json"))]
     assert "Bearer hf_secret" in {authorization for _, authorization in Hub.asked}
     assert "hf_secret" not in result.stdout + result.stderr
@@ -430,19 +430,19 @@ class TestPinnedHashes:
 
     def test_a_file_that_changes_is_read_again(self, pinned, copy):
         spec = pinned()
-        assert sources.fetch(spec, allow_download=False)
+        assert model_files.fetch(spec, allow_download=False)
         save_file({name: tensor + 1 for name, tensor in load_file(copy / self.UNET).items()}, copy / self.UNET)
         with pytest.raises(ModelUnavailable) as caught:
-            sources.fetch(spec, allow_download=False)
+            model_files.fetch(spec, allow_download=False)
         assert self.UNET in caught.value.details[0]
 
     def test_a_single_file_is_pinned_by_its_name(self, spec, copy):
         file = copy / self.UNET
         right = hashlib.sha256(file.read_bytes()).hexdigest()
         single = at(spec, file, hashes=((file.name, right),))
-        assert sources.check_hashes(single, sources.fetch(single)) == 1
+        assert model_files.check_hashes(single, model_files.fetch(single)) == 1
         with pytest.raises(ModelUnavailable):
-            sources.fetch(replace(single, hashes=((file.name, "0" * 64),)))
+            model_files.fetch(replace(single, hashes=((file.name, "0" * 64),)))
 
     def offer(self, monkeypatch, spec):
         monkeypatch.setattr("generation.management.commands.preload_models.catalog", lambda: Catalog([spec]))

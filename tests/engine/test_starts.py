@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from generation.engine.batch import advance, start_row
+from generation.engine.catalog.samplers import find_sampler
 from generation.engine.engine import DiffusionEngine
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
-from generation.engine.samplers import find_sampler
 from generation.engine.upscale import enlarge
 
 from .pictures import hole, scene

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from generation.engine.batch import _larger
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.engine import DiffusionEngine
 from generation.engine.images import decode, encode
 from generation.engine.modes import Picture

@@ -6,7 +6,7 @@ from django.urls import reverse
 from safetensors.numpy import save_file
 
 from generation.catalog import addons, model_named
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation, LoraRule
 from generation.services import create_generation, retry_generation
@@ -18,7 +18,7 @@ def installed(settings, tmp_path):
     settings.MODELS_DIR = tmp_path / "models"
     folder = settings.MODELS_DIR / "loras"
     folder.mkdir(parents=True)
-    from generation.engine.addons import text_width
+    from generation.engine.catalog.addons import text_width
 
     own = text_width(model_named("dreamsketch-tiny"))
 

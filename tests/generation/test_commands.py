@@ -123,7 +123,7 @@ def drawn(settings, tmp_path, monkeypatch):
     from safetensors.numpy import save_file
 
     from generation.catalog import model_named
-    from generation.engine.addons import text_width
+    from generation.engine.catalog.addons import text_width
     from generation.engine.fake import FakeEngine
 
     settings.DREAMSKETCH_ENGINE, settings.MODELS_DIR = "fake", tmp_path / "models"

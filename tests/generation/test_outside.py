@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
 from generation import audit, catalog
-from generation.engine.catalog import MODELS, Catalog
+from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.dialects import WebhookDialect, signature
 from generation.engine.factory import make_engine
 from generation.engine.wire import Wire

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from PIL import Image, PngImagePlugin
 
+from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.metadata import PNG_LEVEL, convert, read_png
-from generation.engine.upscalers import upscaler_title
 from generation.models import GeneratedImage, Generation
 
 from . import names

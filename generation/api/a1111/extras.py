@@ -1,9 +1,9 @@
 """extra-single-image and extra-batch-images: upscales of ours by 2 or 4, scaled to the size that was asked for."""
 
 from generation.engine import checks
+from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import MAX_UPSCALED_SIDE
-from generation.engine.upscalers import upscaler_title
 from generation.models import Upload
 from generation.uploads import read_picture
 

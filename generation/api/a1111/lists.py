@@ -1,8 +1,8 @@
 """What there is to choose from, under the web UI's names."""
 
 from generation import catalog, progress
-from generation.engine.samplers import SAMPLERS, find_sampler
-from generation.engine.upscalers import UPSCALERS, upscaler_title
+from generation.engine.catalog.samplers import SAMPLERS, find_sampler
+from generation.engine.catalog.upscalers import UPSCALERS, upscaler_title
 from generation.styles import STYLES
 
 from . import names

@@ -3,11 +3,11 @@
 import re
 
 from generation import catalog
-from generation.engine.catalog import ModelSpec
+from generation.engine.catalog.models import ModelSpec
+from generation.engine.catalog.samplers import SAMPLERS, Sampler, find_sampler
+from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.modes import LATENT
-from generation.engine.samplers import SAMPLERS, Sampler, find_sampler
-from generation.engine.upscalers import upscaler_title
 from generation.styles import STYLES, Style
 
 from .weights import known_hash

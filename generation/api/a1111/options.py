@@ -8,7 +8,7 @@ from django.db import transaction
 
 from accounts.models import ApiKey
 from generation import catalog
-from generation.engine.catalog import ModelSpec
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import UnknownModel
 from generation.engine.modes import MAX_CLIP_SKIP
 

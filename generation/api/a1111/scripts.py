@@ -2,9 +2,9 @@
 
 from generation import catalog
 from generation.engine import checks
+from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest
 from generation.engine.modes import MAX_HIRES_SCALE
-from generation.engine.upscalers import upscaler_title
 from generation.models import Upload
 from generation.uploads import read_picture
 

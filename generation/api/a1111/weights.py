@@ -12,8 +12,8 @@ from django.conf import settings
 from django.core.cache import cache
 
 from generation import catalog
-from generation.engine import sources
-from generation.engine.catalog import ModelSpec
+from generation.engine.catalog import model_files
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import UnknownModel
 
 SHORT = 10
@@ -28,7 +28,7 @@ def known_hash(spec: ModelSpec) -> str | None:
     try:
         files = _files(spec)
         if files and all(_is_quick(file) for file in files):
-            return sources.weights_hash(files)
+            return model_files.weights_hash(files)
         return cache.get(_key(spec, files))
     except OSError:
         return None  # a file is gone since it was found
@@ -47,8 +47,8 @@ def remember(model: str, digest: str) -> None:
 def _files(spec) -> list:
     if catalog.outside() is not None:
         return []
-    source = sources.locate(spec, models_dir=settings.MODELS_DIR)
-    return sources.weight_files(spec, source, sources.main_part(spec)) if source else []
+    source = model_files.locate(spec, models_dir=settings.MODELS_DIR)
+    return model_files.weight_files(spec, source, model_files.main_part(spec)) if source else []
 
 
 def _is_quick(file) -> bool:

@@ -6,8 +6,8 @@ from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
 from generation import catalog, progress
-from generation.engine.addons import Addons, text_width
-from generation.engine.catalog import ModelSpec
+from generation.engine.catalog.addons import Addons, text_width
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
 from generation.engine.preprocess import check_kind
 from generation.engine.request import FEATURE_PARAMS, MAX_IMAGES

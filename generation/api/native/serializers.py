@@ -14,7 +14,7 @@ from rest_framework import serializers
 from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS
 from accounts.models import ApiKey, QuotaHold, Scope
 from generation import status
-from generation.engine import catalog
+from generation.engine.catalog import models as catalog
 from generation.engine.modes import (
     FILLS,
     FITS,

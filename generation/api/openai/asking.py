@@ -11,7 +11,7 @@ from django.core.files.base import File
 
 from generation.api.native.fields import flag, names_as_given, number, read_request, text
 from generation.catalog import model_named
-from generation.engine.catalog import ModelSpec
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.metadata import FORMATS, read_png
 from generation.engine.request import MAX_PROMPT_CHARACTERS, size_for

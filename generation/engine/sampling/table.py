@@ -9,7 +9,8 @@ import diffusers
 import numpy as np
 import torch
 
-from ..samplers import find_sampler
+from generation.engine.catalog.samplers import find_sampler
+
 from . import alpha_space, multistep, sigma_space
 from .forms import ANSWER, FIRST, NOISE, SLOTS, read_answer
 

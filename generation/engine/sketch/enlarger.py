@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from generation.engine.catalog.upscalers import SKETCH_WEIGHTS
+
 from ..upscale import SmallNet
-from ..upscalers import SKETCH_WEIGHTS
 from .dataset import FRESH
 from .drawing import SIZE, draw
 from .loop import Average, Progress, rate

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ..catalog import Catalog
+from generation.engine.catalog.models import Catalog
+
 from ..factory import make_engine
 from ..request import build_request
 from .drawing import contact_sheet

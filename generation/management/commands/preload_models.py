@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from generation.catalog import catalog
-from generation.engine import sources
-from generation.engine.catalog import DOWNLOADS
+from generation.engine.catalog import model_files
+from generation.engine.catalog.models import DOWNLOADS
 from generation.engine.errors import EngineError
 
 BAR = 30
@@ -65,13 +65,13 @@ class Command(BaseCommand):
             yield spec.key, lambda spec=spec: self.prepare(manager, spec)
 
     def prepare(self, manager, spec) -> str:
-        source = sources.fetch(
+        source = model_files.fetch(
             spec, models_dir=settings.MODELS_DIR, allow_download=self.may_download, hf_token=settings.HF_TOKEN or None,
             on_fraction=lambda fraction: self.show(spec.key, "downloading", fraction))
-        known = sources.check_hashes(spec, source, lambda fraction: self.show(spec.key, "checking", fraction))
+        known = model_files.check_hashes(spec, source, lambda fraction: self.show(spec.key, "checking", fraction))
         manager.preload(spec, lambda phase, fraction=None: self.show(spec.key, phase, fraction))
         manager.unload()
-        files = len(sources.weight_files(spec, source))
+        files = len(model_files.weight_files(spec, source))
         hashes = f"{known} of {files} weight files have the hash they should" if known else "no hashes are known for it"
         return f"ready, from {source}; {hashes}"
 
@@ -83,7 +83,7 @@ class Command(BaseCommand):
             yield key, lambda addon=known[key]: self.install(addon)
 
     def install(self, addon) -> str:
-        new = sources.fetch_addon(
+        new = model_files.fetch_addon(
             addon, settings.MODELS_DIR, allow_download=self.may_download, hf_token=settings.HF_TOKEN or None,
             on_fraction=lambda fraction: self.show(addon.key, "downloading", fraction))
         return f"installed from {addon.repository} ({addon.licence})" if new else "installed already"

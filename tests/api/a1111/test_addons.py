@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from generation import catalog
-from generation.engine.addons import text_width
+from generation.engine.catalog.addons import text_width
 from generation.files import load_upload
 from generation.models import Generation
 

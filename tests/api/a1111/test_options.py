@@ -9,8 +9,8 @@ from django.test import Client
 
 from accounts.models import ApiKey
 from generation.api.a1111 import weights
-from generation.engine.catalog import WEIGHTS
-from generation.engine.samplers import SAMPLERS
+from generation.engine.catalog.models import WEIGHTS
+from generation.engine.catalog.samplers import SAMPLERS
 
 from .conftest import JSON, Caller, picture
 

@@ -12,8 +12,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from .catalog import MODES, Catalog, ModelSpec, local_model
-from .sources import MAX_HEADER_BYTES, is_ready
+from .model_files import MAX_HEADER_BYTES, is_ready
+from .models import MODES, Catalog, ModelSpec, local_model
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import UnknownModel
+from generation.engine.errors import UnknownModel
+
 from .samplers import SAMPLERS
 
 WEIGHTS = Path(__file__).parent / "sketch" / "weights"

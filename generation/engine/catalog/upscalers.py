@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .errors import InvalidRequest
-from .modes import LATENT
+from generation.engine.errors import InvalidRequest
+from generation.engine.modes import LATENT
 
 UPSCALERS = ("lanczos", "nearest")
 """Those that need no model. The first is the default."""

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .catalog import Download, ModelSpec
-from .errors import ModelUnavailable
+from generation.engine.errors import ModelUnavailable
+
+from .models import Download, ModelSpec
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from .catalog import PIPELINE_FAMILIES, ModelSpec
-from .errors import EngineError, InvalidRequest
-from .flaws import adapter_flaw, adapter_kind, lora_flaw, transformer_of
-from .modes import Lora
-from .preprocess import check_kind
-from .request import ImageRequest
-from .sources import check_safetensors, locate, weights_hash
+from generation.engine.errors import EngineError, InvalidRequest
+from generation.engine.modes import Lora
+from generation.engine.preprocess import check_kind
+from generation.engine.request import ImageRequest
+
+from .addon_checks import adapter_flaw, adapter_kind, lora_flaw, transformer_of
+from .model_files import check_safetensors, locate, weights_hash
+from .models import PIPELINE_FAMILIES, ModelSpec
 
 log = logging.getLogger(__name__)
 
