@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from generation.engine.catalog.models import Catalog, ModelSpec
-from generation.engine.engine import DiffusionEngine
+from generation.engine.loop.engine import DiffusionEngine
 
 MOST_STEAL = 0.01
 """Rounds in which the machine's host took more than this part of the time away do not count."""

@@ -26,7 +26,7 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         if folder := options.pop("compile_cache", None):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-        from .engine import DiffusionEngine
+        from .loop.engine import DiffusionEngine
 
         return DiffusionEngine(catalog, **options)
     if kind == "fake":

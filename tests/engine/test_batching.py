@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from generation.engine.batch import advance, start_row
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import BadOutput, Cancelled, EngineError, OutOfMemory
+from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.loop.fair_share import FairShare
+from generation.engine.loop.rows import advance, start_row
 from generation.engine.request import build_request
-from generation.engine.sharing import FairShare
 
 OPTIONS = {"device": "cpu", "allow_download": False, "threads": 1, "preview_interval": 0}
 

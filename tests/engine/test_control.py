@@ -21,8 +21,8 @@ from transformers import (
     VitPoseForPoseEstimation,
 )
 
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
+from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.modes import Picture
 from generation.engine.pose import _points, find_people, skeletons
 from generation.engine.preprocess import make_map

@@ -7,10 +7,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from generation.engine import batch, control, lora, reference, reuse
-from generation.engine.batch import Ground, advance, foresee, next_pass, start_row
+from generation.engine import control, lora, reference, reuse
 from generation.engine.images import Encoded
 from generation.engine.loader import ModelManager
+from generation.engine.loop import rows as batch
+from generation.engine.loop.rows import Ground, advance, foresee, next_pass, start_row
 from generation.engine.modes import Picture, passes_of
 from generation.engine.request import build_request
 

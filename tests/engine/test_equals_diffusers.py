@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
-from generation.engine.engine import DiffusionEngine
+from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.request import build_request
 
 PROMPT = "a red cat in a boat"

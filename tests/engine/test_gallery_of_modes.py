@@ -6,7 +6,7 @@ from django.conf import settings
 from PIL import Image, ImageDraw
 
 from generation.engine.catalog.models import Catalog
-from generation.engine.engine import DiffusionEngine
+from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from generation.engine.catalog.addons import Addons
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
+from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.request import build_request
 
 from .models import save_lora

@@ -102,7 +102,7 @@ def test_numbers_that_are_not_finite_are_a_failure(narrow_engine, catalog, reque
 
 
 def test_a_decoder_that_overflows_in_half_precision_goes_on_in_full(catalog, monkeypatch):
-    from generation.engine.engine import DiffusionEngine
+    from generation.engine.loop.engine import DiffusionEngine
 
     engine = DiffusionEngine(catalog, device="cpu", dtype="bf16", allow_download=False)
     vae = engine.models.get(catalog.get("sd1")).vae

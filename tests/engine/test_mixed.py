@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.engine.batch import Row
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest
 from generation.engine.images import Encoded
+from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.loop.rows import Row
 from generation.engine.modes import Picture
 from generation.engine.reference import Likeness
 from generation.engine.request import build_request

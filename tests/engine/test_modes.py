@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from generation.engine import upscale
-from generation.engine.batch import advance, start_row
 from generation.engine.catalog.upscalers import UPSCALERS
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest, TimedOut
+from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.loop.rows import advance, start_row
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 from generation.engine.upscale import enlarge

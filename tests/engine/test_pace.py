@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import torch
 
-from generation.engine.engine import DiffusionEngine
-from generation.engine.pace import KNOWN_AFTER, LOOK_AGAIN, Pace
-from generation.engine.sharing import FairShare
-from generation.engine.steploop import StepLoop, _Launched
+from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.loop.fair_share import FairShare
+from generation.engine.loop.step_loop import StepLoop, _Launched
+from generation.engine.loop.step_timer import KNOWN_AFTER, LOOK_AGAIN, Pace
 
 from .test_batching import OPTIONS, Spy, make, together
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from generation.engine.batch import advance, foresee, start_row
 from generation.engine.catalog.samplers import SAMPLERS
 from generation.engine.images import LatentColours
 from generation.engine.job_queue import Report
 from generation.engine.loader import ModelManager
+from generation.engine.loop.rows import advance, foresee, start_row
 from generation.engine.request import Job, build_request
 
 

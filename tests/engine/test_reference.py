@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from generation.engine.catalog.addons import Addons
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import InvalidRequest
+from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 

@@ -12,9 +12,9 @@ import torch
 
 from generation.engine import loader, precision
 from generation.engine.catalog.models import Catalog
-from generation.engine.engine import DiffusionEngine
 from generation.engine.errors import ModelUnavailable
 from generation.engine.loader import ModelManager, NoRoom
+from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.request import build_request
 
 HOST = 10**9

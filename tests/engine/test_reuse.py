@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from generation.engine.loop.fair_share import FairShare
 from generation.engine.request import build_request
-from generation.engine.sharing import FairShare
 
 from .test_batching import together
 

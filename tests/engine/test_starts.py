@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from generation.engine.batch import advance, start_row
 from generation.engine.catalog.samplers import find_sampler
-from generation.engine.engine import DiffusionEngine
+from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.loop.rows import advance, start_row
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 from generation.engine.upscale import enlarge

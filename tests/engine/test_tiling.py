@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from generation.engine.batch import _larger
 from generation.engine.catalog.models import Catalog
-from generation.engine.engine import DiffusionEngine
 from generation.engine.images import decode, encode
+from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.loop.rows import _larger
 from generation.engine.modes import Picture
 from generation.engine.request import build_request
 

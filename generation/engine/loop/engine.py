@@ -4,10 +4,11 @@ import platform
 
 import torch
 
-from .catalog.models import Catalog, ModelSpec
-from .job_queue import Front
-from .loader import ModelManager, dtype_name
-from .steploop import StepLoop
+from generation.engine.catalog.models import Catalog, ModelSpec
+from generation.engine.job_queue import Front
+from generation.engine.loader import ModelManager, dtype_name
+
+from .step_loop import StepLoop
 
 
 class DiffusionEngine(Front):

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 
 import torch
 
-from .apart import Apart
-from .batch import Row, advance, sees_mask
-from .catalog.models import ModelSpec
-from .errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
-from .images import decode
-from .job_queue import Inbox, Report, fail, succeed
-from .loader import ModelManager, NoRoom, is_out_of_memory
-from .pace import Pace
-from .request import Job
-from .reuse import share_of_work
-from .sharing import FairShare
-from .task import Lane, Task, lane_of, lane_of_row
+from generation.engine.catalog.models import ModelSpec
+from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
+from generation.engine.images import decode
+from generation.engine.job_queue import Inbox, Report, fail, succeed
+from generation.engine.loader import ModelManager, NoRoom, is_out_of_memory
+from generation.engine.request import Job
+from generation.engine.reuse import share_of_work
+
+from .fair_share import FairShare
+from .job_state import Lane, Task, lane_of, lane_of_row
+from .rows import Row, advance, sees_mask
+from .serial_jobs import Apart
+from .step_timer import Pace
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .devices import sent
-from .modes import Pass
-from .request import ImageRequest
-from .sampling import Table
+from generation.engine.devices import sent
+from generation.engine.modes import Pass
+from generation.engine.request import ImageRequest
+from generation.engine.sampling import Table
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .control import Guide, steer
-from .course import Course, chart
-from .devices import sent
-from .images import Encoded, joined_edges
-from .lora import Worn, worn_by_unet
-from .modes import Pass, passes_of
-from .reference import Likeness, resembling
-from .request import MAX_SEED, ImageRequest
-from .reuse import evaluate, is_shallow
-from .sampling import SLOTS, Table, make_table, update
-from .text import Embedding
+from generation.engine.control import Guide, steer
+from generation.engine.devices import sent
+from generation.engine.images import Encoded, joined_edges
+from generation.engine.lora import Worn, worn_by_unet
+from generation.engine.modes import Pass, passes_of
+from generation.engine.reference import Likeness, resembling
+from generation.engine.request import MAX_SEED, ImageRequest
+from generation.engine.reuse import evaluate, is_shallow
+from generation.engine.sampling import SLOTS, Table, make_table, update
+from generation.engine.text import Embedding
+
+from .step_tensors import Course, chart
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from .catalog.models import PIPELINE_FAMILIES, ModelSpec
-from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
-from .job_queue import Report, fail, succeed
-from .loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
-from .lora import told
-from .request import EngineImage, Job
-from .upscale import enlarge, forget_upscalers
+from generation.engine.catalog.models import PIPELINE_FAMILIES, ModelSpec
+from generation.engine.errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
+from generation.engine.job_queue import Report, fail, succeed
+from generation.engine.loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
+from generation.engine.lora import told
+from generation.engine.request import EngineImage, Job
+from generation.engine.upscale import enlarge, forget_upscalers
 
 log = logging.getLogger(__name__)
 

@@ -12,20 +12,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import reuse
-from .batch import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_row
-from .canvas import Canvas, lay_out
-from .catalog.samplers import find_sampler
-from .catalog.upscalers import UPSCALERS
-from .control import Guide, map_for
-from .images import Encoded, encode
-from .job_queue import Report
-from .loader import LoadedModel, dtype_name
-from .lora import told
-from .modes import LATENT, passes_of
-from .reference import Likeness, square
-from .request import EngineImage, ImageRequest, Job
-from .upscale import enlarge
+from generation.engine import reuse
+from generation.engine.canvas import Canvas, lay_out
+from generation.engine.catalog.samplers import find_sampler
+from generation.engine.catalog.upscalers import UPSCALERS
+from generation.engine.control import Guide, map_for
+from generation.engine.images import Encoded, encode
+from generation.engine.job_queue import Report
+from generation.engine.loader import LoadedModel, dtype_name
+from generation.engine.lora import told
+from generation.engine.modes import LATENT, passes_of
+from generation.engine.reference import Likeness, square
+from generation.engine.request import EngineImage, ImageRequest, Job
+from generation.engine.upscale import enlarge
+
+from .rows import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_row
 
 Lane = tuple[str, int, int]
 """Model and size in pixels: rows of one lane compete for the same places."""
