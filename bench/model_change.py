@@ -27,7 +27,7 @@ from compare import difference, median, ratio, running_engine, seconds_of, take_
 from families import FAMILIES, save_family, spec_of, tiny
 from single_image import by_engine, by_pipeline, load_pipeline
 
-from generation.engine.loader import ModelManager, dtype_name
+from generation.engine.networks.loader import ModelManager, dtype_name
 
 SIDE = 64
 PLENTY = 2**40

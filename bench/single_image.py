@@ -40,7 +40,7 @@ from compare import (
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import FAMILIES, save_family, shapes, spec_of, tiny, unet_inputs
 
-from generation.engine.loader import dtype_name
+from generation.engine.networks.loader import dtype_name
 from generation.engine.request import build_request
 
 GUIDANCE = 7.5

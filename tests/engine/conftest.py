@@ -13,7 +13,7 @@ from generation.engine.factory import make_engine
 @pytest.fixture(scope="session", autouse=True)
 def fp32_on_every_cpu():
     """Some machines would draw in bf16 by themselves, and then nothing equals diffusers' pictures."""
-    from generation.engine import precision
+    from generation.engine.networks import precision
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "bf16_gain", lambda: 1.0)

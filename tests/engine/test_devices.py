@@ -7,12 +7,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from generation.engine import control, lora, reference, reuse
-from generation.engine.images import Encoded
-from generation.engine.loader import ModelManager
 from generation.engine.loop import rows as batch
 from generation.engine.loop.rows import Ground, advance, foresee, next_pass, start_row
 from generation.engine.modes import Picture, passes_of
+from generation.engine.networks import controlnet as control
+from generation.engine.networks import deepcache, ip_adapter, lora
+from generation.engine.networks.loader import ModelManager
+from generation.engine.networks.vae import Encoded
 from generation.engine.request import build_request
 
 from .models import save_adapter, save_control, save_lora
@@ -90,10 +91,10 @@ def gpu(monkeypatch):
         return call
 
     monkeypatch.setattr(torch.nn.Module, "to", to)
-    readers = (batch, "make_table"), (lora, "_read_file"), (control.ControlNets, "_load"), (reference, "_load")
+    readers = (batch, "make_table"), (lora, "_read_file"), (control.ControlNets, "_load"), (ip_adapter, "_load")
     for place, name in readers:
         monkeypatch.setattr(place, name, on_the_host(getattr(place, name)))
-    monkeypatch.setattr(reuse, "_counted", _AllCounted())
+    monkeypatch.setattr(deepcache, "_counted", _AllCounted())
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # shapes have no memory
     return mode
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest
-from generation.engine.images import Encoded
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import Row
 from generation.engine.modes import Picture
-from generation.engine.reference import Likeness
+from generation.engine.networks.ip_adapter import Likeness
+from generation.engine.networks.vae import Encoded
 from generation.engine.request import build_request
 
 from .models import save_adapter, save_control, save_lora

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from generation.engine.catalog.samplers import SAMPLERS
-from generation.engine.images import LatentColours
 from generation.engine.job_queue import Report
-from generation.engine.loader import ModelManager
 from generation.engine.loop.rows import advance, foresee, start_row
+from generation.engine.networks.loader import ModelManager
+from generation.engine.networks.vae import LatentColours
 from generation.engine.request import Job, build_request
 
 

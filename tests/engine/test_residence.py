@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from generation.engine import loader, precision
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import ModelUnavailable
-from generation.engine.loader import ModelManager, NoRoom
 from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.networks import loader, precision
+from generation.engine.networks.loader import ModelManager, NoRoom
 from generation.engine.request import build_request
 
 HOST = 10**9

@@ -213,7 +213,7 @@ def test_the_hash_is_that_of_the_unets_file(spec, models):
 
 
 def test_the_budget_keeps_the_models_used_last(catalog):
-    from generation.engine.loader import ModelManager
+    from generation.engine.networks.loader import ModelManager
 
     first = ModelManager(device="cpu", allow_download=False)
     size = first.get(catalog.get("sd1")).nbytes
@@ -228,7 +228,7 @@ def test_the_budget_keeps_the_models_used_last(catalog):
 
 
 def test_preload_says_the_source_and_fails_loudly(catalog, models, spec):
-    from generation.engine.loader import ModelManager
+    from generation.engine.networks.loader import ModelManager
 
     manager = ModelManager(device="cpu", allow_download=False, cache_dir="/nowhere")
     assert manager.preload(spec).name == str(models["sd1"])

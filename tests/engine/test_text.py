@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from generation.engine.loader import ModelManager
+from generation.engine.networks.loader import ModelManager
+from generation.engine.networks.prompt_encoder import MAX_WINDOWS, PromptEncoder, parse_emphasis
 from generation.engine.request import build_request
-from generation.engine.text import MAX_WINDOWS, PromptEncoder, parse_emphasis
 
 from .models import tiny_spec
 

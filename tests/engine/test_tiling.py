@@ -6,10 +6,10 @@ import torch
 from PIL import Image, ImageFilter
 
 from generation.engine.catalog.models import Catalog
-from generation.engine.images import decode, encode
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import _larger
 from generation.engine.modes import Picture
+from generation.engine.networks.vae import decode, encode
 from generation.engine.request import build_request
 
 SHIFT = (12, 8)

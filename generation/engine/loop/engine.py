@@ -6,7 +6,7 @@ import torch
 
 from generation.engine.catalog.models import Catalog, ModelSpec
 from generation.engine.job_queue import Front
-from generation.engine.loader import ModelManager, dtype_name
+from generation.engine.networks.loader import ModelManager, dtype_name
 
 from .step_loop import StepLoop
 

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from generation.engine import reuse
 from generation.engine.canvas import Canvas, lay_out
 from generation.engine.catalog.samplers import find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS
-from generation.engine.control import Guide, map_for
-from generation.engine.images import Encoded, encode
 from generation.engine.job_queue import Report
-from generation.engine.loader import LoadedModel, dtype_name
-from generation.engine.lora import told
 from generation.engine.modes import LATENT, passes_of
-from generation.engine.reference import Likeness, square
+from generation.engine.networks import deepcache
+from generation.engine.networks.controlnet import Guide, map_for
+from generation.engine.networks.ip_adapter import Likeness, square
+from generation.engine.networks.loader import LoadedModel, dtype_name
+from generation.engine.networks.lora import told
+from generation.engine.networks.vae import Encoded, encode
 from generation.engine.request import EngineImage, ImageRequest, Job
 from generation.engine.upscale import enlarge
 
@@ -317,4 +317,4 @@ def addons_of(row: Row) -> dict:
     if row.likeness:
         adapter = row.likeness.adapter
         found["reference"] = {"key": adapter.key, "scale": row.likeness.scale, "hash": adapter.digest.result()}
-    return found | ({"lossy": reuse.SKIPPED} if reuse.wants(row) else {})
+    return found | ({"lossy": deepcache.SKIPPED} if deepcache.wants(row) else {})

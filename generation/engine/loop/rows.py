@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.control import Guide, steer
-from generation.engine.devices import sent
-from generation.engine.images import Encoded, joined_edges
-from generation.engine.lora import Worn, worn_by_unet
 from generation.engine.modes import Pass, passes_of
-from generation.engine.reference import Likeness, resembling
+from generation.engine.networks.controlnet import Guide, steer
+from generation.engine.networks.deepcache import evaluate, is_shallow
+from generation.engine.networks.device import sent
+from generation.engine.networks.ip_adapter import Likeness, resembling
+from generation.engine.networks.lora import Worn, worn_by_unet
+from generation.engine.networks.prompt_encoder import Embedding
+from generation.engine.networks.vae import Encoded, joined_edges
 from generation.engine.request import MAX_SEED, ImageRequest
-from generation.engine.reuse import evaluate, is_shallow
 from generation.engine.sampling import SLOTS, Table, make_table, update
-from generation.engine.text import Embedding
 
 from .step_tensors import Course, chart
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from generation.engine.catalog.models import PIPELINE_FAMILIES, ModelSpec
 from generation.engine.errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from generation.engine.job_queue import Report, fail, succeed
-from generation.engine.loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
-from generation.engine.lora import told
+from generation.engine.networks.loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
+from generation.engine.networks.lora import told
 from generation.engine.request import EngineImage, Job
 from generation.engine.upscale import enlarge, forget_upscalers
 

@@ -17,11 +17,11 @@ import torch
 
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
-from generation.engine.images import decode
 from generation.engine.job_queue import Inbox, Report, fail, succeed
-from generation.engine.loader import ModelManager, NoRoom, is_out_of_memory
+from generation.engine.networks.deepcache import share_of_work
+from generation.engine.networks.loader import ModelManager, NoRoom, is_out_of_memory
+from generation.engine.networks.vae import decode
 from generation.engine.request import Job
-from generation.engine.reuse import share_of_work
 
 from .fair_share import FairShare
 from .job_state import Lane, Task, lane_of, lane_of_row

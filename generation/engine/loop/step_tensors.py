@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.devices import sent
 from generation.engine.modes import Pass
+from generation.engine.networks.device import sent
 from generation.engine.request import ImageRequest
 from generation.engine.sampling import Table
 

@@ -53,7 +53,7 @@ class Command(BaseCommand):
     def models(self, keys, all):
         if not (keys or all):
             return
-        from generation.engine.loader import ModelManager
+        from generation.engine.networks.loader import ModelManager
 
         try:
             specs = list(catalog()) if all else [catalog().get(key) for key in keys]

@@ -44,17 +44,18 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from .canvas import Canvas, lay_out
-from .catalog import model_files
-from .catalog.addons import Addons
-from .catalog.model_files import Source
-from .catalog.models import ModelSpec
-from .eight_bits import to_eight_bits
-from .images import LatentColours
+from generation.engine.canvas import Canvas, lay_out
+from generation.engine.catalog import model_files
+from generation.engine.catalog.addons import Addons
+from generation.engine.catalog.model_files import Source
+from generation.engine.catalog.models import ModelSpec
+from generation.engine.modes import drawn_steps
+from generation.engine.pixels import refuse_black
+from generation.engine.request import ImageRequest
+
+from .int8 import to_eight_bits
 from .lora import Wardrobe, WrongLora, worn_by_all
-from .modes import drawn_steps
-from .pixels import refuse_black
-from .request import ImageRequest
+from .vae import LatentColours
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import torch
 from diffusers.models.downsampling import Downsample2D
 from PIL import Image
 
-from .errors import BadOutput
-from .pixels import refuse_black
+from generation.engine.errors import BadOutput
+from generation.engine.pixels import refuse_black
 
 log = logging.getLogger(__name__)
 

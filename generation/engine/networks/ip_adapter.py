@@ -20,12 +20,13 @@ from safetensors import safe_open
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from .catalog import model_files
-from .catalog.addon_checks import PROJECTION
-from .catalog.addons import ADAPTER_FILE, AddOn, Addons, misfit
-from .devices import sent
-from .errors import InvalidRequest
-from .modes import Reference
+from generation.engine.catalog import model_files
+from generation.engine.catalog.addon_checks import PROJECTION
+from generation.engine.catalog.addons import ADAPTER_FILE, AddOn, Addons, misfit
+from generation.engine.errors import InvalidRequest
+from generation.engine.modes import Reference
+
+from .device import sent
 
 log = logging.getLogger(__name__)
 

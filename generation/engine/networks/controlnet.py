@@ -12,13 +12,14 @@ import torch
 from diffusers import ControlNetModel
 from PIL import Image
 
-from .catalog import model_files
-from .catalog.addons import AddOn, Addons, misfit
-from .devices import sent
-from .errors import InvalidRequest
-from .images import joined_edges
-from .modes import Control
-from .preprocess import make_map
+from generation.engine.catalog import model_files
+from generation.engine.catalog.addons import AddOn, Addons, misfit
+from generation.engine.errors import InvalidRequest
+from generation.engine.modes import Control
+from generation.engine.preprocess import make_map
+
+from .device import sent
+from .vae import joined_edges
 
 log = logging.getLogger(__name__)
 

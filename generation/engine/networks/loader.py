@@ -25,16 +25,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from .catalog import model_files
-from .catalog.addons import Addons
-from .catalog.models import PIPELINE_FAMILIES, ModelSpec
-from .control import ControlNets
-from .errors import ModelUnavailable
-from .images import LatentColours
+from generation.engine.catalog import model_files
+from generation.engine.catalog.addons import Addons
+from generation.engine.catalog.models import PIPELINE_FAMILIES, ModelSpec
+from generation.engine.errors import ModelUnavailable
+
+from .controlnet import ControlNets
+from .ip_adapter import Adapters
 from .lora import Wardrobe
 from .precision import DTYPES, best_dtype, dtype_name, steady
-from .reference import Adapters
-from .text import PromptEncoder
+from .prompt_encoder import PromptEncoder
+from .vae import LatentColours
 
 log = logging.getLogger(__name__)
 

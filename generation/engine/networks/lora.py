@@ -20,12 +20,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from .catalog.addon_checks import LORA_HALF
-from .catalog.addons import AddOn, Addons, misfit
-from .catalog.models import ModelSpec
-from .devices import sent
-from .eight_bits import EightBitLinear
-from .errors import InvalidRequest
+from generation.engine.catalog.addon_checks import LORA_HALF
+from generation.engine.catalog.addons import AddOn, Addons, misfit
+from generation.engine.catalog.models import ModelSpec
+from generation.engine.errors import InvalidRequest
+
+from .device import sent
+from .int8 import EightBitLinear
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import InvalidRequest
+from generation.engine.errors import InvalidRequest
+
 from .lora import Worn, name_of, worn_by_encoders
 
 MAX_WINDOWS = 10
