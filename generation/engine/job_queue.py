@@ -9,7 +9,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from .errors import Cancelled, EngineError, EngineStopped
-from .pixels import encode_preview
+from .pictures.pixels import encode_preview
 from .request import ImageRequest, Job, Progress, no_preview, no_report
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from .catalog.models import Catalog
 from .catalog.upscalers import UPSCALERS
 from .errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
 from .job_queue import Front, Report
-from .pixels import refuse_black
+from .pictures.pixels import refuse_black
 from .request import EngineImage, ImageRequest, Job
 from .wire import RemoteTimedOut, Wire
 

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from generation.engine.canvas import lay_out
 from generation.engine.catalog import model_files
 from generation.engine.catalog.addons import Addons
 from generation.engine.catalog.models import MODELS, PIPELINE_FAMILIES, Catalog
@@ -22,6 +21,7 @@ from generation.engine.modes import Picture
 from generation.engine.networks import pipelines
 from generation.engine.networks.int8 import EightBitLinear, to_eight_bits
 from generation.engine.networks.loader import ModelManager
+from generation.engine.pictures.canvas import lay_out
 from generation.engine.request import build_request
 
 from .families import CLASSES, SAVERS, family_spec, save_family_lora

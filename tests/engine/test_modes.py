@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from generation.engine import upscale
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest, TimedOut
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import advance, start_row
 from generation.engine.modes import Picture
+from generation.engine.pictures import upscale
+from generation.engine.pictures.upscale import enlarge
 from generation.engine.request import build_request
-from generation.engine.upscale import enlarge
 
 from .pictures import hole, scene
 from .test_batching import OPTIONS, assert_equal, together

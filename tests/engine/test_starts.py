@@ -10,8 +10,8 @@ from generation.engine.catalog.samplers import find_sampler
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import advance, start_row
 from generation.engine.modes import Picture
+from generation.engine.pictures.upscale import enlarge
 from generation.engine.request import build_request
-from generation.engine.upscale import enlarge
 
 from .pictures import hole, scene
 from .test_equals_diffusers import assert_same, load

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from generation.engine import upscale
 from generation.engine.catalog.upscalers import upscaler_names
 from generation.engine.errors import Cancelled, InvalidRequest, ModelUnavailable
 from generation.engine.factory import make_engine
 from generation.engine.modes import Picture
+from generation.engine.pictures import upscale
 from generation.engine.request import build_request
 
 

@@ -9,7 +9,7 @@ from generation import catalog, progress
 from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
-from generation.engine.preprocess import check_kind
+from generation.engine.pictures.control_maps import check_kind
 from generation.engine.request import FEATURE_PARAMS, MAX_IMAGES
 
 from . import openapi as doc

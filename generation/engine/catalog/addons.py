@@ -19,7 +19,7 @@ from pathlib import Path
 
 from generation.engine.errors import EngineError, InvalidRequest
 from generation.engine.modes import Lora
-from generation.engine.preprocess import check_kind
+from generation.engine.pictures.control_maps import check_kind
 from generation.engine.request import ImageRequest
 
 from .addon_checks import adapter_flaw, adapter_kind, lora_flaw, transformer_of

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from generation.engine.canvas import Canvas, lay_out
 from generation.engine.catalog.samplers import find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.job_queue import Report
@@ -23,8 +22,9 @@ from generation.engine.networks.ip_adapter import Likeness, square
 from generation.engine.networks.loader import LoadedModel, dtype_name
 from generation.engine.networks.lora import told
 from generation.engine.networks.vae import Encoded, encode
+from generation.engine.pictures.canvas import Canvas, lay_out
+from generation.engine.pictures.upscale import enlarge
 from generation.engine.request import EngineImage, ImageRequest, Job
-from generation.engine.upscale import enlarge
 
 from .rows import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_row
 

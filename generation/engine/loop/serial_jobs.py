@@ -17,8 +17,8 @@ from generation.engine.errors import Cancelled, EngineStopped, OutOfMemory, Time
 from generation.engine.job_queue import Report, fail, succeed
 from generation.engine.networks.loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
 from generation.engine.networks.lora import told
+from generation.engine.pictures.upscale import enlarge, forget_upscalers
 from generation.engine.request import EngineImage, Job
-from generation.engine.upscale import enlarge, forget_upscalers
 
 log = logging.getLogger(__name__)
 

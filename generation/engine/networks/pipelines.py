@@ -44,13 +44,13 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from generation.engine.canvas import Canvas, lay_out
 from generation.engine.catalog import model_files
 from generation.engine.catalog.addons import Addons
 from generation.engine.catalog.model_files import Source
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.modes import drawn_steps
-from generation.engine.pixels import refuse_black
+from generation.engine.pictures.canvas import Canvas, lay_out
+from generation.engine.pictures.pixels import refuse_black
 from generation.engine.request import ImageRequest
 
 from .int8 import to_eight_bits

@@ -12,7 +12,7 @@ from diffusers.models.downsampling import Downsample2D
 from PIL import Image
 
 from generation.engine.errors import BadOutput
-from generation.engine.pixels import refuse_black
+from generation.engine.pictures.pixels import refuse_black
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from generation.engine.catalog.upscalers import SKETCH_WEIGHTS
+from generation.engine.pictures.upscale import SmallNet
 
-from ..upscale import SmallNet
 from .dataset import FRESH
 from .drawing import SIZE, draw
 from .loop import Average, Progress, rate

@@ -119,7 +119,7 @@ def test_the_judge_is_trained_and_tells_how_good_it_is(folder, tmp_path):
 
 
 def test_the_upscaler_is_trained_and_can_be_used(tmp_path):
-    from generation.engine.upscale import load_upscaler
+    from generation.engine.pictures.upscale import load_upscaler
 
     lines, file = [], tmp_path / "enlarger.safetensors"
     figures = train_enlarger("smoke", out=file, device="cpu", processes=1, say=lines.append)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from generation.engine.catalog.upscalers import SKETCH_WEIGHTS
+from generation.engine.pictures.upscale import load_upscaler
 from generation.engine.sketch import WEIGHTS
 from generation.engine.sketch import judge as judging
 from generation.engine.sketch.dataset import FRESH
@@ -18,7 +19,6 @@ from generation.engine.sketch.judge import Judge, accuracy
 from generation.engine.sketch.measure import colour_in, colour_share
 from generation.engine.sketch.scene import random_scene
 from generation.engine.sketch.vocabulary import PLACES, STYLES, THINGS
-from generation.engine.upscale import load_upscaler
 
 LARGEST = 40 * 2**20
 LARGEST_JUDGE = 2.5 * 2**20

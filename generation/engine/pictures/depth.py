@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import DepthAnythingForDepthEstimation, DPTForDepthEstimation
 
-from .errors import InvalidRequest
+from generation.engine.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 

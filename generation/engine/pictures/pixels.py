@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from .errors import BadOutput
+from generation.engine.errors import BadOutput
 
 PREVIEW_SIDE = 256
 

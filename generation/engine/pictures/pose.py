@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import RTDetrForObjectDetection, RTDetrV2ForObjectDetection, VitPoseForPoseEstimation
 
-from .errors import InvalidRequest
+from generation.engine.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 

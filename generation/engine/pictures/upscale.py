@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from .catalog.model_files import check_safetensors
-from .catalog.upscalers import UPSCALERS, upscaler_file
-from .errors import ModelUnavailable
+from generation.engine.catalog.model_files import check_safetensors
+from generation.engine.catalog.upscalers import UPSCALERS, upscaler_file
+from generation.engine.errors import ModelUnavailable
 
 OVERLAP = 16
 """Pixels of its neighbours that a tile sees on each side; they are cut off again."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .errors import InvalidRequest
+from generation.engine.errors import InvalidRequest
 
 MADE = ("canny", "scribble", "tile", "")
 """Kinds of map that can always be made; `tile` and unknown ones are the picture itself."""
