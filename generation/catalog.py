@@ -10,8 +10,8 @@ from .engine.catalog.addons import Addons
 from .engine.catalog.local_models import LiveCatalog
 from .engine.catalog.models import MODELS, Catalog, ModelSpec
 from .engine.catalog.upscalers import upscaler_names
-from .engine.dialects import DreamSketchDialect, HuggingFaceDialect, OpenAIDialect, WebhookDialect
 from .engine.errors import UnknownModel
+from .engine.remote.providers import DreamSketchDialect, HuggingFaceDialect, OpenAIDialect, WebhookDialect
 
 
 @cache

@@ -335,7 +335,7 @@ def stop() -> None:
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
     from .catalog import catalog, outside
-    from .engine.wire import Wire
+    from .engine.remote.http import Wire
 
     if dialect := outside():
         return make_engine(

@@ -34,7 +34,7 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
 
         return FakeEngine(catalog, **options)
     if kind == "remote":
-        from .remote import RemoteEngine
+        from .remote.engine import RemoteEngine
 
         return RemoteEngine(catalog, **options)
     raise ValueError(f"There is no engine called {kind!r}. There is: {', '.join(KINDS)}.")

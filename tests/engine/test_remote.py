@@ -15,18 +15,10 @@ import pytest
 from PIL import Image
 
 from generation.engine.catalog.models import MODELS, Catalog
-from generation.engine.dialects import (
-    DreamSketchDialect,
-    HuggingFaceDialect,
-    OpenAIDialect,
-    WebhookDialect,
-    signature,
-)
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, TimedOut
 from generation.engine.factory import make_engine
 from generation.engine.modes import Picture
-from generation.engine.request import build_request
-from generation.engine.wire import (
+from generation.engine.remote.http import (
     BadAnswer,
     RemoteFailed,
     RemoteRefused,
@@ -34,6 +26,14 @@ from generation.engine.wire import (
     RemoteUnauthorized,
     Wire,
 )
+from generation.engine.remote.providers import (
+    DreamSketchDialect,
+    HuggingFaceDialect,
+    OpenAIDialect,
+    WebhookDialect,
+    signature,
+)
+from generation.engine.request import build_request
 
 SECRET = "dsk_0123456789_topsecret"
 CATALOG = Catalog()
@@ -302,7 +302,7 @@ class TestAnswers:
         assert len(elsewhere.asked) == 1
 
     def test_too_many_bytes_and_too_many_pixels(self, peer, elsewhere, monkeypatch):
-        monkeypatch.setattr("generation.engine.wire.MAX_ANSWER_BYTES", 5000)
+        monkeypatch.setattr("generation.engine.remote.http.MAX_ANSWER_BYTES", 5000)
         elsewhere.answers = [(200, {}, png() + b"\0" * 200_000)]
         with pytest.raises(BadAnswer):
             peer.submit(asked()).result(20)
@@ -414,7 +414,7 @@ class TestTheContract:
             peer.submit(asked(), deadline=time.monotonic() + 0.2).result(20)
 
     def test_progress_moves_without_steps_and_never_goes_back(self, peer, elsewhere, monkeypatch):
-        monkeypatch.setattr("generation.engine.remote.TELL_SECONDS", 0.0)
+        monkeypatch.setattr("generation.engine.remote.engine.TELL_SECONDS", 0.0)
         told, moved = [], threading.Event()
         elsewhere.open.clear()
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from generation import audit, catalog
 from generation.engine.catalog.models import MODELS, Catalog
-from generation.engine.dialects import WebhookDialect, signature
 from generation.engine.factory import make_engine
-from generation.engine.wire import Wire
+from generation.engine.remote.http import Wire
+from generation.engine.remote.providers import WebhookDialect, signature
 from generation.models import GeneratedImage
 from generation.services import create_generation
 from generation.worker import Worker

@@ -12,13 +12,14 @@ import time
 
 from PIL import Image, ImageOps
 
-from .catalog.models import Catalog
-from .catalog.upscalers import UPSCALERS
-from .errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
-from .job_queue import Front, Report
-from .pictures.pixels import refuse_black
-from .request import EngineImage, ImageRequest, Job
-from .wire import RemoteTimedOut, Wire
+from generation.engine.catalog.models import Catalog
+from generation.engine.catalog.upscalers import UPSCALERS
+from generation.engine.errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
+from generation.engine.job_queue import Front, Report
+from generation.engine.pictures.pixels import refuse_black
+from generation.engine.request import EngineImage, ImageRequest, Job
+
+from .http import RemoteTimedOut, Wire
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from .errors import EngineError
+from generation.engine.errors import EngineError
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from .catalog.models import ModelSpec
-from .modes import Picture, to_words
-from .request import MAX_UPSCALED_SIDE, ImageRequest
-from .wire import Answer, BadAnswer, RemoteRefused, Wire
+from generation.engine.catalog.models import ModelSpec
+from generation.engine.modes import Picture, to_words
+from generation.engine.request import MAX_UPSCALED_SIDE, ImageRequest
+
+from .http import Answer, BadAnswer, RemoteRefused, Wire
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 WORDS_ONLY = {"modes": ("txt2img",), "features": ()}
