@@ -46,7 +46,7 @@ from single_image import load_pipeline
 from generation.engine.catalog.models import WEIGHTS, Catalog
 from generation.engine.catalog.samplers import find_sampler
 from generation.engine.networks.loader import dtype_name
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 from tests.engine.models import save_sd, tiny_spec
 
 SAMPLERS = ("Euler", "DPM++ 2M", "DDIM", "Euler a")

@@ -36,7 +36,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from generation.engine.catalog.models import local_model
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 from tests.engine.models import SCHEDULE, tokenizer
 
 WORDS = 49408

@@ -58,10 +58,10 @@ from diffusers import QwenImageTransformer2DModel
 from families import FAMILIES, save_family, spec_of, tiny
 from single_image import by_engine, by_pipeline, by_raw_loop, load_pipeline, work
 
-from generation.engine.metadata import encode_png
 from generation.engine.networks.int8 import to_eight_bits
 from generation.engine.networks.loader import free_memory
-from generation.engine.request import build_request
+from generation.engine.request.metadata import encode_png
+from generation.engine.request.request import build_request
 
 PLENTY = 2**40
 STEPS = (20, 30, 50)

@@ -28,8 +28,8 @@ from PIL import Image
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.factory import make_engine
-from generation.engine.modes import Picture
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 from generation.engine.sketch.captions import with_a
 from generation.engine.sketch.drawing import draw
 from generation.engine.sketch.judge import Judge

@@ -28,7 +28,7 @@ from PIL import Image
 from single_image import load_pipeline
 
 from generation.engine.catalog.models import WEIGHTS, Catalog
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 
 def saver(folder: Path):

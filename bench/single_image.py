@@ -41,7 +41,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import FAMILIES, save_family, shapes, spec_of, tiny, unet_inputs
 
 from generation.engine.networks.loader import dtype_name
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 GUIDANCE = 7.5
 

@@ -11,7 +11,7 @@ from accounts.refusals import Conflict
 from generation import webhooks
 from generation.addresses import MAX_URL
 from generation.engine.errors import InvalidRequest
-from generation.engine.request import ASPECT_RATIOS
+from generation.engine.request.request import ASPECT_RATIOS
 from generation.models import Visibility
 from generation.refusals import PromptRejected
 

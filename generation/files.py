@@ -17,8 +17,8 @@ from django.utils import timezone
 from PIL import Image
 
 from .engine.errors import InvalidRequest
-from .engine.metadata import encode_png
-from .engine.request import EngineImage
+from .engine.request.metadata import encode_png
+from .engine.request.request import EngineImage
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
 
-from .engine import metadata
+from .engine.request import metadata
 from .models import GeneratedImage
 
 GONE = "The picture was deleted a moment ago."

@@ -20,8 +20,8 @@ from accounts.refusals import QuotaExceeded
 from . import doorbell, moderation, progress, webhooks
 from .catalog import addons, model_named, upscalers
 from .engine.errors import InvalidRequest
-from .engine.modes import picture_names, to_options, to_words
-from .engine.request import ImageRequest, build_request
+from .engine.request.options import picture_names, to_options, to_words
+from .engine.request.request import ImageRequest, build_request
 from .files import delete_files
 from .loras import all_loras
 from .models import GeneratedImage, Generation, Upload, Visibility

@@ -55,7 +55,7 @@ from PIL import Image
 
 from . import files, jobs
 from .engine.errors import InvalidRequest
-from .engine.request import EngineImage
+from .engine.request.request import EngineImage
 from .models import Generation
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from django.utils import timezone
 from . import files, jobs, progress
 from .engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from .engine.factory import make_engine
-from .engine.request import Engine, Job, Progress
+from .engine.request.request import Engine, Job, Progress
 from .log import log_context
 from .models import Generation
 

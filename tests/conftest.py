@@ -6,7 +6,7 @@ from PIL import Image
 
 from accounts.models import ApiKey, User
 from generation import files, progress
-from generation.engine.request import EngineImage
+from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage, Generation
 from tests.site import Site
 

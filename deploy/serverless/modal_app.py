@@ -82,7 +82,7 @@ def words_of(request: dict) -> tuple[str, dict]:
     """The model's key and the words of `build_request` from a job, with its pictures loaded."""
     from PIL import Image
 
-    from generation.engine.modes import Picture
+    from generation.engine.request.options import Picture
 
     def loaded(value, name=""):
         if isinstance(value, dict):
@@ -120,7 +120,7 @@ class Engine:
     def draw(self, job: dict):
         from generation.engine.catalog.upscalers import upscaler_names
         from generation.engine.errors import EngineError
-        from generation.engine.request import build_request
+        from generation.engine.request.request import build_request
 
         name = f"{job['generation']}:{job['epoch']}"
         answer = {"generation": job["generation"], "epoch": job["epoch"]}

@@ -18,7 +18,7 @@ from accounts.refusals import QuotaExceeded
 from generation import estimates, progress
 from generation.catalog import catalog, is_ready, model_named
 from generation.engine.errors import InvalidRequest
-from generation.engine.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
+from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts import improve, suggestions, surprise
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning

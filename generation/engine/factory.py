@@ -3,7 +3,7 @@
 import os
 
 from .catalog.models import Catalog
-from .request import Engine
+from .request.request import Engine
 
 KINDS = ("torch", "fake", "remote")
 

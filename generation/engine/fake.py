@@ -34,7 +34,7 @@ from .catalog.models import Catalog
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from .job_queue import Front, Report, fail, succeed
 from .pictures.pixels import refuse_black
-from .request import EngineImage, ImageRequest, Job
+from .request.request import EngineImage, ImageRequest, Job
 
 _FAULT = re.compile(r"\[fault:(exit|kill|segv|hang|spin|slow|oom|error|black|short)(?:@(\d{1,5}))?(:once)?\]")
 

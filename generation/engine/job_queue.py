@@ -10,7 +10,7 @@ from PIL import Image
 
 from .errors import Cancelled, EngineError, EngineStopped
 from .pictures.pixels import encode_preview
-from .request import ImageRequest, Job, Progress, no_preview, no_report
+from .request.request import ImageRequest, Job, Progress, no_preview, no_report
 
 log = logging.getLogger(__name__)
 

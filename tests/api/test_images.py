@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from accounts.models import ApiKey
-from generation.engine.metadata import SOURCE_TYPE, read_png
+from generation.engine.request.metadata import SOURCE_TYPE, read_png
 from generation.models import GeneratedImage, ImageCount
 
 pytestmark = pytest.mark.django_db

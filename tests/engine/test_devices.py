@@ -9,12 +9,12 @@ from torch.utils._pytree import tree_leaves
 
 from generation.engine.loop import rows as batch
 from generation.engine.loop.rows import Ground, advance, foresee, next_pass, start_row
-from generation.engine.modes import Picture, passes_of
 from generation.engine.networks import controlnet as control
 from generation.engine.networks import deepcache, ip_adapter, lora
 from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.vae import Encoded
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture, passes_of
+from generation.engine.request.request import build_request
 
 from .models import save_adapter, save_control, save_lora
 from .pictures import hole, scene

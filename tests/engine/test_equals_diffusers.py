@@ -9,7 +9,7 @@ import torch
 
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 PROMPT = "a red cat in a boat"
 NAMES = [sampler.name for sampler in SAMPLERS if not sampler.levels_of]

@@ -10,7 +10,7 @@ import pytest
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import EngineError, OutOfMemory
 from generation.engine.fake import FakeEngine
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

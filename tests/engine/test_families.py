@@ -17,12 +17,12 @@ from generation.engine.catalog.addons import Addons
 from generation.engine.catalog.models import MODELS, PIPELINE_FAMILIES, Catalog
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, ModelUnavailable, OutOfMemory
 from generation.engine.factory import make_engine
-from generation.engine.modes import Picture
 from generation.engine.networks import pipelines
 from generation.engine.networks.int8 import EightBitLinear, to_eight_bits
 from generation.engine.networks.loader import ModelManager
 from generation.engine.pictures.canvas import lay_out
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 from .families import CLASSES, SAVERS, family_spec, save_family_lora
 from .models import save_lora

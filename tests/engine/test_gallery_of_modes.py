@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.modes import Picture
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 SPEC = Catalog().get("dreamsketch-tiny")
 PROMPT = "a red boat on the sea under a yellow sun"

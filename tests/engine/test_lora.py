@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from generation.engine.catalog.addons import Addons
 from generation.engine.errors import InvalidRequest
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 from .models import save_lora
 from .original import save_original

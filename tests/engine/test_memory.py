@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from generation.engine.errors import BadOutput, OutOfMemory
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 
 class Failing:

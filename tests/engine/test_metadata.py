@@ -10,7 +10,7 @@ from PIL import Image
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.fake import draw
-from generation.engine.metadata import (
+from generation.engine.request.metadata import (
     SOURCE_TYPE,
     XMP_KEY,
     convert,
@@ -19,8 +19,8 @@ from generation.engine.metadata import (
     read_png,
     strip,
 )
-from generation.engine.modes import Picture
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 RECIPE = {"model": "dreamsketch-tiny", "weights": "ab" * 32, "dtype": "fp32", "versions": {"torch": "2.13.0"}}
 PROMPTS = {

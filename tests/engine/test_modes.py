@@ -14,10 +14,10 @@ from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest, TimedOut
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import advance, start_row
-from generation.engine.modes import Picture
 from generation.engine.pictures import upscale
 from generation.engine.pictures.upscale import enlarge
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 from .pictures import hole, scene
 from .test_batching import OPTIONS, assert_equal, together

@@ -17,7 +17,6 @@ from PIL import Image
 from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, TimedOut
 from generation.engine.factory import make_engine
-from generation.engine.modes import Picture
 from generation.engine.remote.http import (
     BadAnswer,
     RemoteFailed,
@@ -33,7 +32,8 @@ from generation.engine.remote.providers import (
     WebhookDialect,
     signature,
 )
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 SECRET = "dsk_0123456789_topsecret"
 CATALOG = Catalog()

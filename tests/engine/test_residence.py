@@ -15,7 +15,7 @@ from generation.engine.errors import ModelUnavailable
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.networks import loader, precision
 from generation.engine.networks.loader import ModelManager, NoRoom
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 HOST = 10**9
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from generation.engine.loop.fair_share import FairShare
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 from .test_batching import together
 

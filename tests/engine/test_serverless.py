@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from generation.engine.catalog.models import Catalog
-from generation.engine.modes import Picture
 from generation.engine.remote.providers import native_words, signature
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 FILE = Path(__file__).parents[2] / "deploy" / "serverless" / "modal_app.py"
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from generation.engine.errors import ModelUnavailable
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 from .original import save_original
 

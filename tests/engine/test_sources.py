@@ -20,7 +20,7 @@ from generation import doctor
 from generation.engine.catalog import model_files
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import ModelUnavailable
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,7 +123,7 @@ def test_an_incomplete_folder_is_not_ready(spec, copy, missing):
     "diffusion_pytorch_model.fp16.safetensors",
 ])
 def test_a_pickle_is_refused_and_never_run(torch_engine, catalog, spec, copy, tmp_path, name):
-    from generation.engine.request import build_request
+    from generation.engine.request.request import build_request
 
     canary = tmp_path / "canary"
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
@@ -136,7 +136,7 @@ def test_a_pickle_is_refused_and_never_run(torch_engine, catalog, spec, copy, tm
 
 
 def test_code_named_by_a_model_is_never_imported(torch_engine, catalog, spec, copy, tmp_path):
-    from generation.engine.request import build_request
+    from generation.engine.request.request import build_request
 
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nclass Evil: pass\n"
@@ -169,7 +169,7 @@ def test_a_damaged_file_is_refused(spec, copy, harm):
 
 
 def test_a_model_that_cannot_be_built_is_unavailable_and_the_next_is_right(torch_engine, catalog, spec, copy):
-    from generation.engine.request import build_request
+    from generation.engine.request.request import build_request
 
     (copy / "unet" / "config.json").write_text('{"block_out_channels": "x"}')
     broken = at(spec, copy, key="broken")
@@ -194,7 +194,7 @@ def test_half_precision_files_and_shards_are_chosen(tmp_path):
 
 
 def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
-    from generation.engine.request import build_request
+    from generation.engine.request.request import build_request
 
     for part, stem in model_files.WEIGHTED_PARTS["sd"].items():
         file = copy / part / f"{stem}.safetensors"

@@ -9,9 +9,9 @@ from PIL import Image
 from generation.engine.catalog.samplers import find_sampler
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import advance, start_row
-from generation.engine.modes import Picture
 from generation.engine.pictures.upscale import enlarge
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 from .pictures import hole, scene
 from .test_equals_diffusers import assert_same, load

@@ -11,7 +11,7 @@ import torch
 
 from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.prompt_encoder import MAX_WINDOWS, PromptEncoder, parse_emphasis
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 
 from .models import tiny_spec
 

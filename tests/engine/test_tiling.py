@@ -8,9 +8,9 @@ from PIL import Image, ImageFilter
 from generation.engine.catalog.models import Catalog
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import _larger
-from generation.engine.modes import Picture
 from generation.engine.networks.vae import decode, encode
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 SHIFT = (12, 8)
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from generation.engine.catalog.upscalers import upscaler_names
 from generation.engine.errors import Cancelled, InvalidRequest, ModelUnavailable
 from generation.engine.factory import make_engine
-from generation.engine.modes import Picture
 from generation.engine.pictures import upscale
-from generation.engine.request import build_request
+from generation.engine.request.options import Picture
+from generation.engine.request.request import build_request
 
 
 def picture(width=40, height=24, seed=0) -> Image.Image:

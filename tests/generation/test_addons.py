@@ -88,7 +88,7 @@ def test_fast_takes_few_steps_where_a_lora_for_that_is_installed(free_user, pro_
 
 def test_few_steps_are_only_for_the_model_they_were_made_for(settings, installed):
     installed("lcm-lora-sdv1-5", 768)
-    from generation.engine.request import build_request
+    from generation.engine.request.request import build_request
 
     steps = {}
     for key in ("stable-diffusion-v1-5", "stable-diffusion-v2-1", "sdxl-base"):

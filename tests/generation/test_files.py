@@ -8,8 +8,8 @@ from django.core.files.storage import default_storage
 from PIL import Image
 
 from generation import files
-from generation.engine.metadata import read_png
-from generation.engine.request import EngineImage
+from generation.engine.request.metadata import read_png
+from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage
 from generation.services import delete_images, restore_images, set_visibility, trash_images
 

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import DailyUsage, QuotaHold
 from generation import addresses, courier, jobs, pruning, services, webhooks
-from generation.engine.request import EngineImage
+from generation.engine.request.request import EngineImage
 from generation.files import store_image
 from generation.models import WebhookDelivery, WebhookEndpoint
 from tests.receiver import Receiver

@@ -10,7 +10,7 @@ from accounts import quotas
 from generation import audit, files, jobs
 from generation.catalog import catalog
 from generation.engine.factory import make_engine
-from generation.engine.metadata import read_png
+from generation.engine.request.metadata import read_png
 from generation.models import GeneratedImage, Generation
 from generation.services import cancel_generation, create_generation
 from generation.worker import Worker

@@ -10,7 +10,7 @@ from django.core.files.storage import default_storage
 from PIL import Image, PngImagePlugin
 
 from generation.engine.catalog.upscalers import upscaler_title
-from generation.engine.metadata import PNG_LEVEL, convert, read_png
+from generation.engine.request.metadata import PNG_LEVEL, convert, read_png
 from generation.models import GeneratedImage, Generation
 
 from . import names

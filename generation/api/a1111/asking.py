@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rest_framework.exceptions import APIException
 
 from generation.engine.errors import InvalidRequest
-from generation.engine.request import MAX_SEED, size_like
+from generation.engine.request.request import MAX_SEED, size_like
 from generation.models import Upload
 from generation.uploads import read_picture
 

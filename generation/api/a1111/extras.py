@@ -1,9 +1,9 @@
 """extra-single-image and extra-batch-images: upscales of ours by 2 or 4, scaled to the size that was asked for."""
 
-from generation.engine import checks
 from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest
-from generation.engine.request import MAX_UPSCALED_SIDE
+from generation.engine.request import validate
+from generation.engine.request.request import MAX_UPSCALED_SIDE
 from generation.models import Upload
 from generation.uploads import read_picture
 
@@ -37,7 +37,7 @@ def enlarge_several(request) -> dict:
         if not all(isinstance(one, dict) for one in files):
             raise InvalidRequest("This must be a list of objects with data and name.", "imageList")
         for one in files:
-            checks.text(one.get("name") or "", "imageList", 1000)
+            validate.text(one.get("name") or "", "imageList", 1000)
         return _parts(request.user, given, [one.get("data") for one in files], "imageList")
 
     pictures, page = _enlarge(request, read)

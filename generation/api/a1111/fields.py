@@ -5,10 +5,10 @@ null counts as left out; fields that are not named here are ignored.
 
 from dataclasses import dataclass, field
 
-from generation.engine import checks
 from generation.engine.errors import InvalidRequest
-from generation.engine.modes import MAX_CLIP_SKIP, MAX_HIRES_SCALE, MAX_MASK_BLUR
-from generation.engine.request import MAX_PROMPT_CHARACTERS, MAX_SEED
+from generation.engine.request import validate
+from generation.engine.request.options import MAX_CLIP_SKIP, MAX_HIRES_SCALE, MAX_MASK_BLUR
+from generation.engine.request.request import MAX_PROMPT_CHARACTERS, MAX_SEED
 
 MAX_NAME = 200
 MAX_BATCH_SIZE, MAX_BATCHES, MAX_IMAGES_A_CALL = 8, 16, 64
@@ -30,9 +30,9 @@ class Field:
     def read(self, value, name: str):
         """`value` checked. Raises InvalidRequest."""
         if self.kind in ("number", "whole"):
-            return checks.number(value, name, self.low, self.high, None, whole=self.kind == "whole")
+            return validate.number(value, name, self.low, self.high, None, whole=self.kind == "whole")
         if self.kind == "text":
-            return checks.text(value, name, self.most)
+            return validate.text(value, name, self.most)
         if self.kind == "flag":
             if isinstance(value, (bool, int, float)) and value in (0, 1):
                 return bool(value)
@@ -45,7 +45,7 @@ class Field:
             raise InvalidRequest("This must be a list.", name)
         if len(value) > MAX_LIST:
             raise InvalidRequest(f"This may have at most {MAX_LIST} entries.", name)
-        return [checks.text(each, name, self.most) for each in value] if self.kind == "texts" else value
+        return [validate.text(each, name, self.most) for each in value] if self.kind == "texts" else value
 
     def schema(self) -> dict:
         """As JSON Schema."""

@@ -10,7 +10,7 @@ from accounts.models import ApiKey
 from generation import catalog
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import UnknownModel
-from generation.engine.modes import MAX_CLIP_SKIP
+from generation.engine.request.options import MAX_CLIP_SKIP
 
 from . import names
 from .fields import Field, read_fields

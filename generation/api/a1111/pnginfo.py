@@ -6,7 +6,7 @@ import re
 from PIL import Image
 
 from generation.engine.errors import InvalidRequest
-from generation.engine.metadata import parse_parameters
+from generation.engine.request.metadata import parse_parameters
 from generation.uploads import decoded
 
 from .fields import PNG_INFO, read_fields

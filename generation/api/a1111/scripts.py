@@ -1,10 +1,10 @@
 """The web UI's scripts that mean something here: ControlNet, IP-Adapter as a unit of it, and SD upscale."""
 
 from generation import catalog
-from generation.engine import checks
 from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest
-from generation.engine.modes import MAX_HIRES_SCALE
+from generation.engine.request import validate
+from generation.engine.request.options import MAX_HIRES_SCALE
 from generation.models import Upload
 from generation.uploads import read_picture
 
@@ -45,16 +45,16 @@ def _is_nothing(value) -> bool:
 
 
 def _read_unit(user, unit: dict, start: Upload | None) -> tuple[str, dict]:
-    model = checks.text(unit["model"], PARAM, MAX_NAME)
+    model = validate.text(unit["model"], PARAM, MAX_NAME)
     module = unit.get("module")
-    module = "" if _is_nothing(module) else checks.text(module, PARAM, MAX_NAME)
+    module = "" if _is_nothing(module) else validate.text(module, PARAM, MAX_NAME)
     given = unit.get("image") or unit.get("input_image")
     if isinstance(given, dict):
         given = given.get("image")
     if not given and start is None:
         raise InvalidRequest("The ControlNet unit needs a picture.", PARAM)
     picture = read_picture(user, given, PARAM) if given else start
-    weight = checks.number(unit.get("weight"), PARAM, 0.0, 2.0, 1.0)
+    weight = validate.number(unit.get("weight"), PARAM, 0.0, 2.0, 1.0)
     if IP_ADAPTER in (module + model).casefold().replace("_", "-"):
         return "reference", {"image": picture, "scale": min(1.0, weight)}
     return "control", {
@@ -62,8 +62,8 @@ def _read_unit(user, unit: dict, start: Upload | None) -> tuple[str, dict]:
         "image": picture,
         "scale": weight,
         "preprocess": bool(module),
-        "begin": checks.number(unit.get("guidance_start"), PARAM, 0.0, 1.0, 0.0),
-        "end": checks.number(unit.get("guidance_end"), PARAM, 0.0, 1.0, 1.0),
+        "begin": validate.number(unit.get("guidance_start"), PARAM, 0.0, 1.0, 0.0),
+        "end": validate.number(unit.get("guidance_end"), PARAM, 0.0, 1.0, 1.0),
     }
 
 
@@ -79,9 +79,9 @@ def upscale_script(arguments: list, strength: float) -> dict:
             raise names.UnknownName("There is no upscaler with that number.", "script_args")
         upscaler = titles[upscaler]
     if upscaler is not None:
-        upscaler = checks.text(upscaler, "script_args", MAX_NAME)
+        upscaler = validate.text(upscaler, "script_args", MAX_NAME)
     return {"strength": 0.0, "hires": {
-        "scale": checks.number(scale, "script_args", 1.0, MAX_HIRES_SCALE, 2.0),
+        "scale": validate.number(scale, "script_args", 1.0, MAX_HIRES_SCALE, 2.0),
         "strength": strength,
         "upscaler": names.upscaler_of(upscaler, "script_args"),
     }}

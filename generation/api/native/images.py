@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from accounts.authentication import key_scope
 from generation import media, services
 from generation.engine.errors import InvalidRequest
-from generation.engine.metadata import FORMATS
+from generation.engine.request.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
 
 from . import openapi as doc

@@ -10,7 +10,7 @@ from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
 from generation.engine.pictures.control_maps import check_kind
-from generation.engine.request import FEATURE_PARAMS, MAX_IMAGES
+from generation.engine.request.request import FEATURE_PARAMS, MAX_IMAGES
 
 from . import openapi as doc
 

@@ -15,7 +15,7 @@ from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS
 from accounts.models import ApiKey, QuotaHold, Scope
 from generation import status
 from generation.engine.catalog import models as catalog
-from generation.engine.modes import (
+from generation.engine.request.options import (
     FILLS,
     FITS,
     MAX_CLIP_SKIP,
@@ -24,8 +24,8 @@ from generation.engine.modes import (
     MAX_MASK_BLUR,
     QUALITIES,
 )
-from generation.engine.readers import MAX_EXPAND
-from generation.engine.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
+from generation.engine.request.parse import MAX_EXPAND
+from generation.engine.request.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.styles import STYLES
 

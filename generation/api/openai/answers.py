@@ -8,7 +8,7 @@ from PIL import Image
 
 from generation.api.http.results import NotNow
 from generation.api.native import serializers as shapes
-from generation.engine.metadata import convert
+from generation.engine.request.metadata import convert
 from generation.models import GeneratedImage, Generation
 
 from .asking import Asked

@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from generation.api.native.openapi import EVENT
 from generation.api.native.serializers import ImageDetail, PictureFile
-from generation.engine.metadata import FORMATS
+from generation.engine.request.metadata import FORMATS
 
 from .asking import MAX_PROMPT, QUALITIES
 from .endpoint import POSTS, READS, Problem

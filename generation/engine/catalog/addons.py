@@ -18,9 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from generation.engine.errors import EngineError, InvalidRequest
-from generation.engine.modes import Lora
 from generation.engine.pictures.control_maps import check_kind
-from generation.engine.request import ImageRequest
+from generation.engine.request.options import Lora
+from generation.engine.request.request import ImageRequest
 
 from .addon_checks import adapter_flaw, adapter_kind, lora_flaw, transformer_of
 from .model_files import check_safetensors, locate, weights_hash

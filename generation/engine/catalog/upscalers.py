@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from generation.engine.errors import InvalidRequest
-from generation.engine.modes import LATENT
+from generation.engine.request.options import LATENT
 
 UPSCALERS = ("lanczos", "nearest")
 """Those that need no model. The first is the default."""

@@ -15,7 +15,6 @@ from PIL import Image
 from generation.engine.catalog.samplers import find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.job_queue import Report
-from generation.engine.modes import LATENT, passes_of
 from generation.engine.networks import deepcache
 from generation.engine.networks.controlnet import Guide, map_for
 from generation.engine.networks.ip_adapter import Likeness, square
@@ -24,7 +23,8 @@ from generation.engine.networks.lora import told
 from generation.engine.networks.vae import Encoded, encode
 from generation.engine.pictures.canvas import Canvas, lay_out
 from generation.engine.pictures.upscale import enlarge
-from generation.engine.request import EngineImage, ImageRequest, Job
+from generation.engine.request.options import LATENT, passes_of
+from generation.engine.request.request import EngineImage, ImageRequest, Job
 
 from .rows import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_row
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.modes import Pass, passes_of
 from generation.engine.networks.controlnet import Guide, steer
 from generation.engine.networks.deepcache import evaluate, is_shallow
 from generation.engine.networks.device import sent
@@ -20,7 +19,8 @@ from generation.engine.networks.ip_adapter import Likeness, resembling
 from generation.engine.networks.lora import Worn, worn_by_unet
 from generation.engine.networks.prompt_encoder import Embedding
 from generation.engine.networks.vae import Encoded, joined_edges
-from generation.engine.request import MAX_SEED, ImageRequest
+from generation.engine.request.options import Pass, passes_of
+from generation.engine.request.request import MAX_SEED, ImageRequest
 from generation.engine.sampling import SLOTS, Table, make_table, update
 
 from .step_tensors import Course, chart

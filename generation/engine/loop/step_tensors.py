@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.modes import Pass
 from generation.engine.networks.device import sent
-from generation.engine.request import ImageRequest
+from generation.engine.request.options import Pass
+from generation.engine.request.request import ImageRequest
 from generation.engine.sampling import Table
 
 

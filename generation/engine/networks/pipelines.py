@@ -48,10 +48,10 @@ from generation.engine.catalog import model_files
 from generation.engine.catalog.addons import Addons
 from generation.engine.catalog.model_files import Source
 from generation.engine.catalog.models import ModelSpec
-from generation.engine.modes import drawn_steps
 from generation.engine.pictures.canvas import Canvas, lay_out
 from generation.engine.pictures.pixels import refuse_black
-from generation.engine.request import ImageRequest
+from generation.engine.request.options import drawn_steps
+from generation.engine.request.request import ImageRequest
 
 from .int8 import to_eight_bits
 from .lora import Wardrobe, WrongLora, worn_by_all

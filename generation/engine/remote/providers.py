@@ -20,8 +20,8 @@ from pathlib import Path
 from PIL import Image
 
 from generation.engine.catalog.models import ModelSpec
-from generation.engine.modes import Picture, to_words
-from generation.engine.request import MAX_UPSCALED_SIDE, ImageRequest
+from generation.engine.request.options import Picture, to_words
+from generation.engine.request.request import MAX_UPSCALED_SIDE, ImageRequest
 
 from .http import Answer, BadAnswer, RemoteRefused, Wire
 

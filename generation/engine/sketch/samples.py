@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from generation.engine.catalog.models import Catalog
+from generation.engine.request.request import build_request
 
 from ..factory import make_engine
-from ..request import build_request
 from .drawing import contact_sheet
 
 COLUMNS = 8

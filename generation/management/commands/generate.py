@@ -12,9 +12,9 @@ from accounts.refusals import Refusal
 from generation import moderation
 from generation.catalog import addons, model_named
 from generation.engine.errors import EngineError
-from generation.engine.metadata import encode_png
-from generation.engine.modes import QUALITIES
-from generation.engine.request import build_request
+from generation.engine.request.metadata import encode_png
+from generation.engine.request.options import QUALITIES
+from generation.engine.request.request import build_request
 from generation.loras import all_loras, matched_rules
 from generation.styles import composed_prompts, find_style
 

@@ -11,7 +11,7 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from generation.engine.metadata import parse_parameters
+from generation.engine.request.metadata import parse_parameters
 from tests.site import wait_for
 
 from .conftest import opened, picture

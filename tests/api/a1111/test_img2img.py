@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from generation.engine.metadata import read_png
+from generation.engine.request.metadata import read_png
 from generation.files import load_upload
 from generation.models import Generation, Upload
 

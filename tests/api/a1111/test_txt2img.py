@@ -5,7 +5,7 @@ import json
 import pytest
 
 from accounts.models import ApiKey
-from generation.engine.metadata import parse_parameters
+from generation.engine.request.metadata import parse_parameters
 from generation.models import GeneratedImage, Generation
 
 from .conftest import Caller, opened

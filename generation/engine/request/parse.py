@@ -1,9 +1,9 @@
 """From what somebody sent to the objects of `modes`: shapes, ranges, defaults. They raise InvalidRequest."""
 
-from . import modes
-from .checks import fields, flag, number, one_of, text
-from .errors import InvalidRequest
-from .modes import (
+from generation.engine.errors import InvalidRequest
+
+from . import options
+from .options import (
     LATENT,
     MAX_HIRES_SCALE,
     MAX_LORAS,
@@ -18,6 +18,7 @@ from .modes import (
     Upscale,
     Variation,
 )
+from .validate import fields, flag, number, one_of, text
 
 MAX_EXPAND = 1024
 MAX_KEY = 120
@@ -33,12 +34,12 @@ def read_start(image, mask, *, strength, mask_blur, fill, padding, fit, expand) 
     return Start(
         image=picture(image, "image"),
         # An edge painted anew has nothing of its own to keep, so it defaults to everything.
-        strength=number(strength, "strength", 0.0, 1.0, 1.0 if expand else modes.DEFAULT_STRENGTH),
+        strength=number(strength, "strength", 0.0, 1.0, 1.0 if expand else options.DEFAULT_STRENGTH),
         mask=None if mask is None else picture(mask, "mask"),
         mask_blur=number(mask_blur, "mask_blur", 0, MAX_MASK_BLUR, 4, whole=True),
-        fill=one_of(fill, "fill", modes.FILLS, "blur" if expand else "original"),
+        fill=one_of(fill, "fill", options.FILLS, "blur" if expand else "original"),
         padding=number(padding, "padding", 0, 512, None, whole=True),
-        fit=one_of(fit, "fit", modes.FITS, "stretch"),
+        fit=one_of(fit, "fit", options.FITS, "stretch"),
         expand=expand,
     )
 

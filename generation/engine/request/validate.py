@@ -1,6 +1,6 @@
 """Checks of single values, with words for the person who sent them. They raise InvalidRequest."""
 
-from .errors import InvalidRequest
+from generation.engine.errors import InvalidRequest
 
 
 def text(value, param: str, limit: int) -> str:

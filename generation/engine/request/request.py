@@ -16,22 +16,15 @@ from typing import Protocol
 
 from PIL import Image
 
-from . import modes
-from .catalog.models import FEATURES, ModelSpec
-from .catalog.samplers import Sampler, find_sampler
-from .catalog.upscalers import BUILT_IN, UPSCALERS
-from .checks import flag, number, one_of, text
-from .errors import InvalidRequest
-from .modes import Control, Hires, Lora, Picture, Reference, Start, Upscale, Variation, canvas_size
-from .readers import (
-    read_control,
-    read_hires,
-    read_loras,
-    read_reference,
-    read_start,
-    read_upscale,
-    read_variation,
-)
+from generation.engine.catalog.models import FEATURES, ModelSpec
+from generation.engine.catalog.samplers import Sampler, find_sampler
+from generation.engine.catalog.upscalers import BUILT_IN, UPSCALERS
+from generation.engine.errors import InvalidRequest
+
+from . import options
+from .options import Control, Hires, Lora, Picture, Reference, Start, Upscale, Variation, canvas_size
+from .parse import read_control, read_hires, read_loras, read_reference, read_start, read_upscale, read_variation
+from .validate import flag, number, one_of, text
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 2000
@@ -93,17 +86,17 @@ class ImageRequest:
     def final_size(self) -> tuple[int, int]:
         """Width and height of what comes out: larger than asked for after a second pass."""
         size = self.width, self.height
-        return modes.enlarged(*size, self.hires.scale) if self.hires else size
+        return options.enlarged(*size, self.hires.scale) if self.hires else size
 
     @property
     def steps_each(self) -> int:
         """Denoising steps of one image, second pass included; an upscale counts as one."""
         if self.upscale:
             return 1
-        first = modes.drawn_steps(self.steps, self.start.strength) if self.start else self.steps
+        first = options.drawn_steps(self.steps, self.start.strength) if self.start else self.steps
         if self.hires is None:
             return first
-        return first + modes.drawn_steps(self.hires.steps or self.steps, self.hires.strength)
+        return first + options.drawn_steps(self.hires.steps or self.steps, self.hires.strength)
 
     @property
     def total_steps(self) -> int:
@@ -161,7 +154,7 @@ def build_request(
     sampler = _sampler(spec, sampler)
     most_steps = min(spec.max_steps, sampler.max_steps)
     hires = read_hires(hires, most_steps, upscalers)
-    for side in modes.enlarged(width, height, hires.scale if hires else 1.0):
+    for side in options.enlarged(width, height, hires.scale if hires else 1.0):
         if side > MAX_HIRES_SIDE:
             raise InvalidRequest(f"The second pass may reach {MAX_HIRES_SIDE} pixels a side.", "hires_fix")
     request = ImageRequest(
@@ -188,8 +181,8 @@ def build_request(
         control=read_control(control),
         reference=read_reference(reference),
         tiling=flag(tiling, "tiling"),
-        clip_skip=number(clip_skip, "clip_skip", 0, modes.MAX_CLIP_SKIP, 0, whole=True),
-        quality=one_of(quality, "quality", modes.QUALITIES, "exact"),
+        clip_skip=number(clip_skip, "clip_skip", 0, options.MAX_CLIP_SKIP, 0, whole=True),
+        quality=one_of(quality, "quality", options.QUALITIES, "exact"),
     )
     _refuse_unsupported(spec, request)
     return request

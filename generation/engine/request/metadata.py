@@ -15,8 +15,9 @@ import re
 
 from PIL import Image, PngImagePlugin
 
-from . import modes
-from .catalog.upscalers import upscaler_title
+from generation.engine.catalog.upscalers import upscaler_title
+
+from . import options as modes
 from .request import MAX_SEED, ImageRequest
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
