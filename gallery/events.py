@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 
 from accounts import quotas
 from generation import estimates, status
-from generation.live import hub, let_go_of_thread
+from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
 
 from .panels import dock_panels, panel, panels, spoken

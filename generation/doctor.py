@@ -26,10 +26,10 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from . import progress
 from .catalog import catalog, model_named, outside
 from .engine.catalog.model_files import locate, unusable
 from .engine.errors import UnknownModel
+from .live import store
 from .models import Generation
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
@@ -317,14 +317,14 @@ def workers():
     with contextlib.suppress(DatabaseError):  # said already
         queued = Generation.objects.filter(status=Generation.Status.QUEUED).count()
         stray = Generation.objects.filter(status=Generation.Status.PROCESSING, lease_until__lt=Now() - UNSWEPT).count()
-    seen = progress.workers()
+    seen = store.workers()
     for worker in seen:
         yield OK, (f"Worker {worker['name']} on {worker.get('device_name') or worker.get('device')},"
                    f" drawing {worker.get('running', 0)}")
     if not seen:
         waiting = f" {queued} wait in the queue." if queued else ""
         yield (WRONG if queued else WARNING,
-               f"No worker has reported within {progress.WORKER_SECONDS} seconds.{waiting}",
+               f"No worker has reported within {store.WORKER_SECONDS} seconds.{waiting}",
                "Start bin/serve, or a worker; see docs/deployment.md.")
     elif queued:
         yield OK, f"{queued} wait in the queue"

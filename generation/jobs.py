@@ -16,7 +16,8 @@ from django.db.models.functions import Now
 from accounts import quotas
 from accounts.models import QuotaHold
 
-from . import doorbell, progress, webhooks
+from . import doorbell, webhooks
+from .live import store
 from .models import GeneratedImage, Generation
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def claim(worker: str) -> Generation | None:
         if cursor.fetchone() is None:
             return None
         generation = Generation.objects.get(pk=generation_id)
-    progress.publish_state(generation)
+    store.publish_state(generation)
     return generation
 
 
@@ -170,7 +171,7 @@ def fail(generation: Generation, *, code: str, message: str, transient: bool) ->
     if transient and generation.attempt < settings.MAX_ATTEMPTS:
         with transaction.atomic():
             _back_to_queue(generation, not_before=Now() + _seconds(_backoff(generation.attempt)))
-        progress.publish_state(Generation(pk=generation.pk, owner_id=generation.owner_id, status=Status.QUEUED))
+        store.publish_state(Generation(pk=generation.pk, owner_id=generation.owner_id, status=Status.QUEUED))
         return
     with transaction.atomic():
         _end(generation, Status.FAILED, error_code=code, error_message=message)
@@ -197,7 +198,7 @@ def hand_back(generation: Generation) -> None:
     """Return a generation to the queue without burning an attempt, as on a deploy."""
     with transaction.atomic():
         _back_to_queue(generation, attempt=F("attempt") - 1, not_before=Now())
-    progress.publish_state(Generation(pk=generation.pk, owner_id=generation.owner_id, status=Status.QUEUED))
+    store.publish_state(Generation(pk=generation.pk, owner_id=generation.owner_id, status=Status.QUEUED))
     doorbell.ring()
 
 
@@ -217,8 +218,8 @@ def announce_end(generation_id) -> None:
     """Tell the watchers that a row reached its final state."""
     generation = Generation.objects.filter(pk=generation_id).only("pk", "owner_id", "status").first()
     if generation:
-        progress.publish_state(generation)
-        progress.forget_preview(generation_id)
+        store.publish_state(generation)
+        store.forget_preview(generation_id)
 
 
 # --- the sweeper --------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def _sweep_one_lease() -> str | None:
             _back_to_queue(lost, not_before=Now() + _seconds(wait))
             outcome = "requeued"
     lost.refresh_from_db()
-    progress.publish_state(lost)
+    store.publish_state(lost)
     return outcome
 
 

@@ -17,12 +17,13 @@ from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
 
-from . import doorbell, moderation, progress, webhooks
+from . import doorbell, moderation, webhooks
 from .catalog import addons, model_named, upscalers
 from .engine.errors import InvalidRequest
 from .engine.request.options import picture_names, to_options, to_words
 from .engine.request.request import ImageRequest, build_request
 from .files import delete_files
+from .live import store
 from .loras import all_loras
 from .models import GeneratedImage, Generation, Upload, Visibility
 from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
@@ -149,7 +150,7 @@ def _keep_uploads(generation) -> None:
 
 def _announce(generation) -> None:
     doorbell.ring()
-    progress.publish_state(generation)
+    store.publish_state(generation)
 
 
 def _fingerprint(asked: ImageRequest, seed, style, visibility) -> str:
@@ -237,7 +238,7 @@ def cancel_generation(generation: Generation) -> str:
         return "cancelled"
     running = Generation.objects.filter(pk=generation.pk, status=Generation.Status.PROCESSING)
     if running.update(cancel_requested=True):
-        progress.publish_state(generation)
+        store.publish_state(generation)
         return "cancelling"
     generation.refresh_from_db()
     return "cancelled" if generation.status == Generation.Status.CANCELLED else "already_finished"

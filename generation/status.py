@@ -4,7 +4,8 @@ from datetime import UTC
 
 from django.urls import reverse
 
-from . import estimates, progress
+from . import estimates
+from .live import store
 from .models import Generation
 
 SAVING_SHARE = 0.04
@@ -26,7 +27,7 @@ def describe_all(generations) -> list[dict]:
     Takes two database queries at most (queue positions, unless they were read along; images), however many there are.
     """
     generations = list(generations)
-    live = progress.live([one.pk for one in generations if one.status == Generation.Status.PROCESSING])
+    live = store.live([one.pk for one in generations if one.status == Generation.Status.PROCESSING])
     positions = estimates.queue_positions(generations)
     images = _images_by_generation(generations)
     return [_describe(one, live.get(one.pk), positions.get(one.pk), images.get(one.pk, [])) for one in generations]

@@ -19,10 +19,11 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
-from . import files, jobs, progress
+from . import files, jobs
 from .engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from .engine.factory import make_engine
 from .engine.request.request import Engine, Job, Progress
+from .live import store
 from .log import log_context
 from .models import Generation
 
@@ -114,7 +115,7 @@ class Worker:
             thread.join(10)
         self._stopped.set()
         self._reporter.join(5)
-        progress.worker_left(self.name)
+        store.worker_left(self.name)
         log.info("Worker %s has stopped; %d handed back.", self.name, len(left))
 
     # --- claiming and running ---------------------------------------------------------------------------
@@ -265,9 +266,9 @@ class Worker:
                 except DatabaseError as error:
                     log.warning("No heartbeat for %s: %s", running.generation.pk, error)
                     close_old_connections()
-            if time.monotonic() - announced > progress.WORKER_SECONDS / 3:
+            if time.monotonic() - announced > store.WORKER_SECONDS / 3:
                 announced = time.monotonic()
-                progress.worker_seen(self.name, {**self.engine.status(), "running": len(current)})
+                store.worker_seen(self.name, {**self.engine.status(), "running": len(current)})
             if not current:
                 close_old_connections()
 
@@ -281,7 +282,7 @@ class Worker:
             running.reported = latest
             preview, running.preview = running.preview, None
             generation = running.generation
-            progress.publish_progress(
+            store.publish_progress(
                 generation.pk, generation.owner_id, phase=latest.phase, step=latest.step,
                 steps=generation.total_steps, preview=preview)
 
@@ -292,7 +293,7 @@ class Worker:
             # leases run out and others take over.
             log.critical("%s has not moved for too long; this worker ends itself.", generation.pk)
             os._exit(STALLED_EXIT_CODE)
-        running.watched = progress.is_watched(generation.owner_id)
+        running.watched = store.is_watched(generation.owner_id)
         beat = jobs.heartbeat(generation, phase=running.latest.phase, step=running.latest.step, extend=True)
         if not beat.alive:
             running.lost = True

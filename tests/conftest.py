@@ -5,8 +5,9 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import ApiKey, User
-from generation import files, progress
+from generation import files
 from generation.engine.request.request import EngineImage
+from generation.live import store
 from generation.models import GeneratedImage, Generation
 from tests.site import Site
 
@@ -24,8 +25,8 @@ def media_folder(settings, tmp_path):
 
 @pytest.fixture(autouse=True)
 def empty_redis(monkeypatch):
-    monkeypatch.setattr(progress, "_silent_until", 0.0)
-    progress._client.flushdb()
+    monkeypatch.setattr(store, "_silent_until", 0.0)
+    store._client.flushdb()
 
 
 @pytest.fixture

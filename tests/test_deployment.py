@@ -17,7 +17,7 @@ from django.urls import reverse
 from uvicorn.main import main as uvicorn
 
 from dreamsketch.management.commands import up
-from generation import progress
+from generation.live import store
 from tests.site import wait_for
 from tests.test_settings import ELSEWHERE, example, example_sections, settings_read
 
@@ -313,8 +313,8 @@ def test_the_web_command_of_compose_serves_and_its_health_check_notices(free_por
 
 
 def test_the_workers_health_is_its_report():
-    progress.worker_seen("another-container-1", {"running": 0})
+    store.worker_seen("another-container-1", {"running": 0})
     assert health("worker").returncode == 1
-    progress.worker_seen(f"{socket.gethostname()}-4711", {"running": 0})
+    store.worker_seen(f"{socket.gethostname()}-4711", {"running": 0})
     assert health("worker").returncode == 0
     assert health("worker", REDIS_URL="redis://127.0.0.1:1/0").returncode == 1

@@ -8,8 +8,9 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from generation import doctor, progress
+from generation import doctor
 from generation.catalog import catalog
+from generation.live import store
 
 pytestmark = pytest.mark.django_db
 
@@ -94,13 +95,13 @@ def test_work_without_a_worker_is_wrong_and_a_worker_is_named(look, free_user, m
     make_generation(free_user)
     (state, said, _), = look("Workers")
     assert state == "wrong" and "1 wait in the queue" in said
-    progress.worker_seen("host-17", {"device": "cpu", "device_name": "A processor", "running": 2})
+    store.worker_seen("host-17", {"device": "cpu", "device_name": "A processor", "running": 2})
     findings = look("Workers")
     assert ("ok", "Worker host-17 on A processor, drawing 2", "") in findings
 
 
 def test_leases_that_nobody_sweeps_are_wrong(look, free_user, make_generation):
-    progress.worker_seen("host-17", {"device": "cpu"})
+    store.worker_seen("host-17", {"device": "cpu"})
     make_generation(free_user, status="processing", lease_until=timezone.now() - dt.timedelta(minutes=5))
     assert [mend for state, _, mend in look("Workers") if state == "wrong"] == [
         "Start the scheduler and the maintenance worker. manage.py sweep does their work once."]

@@ -15,10 +15,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
-from generation import estimates, progress
+from generation import estimates
 from generation.catalog import catalog, is_ready, model_named
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
+from generation.live import store
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts import improve, suggestions, surprise
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
@@ -107,7 +108,7 @@ def _submit(request):
             response["Retry-After"] = str(refusal.retry_after)
         return response
     # Previews are made for those who watch, and from the first step on.
-    progress.watch(request.user.pk)
+    store.watch(request.user.pk)
     if not wants_fragment(request):
         return redirect("job", generation.pk)
     shown = panels([generation])[0]

@@ -7,8 +7,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.refusals import Refusal
-from generation import progress
 from generation.engine.errors import InvalidRequest
+from generation.live import store
 from generation.media import image_response
 from generation.models import Generation
 from generation.services import cancel_generation, retry_generation
@@ -28,7 +28,7 @@ def job(request, pk):
     shown = panels([generation])[0]
     if shown["active"]:
         # Without scripts the page reloads itself and is the only one watching.
-        progress.watch(request.user.pk)
+        store.watch(request.user.pk)
     return render(request, "jobs/job.html", {"generation": generation, "panel": shown})
 
 
@@ -39,7 +39,7 @@ def job_panel(request, pk):
     generation = _own(request, pk)
     if not wants_fragment(request):
         return redirect("job", pk)
-    progress.watch(request.user.pk)
+    store.watch(request.user.pk)
     return _panel(request, generation)
 
 
@@ -87,7 +87,7 @@ def job_retry(request, pk):
 @require_safe
 def job_preview(request, pk):
     generation = _own(request, pk)
-    preview = progress.preview(generation.pk)
+    preview = store.preview(generation.pk)
     if preview is None:
         # Not yet, or a page asked while the job ended: nothing to see, and nothing wrong either.
         finished = generation.images.kept().select_related("generation").first()

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from PIL import Image
 
-from generation import progress
+from generation.live import store
 from generation.models import GeneratedImage, Generation
 
 pytestmark = pytest.mark.django_db
@@ -111,7 +111,7 @@ def test_info_tells_where_things_are(documented, client):
 def test_health(documented, client, monkeypatch):
     assert documented(client.get("/api/health"), "get", "/api/health") == {
         "status": "ok", "database": "ok", "redis": "ok", "storage": "ok", "workers": 0}
-    progress.worker_seen("one", {"models": []})
+    store.worker_seen("one", {"models": []})
     assert client.get("/api/health/").json()["workers"] == 1
 
 
@@ -133,7 +133,7 @@ def test_health_without_postgres(documented, client, monkeypatch):
 def test_system_status(documented, client, free_user, api_client, make_generation, make_image):
     make_generation(free_user)
     make_image(free_user)
-    progress.worker_seen("host-1", {"device": "cuda", "device_name": "H200", "memory": {"used": 1, "total": 2},
+    store.worker_seen("host-1", {"device": "cuda", "device_name": "H200", "memory": {"used": 1, "total": 2},
                                     "models": ["sdxl-base"], "running": 3})
     answer = documented(client.get("/api/status/"), "get", "/api/status")
     assert answer["queue"] == {"queued": 1, "processing": 0}
@@ -145,7 +145,7 @@ def test_system_status(documented, client, free_user, api_client, make_generatio
 
 
 def test_models(documented, free_user, api_client):
-    progress.worker_seen("one", {"models": ["dreamsketch-tiny"]})
+    store.worker_seen("one", {"models": ["dreamsketch-tiny"]})
     models = documented(api_client(free_user).get("/api/models/"), "get", "/api/models")["models"]
     states = {model["key"]: model["state"] for model in models}
     assert states["dreamsketch-tiny"] == "loaded"

@@ -15,8 +15,8 @@ from django.test import Client
 from accounts import plans
 from accounts.keys import issue_key
 from accounts.models import ApiKey, DailyUsage, QuotaHold
-from generation import progress
 from generation.api.http import throttling
+from generation.live import store
 from generation.models import Generation
 
 JSON = "application/json"
@@ -153,16 +153,16 @@ def test_a_keys_own_calls_a_minute(refused, free_user, settings):
 def test_a_window_that_slides(empty_redis):
     """The calls of the last 60 seconds count, not those of a minute of the clock; refused ones do not."""
     assert [throttling.seconds_to_wait("w", 3) for _ in range(3)] == [0, 0, 0]
-    first = int(progress._client.lindex("w", 0))
-    progress._client.lset("w", 0, first - 59_000_000)
+    first = int(store._client.lindex("w", 0))
+    store._client.lset("w", 0, first - 59_000_000)
     wait = throttling.seconds_to_wait("w", 3)
     assert 0 < wait <= 1
-    assert progress._client.llen("w") == 3
-    progress._client.lset("w", 0, first - 61_000_000)
+    assert store._client.llen("w") == 3
+    store._client.lset("w", 0, first - 61_000_000)
     assert throttling.seconds_to_wait("w", 3) == 0
     assert throttling.seconds_to_wait("w", 3) > 50
     assert throttling.seconds_to_wait("w", 1) > 50, "also when the limit is lowered"
-    assert 0 < progress._client.ttl("w") <= 60
+    assert 0 < store._client.ttl("w") <= 60
 
 
 def test_calls_at_the_same_moment_are_counted_exactly(empty_redis):
@@ -179,7 +179,7 @@ def test_calls_at_the_same_moment_are_counted_exactly(empty_redis):
 @pytest.mark.django_db
 def test_calls_are_not_counted_while_redis_is_away(settings, free_user, api_client, monkeypatch):
     settings.API_CALLS_PER_MINUTE = 1
-    monkeypatch.setattr(progress, "_client", redis.Redis(port=1, socket_connect_timeout=0.2))
+    monkeypatch.setattr(store, "_client", redis.Redis(port=1, socket_connect_timeout=0.2))
     client = api_client(free_user)
     assert [client.get("/api/usage").status_code for _ in range(3)] == [200] * 3
 

@@ -10,8 +10,9 @@ import uuid
 import pytest
 import redis
 
-from generation import live, progress
-from generation.live import hub
+from generation.live import hub as live
+from generation.live import store
+from generation.live.hub import hub
 
 
 def generation(owner_id, status="processing"):
@@ -19,7 +20,7 @@ def generation(owner_id, status="processing"):
 
 
 def report(one, step):
-    progress.publish_progress(one.pk, one.owner_id, phase="generating", step=step, steps=500)
+    store.publish_progress(one.pk, one.owner_id, phase="generating", step=step, steps=500)
 
 
 async def take(events, count, seconds=10):
@@ -29,7 +30,7 @@ async def take(events, count, seconds=10):
 
 
 def subscriptions():
-    return len(progress._client.client_list(_type="pubsub"))
+    return len(store._client.client_list(_type="pubsub"))
 
 
 async def until(condition, seconds=10):
@@ -43,16 +44,16 @@ def test_many_streams_share_one_subscription():
         mine, theirs = generation(1), generation(2)
         async with hub.subscribe(1) as first, hub.subscribe(1) as second, hub.subscribe(2) as other:
             assert subscriptions() == 1
-            assert progress.is_watched(1) and progress.is_watched(2)
-            await asyncio.to_thread(progress.publish_state, mine)
-            await asyncio.to_thread(progress.publish_state, theirs)
+            assert store.is_watched(1) and store.is_watched(2)
+            await asyncio.to_thread(store.publish_state, mine)
+            await asyncio.to_thread(store.publish_state, theirs)
             (one,), (two,), (three,) = await take(first, 1), await take(second, 1), await take(other, 1)
             assert one == two == {"id": str(mine.pk), "owner": 1, "number": 1, "event": "state",
                                   "data": {"status": "processing"}}
             assert three["id"] == str(theirs.pk), "and nothing of the other account's before it"
         await until(lambda: subscriptions() == 0)
         async with hub.subscribe(1) as again:
-            await asyncio.to_thread(progress.publish_state, mine)
+            await asyncio.to_thread(store.publish_state, mine)
             assert (await take(again, 1))[0]["number"] == 2
 
     asyncio.run(run())
@@ -62,12 +63,12 @@ def test_a_slow_reader_gets_the_newest_progress_and_every_state():
     async def run():
         one, two = generation(1), generation(1)
         async with hub.subscribe(1) as events, hub.subscribe(1) as quick:
-            await asyncio.to_thread(progress.publish_state, one)
+            await asyncio.to_thread(store.publish_state, one)
             for step in range(1, 101):
                 await asyncio.to_thread(report, one, step)
             await asyncio.to_thread(report, two, 7)
             one.status = "completed"
-            await asyncio.to_thread(progress.publish_state, one)
+            await asyncio.to_thread(store.publish_state, one)
             while (await anext(quick))["data"].get("status") != "completed":
                 pass  # the quick one reads along; when it has the last event, so has the slow one's queue
             slow = await take(events, 4)
@@ -86,8 +87,8 @@ def test_a_reader_that_is_far_behind_is_told_to_read_the_rows_again(monkeypatch)
         one, last = generation(1), generation(1)
         async with hub.subscribe(1) as slow, hub.subscribe(1) as quick:
             for _ in range(25):
-                await asyncio.to_thread(progress.publish_state, one)
-            await asyncio.to_thread(progress.publish_state, last)
+                await asyncio.to_thread(store.publish_state, one)
+            await asyncio.to_thread(store.publish_state, last)
             seen = []
             while not seen or seen[-1].get("id") != str(last.pk):
                 seen.append(await anext(quick))
@@ -123,8 +124,8 @@ def test_strange_messages_silence_nobody():
         one = generation(1)
         async with hub.subscribe(1) as events:
             for text in ("", "not json", "[]", "{}", '{"owner": 1}', '{"owner": [], "event": "state"}'):
-                progress._client.publish(progress.CHANNEL, text)
-            await asyncio.to_thread(progress.publish_state, one)
+                store._client.publish(store.CHANNEL, text)
+            await asyncio.to_thread(store.publish_state, one)
             assert (await take(events, 1))[0]["id"] == str(one.pk)
 
     asyncio.run(run())
@@ -164,9 +165,9 @@ class OwnRedis:
 def own_redis(tmp_path, settings, monkeypatch):
     server = OwnRedis(tmp_path)
     settings.REDIS_URL = server.url
-    monkeypatch.setattr(progress, "_client", server.client)
-    monkeypatch.setattr(progress, "_silent_until", 0.0)
-    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(store, "_client", server.client)
+    monkeypatch.setattr(store, "_silent_until", 0.0)
+    monkeypatch.setattr(store, "SILENCE_SECONDS", 0.0)
     monkeypatch.setattr(live, "AWAY_SECONDS", 0.2)
     yield server
     server.stop()
@@ -179,7 +180,7 @@ def test_redis_goes_and_comes_back(own_redis):
         await until(own_redis.answers)
         one = generation(1)
         async with hub.subscribe(1) as events:
-            await asyncio.to_thread(progress.publish_state, one)
+            await asyncio.to_thread(store.publish_state, one)
             assert (await take(events, 1))[0]["event"] == "state"
             own_redis.stop()
             assert await take(events, 3) == [{"event": "resync"}] * 3, "slow polling while it is away"
@@ -187,7 +188,7 @@ def test_redis_goes_and_comes_back(own_redis):
                 assert await take(newcomer, 1) == [{"event": "resync"}]
             own_redis.start()
             await until(lambda: own_redis.answers() and subscriptions() == 1)
-            await asyncio.to_thread(progress.publish_state, one)
+            await asyncio.to_thread(store.publish_state, one)
             async with asyncio.timeout(10):
                 while (event := await anext(events))["event"] == "resync":
                     pass

@@ -5,7 +5,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from generation import progress
+from generation.live import store
 from generation.models import Generation
 
 
@@ -45,7 +45,7 @@ def test_without_scripts_an_active_page_reloads_itself(anna, pro_user, make_gene
 
 def test_progress_is_shown_and_never_full_before_the_picture_is_there(anna, pro_user, make_generation):
     job = make_generation(pro_user, status="processing", phase="generating")
-    progress.publish_progress(job.pk, pro_user.pk, phase="saving", step=4, steps=4)
+    store.publish_progress(job.pk, pro_user.pk, phase="saving", step=4, steps=4)
     page = anna.get(url("job", job)).content.decode()
     assert 'aria-valuenow="96"' in page
 
@@ -114,7 +114,7 @@ def test_a_finished_job_cannot_be_tried_again(anna, pro_user, make_image):
 def test_the_preview_is_the_latest_one(anna, pro_user, make_generation):
     job = make_generation(pro_user, status="processing")
     assert anna.get(url("job-preview", job)).status_code == 204, "none yet"
-    progress.publish_progress(job.pk, pro_user.pk, phase="generating", step=1, steps=4, preview=b"RIFFwebp")
+    store.publish_progress(job.pk, pro_user.pk, phase="generating", step=1, steps=4, preview=b"RIFFwebp")
     response = anna.get(url("job-preview", job), {"s": 1})
     assert response.content == b"RIFFwebp" and response["Content-Type"] == "image/webp"
     assert response["Cache-Control"] == "private, max-age=60"

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from generation import jobs, progress
+from generation import jobs
+from generation.live import store
 from generation.services import create_generation
 from generation.status import describe
 
@@ -16,28 +17,28 @@ def running(free_user):
 
 
 def test_a_report_reaches_those_who_read_later(running):
-    progress.publish_progress(running.pk, running.owner_id, phase="generating", step=5, steps=20, preview=b"webp")
+    store.publish_progress(running.pk, running.owner_id, phase="generating", step=5, steps=20, preview=b"webp")
     status = describe(running)
     assert (status["phase"], status["step"], status["steps"], status["preview_step"]) == ("generating", 5, 20, 5)
     assert status["progress"] == pytest.approx(0.24)
-    assert progress.preview(running.pk) == b"webp"
+    assert store.preview(running.pk) == b"webp"
 
 
 def test_events_are_numbered_and_replayed(running):
     for step in (1, 2, 3):
-        progress.publish_progress(running.pk, running.owner_id, phase="generating", step=step, steps=20)
-    events = progress.events_after(running.pk, 0)
+        store.publish_progress(running.pk, running.owner_id, phase="generating", step=step, steps=20)
+    events = store.events_after(running.pk, 0)
     numbers = [event["number"] for event in events]
     assert numbers == sorted(set(numbers))
-    later = progress.events_after(running.pk, numbers[-2])
+    later = store.events_after(running.pk, numbers[-2])
     assert [event["data"]["step"] for event in later] == [3]
 
 
 def test_events_reach_a_subscriber(running):
-    channel = progress._client.pubsub(ignore_subscribe_messages=True)
-    channel.subscribe(progress.CHANNEL)
+    channel = store._client.pubsub(ignore_subscribe_messages=True)
+    channel.subscribe(store.CHANNEL)
     channel.get_message(timeout=1)
-    progress.publish_progress(running.pk, running.owner_id, phase="generating", step=1, steps=20)
+    store.publish_progress(running.pk, running.owner_id, phase="generating", step=1, steps=20)
     message = None
     for _ in range(10):
         message = message or channel.get_message(timeout=1)
@@ -50,15 +51,15 @@ def test_without_redis_the_row_tells_enough(running, monkeypatch):
 
     jobs.heartbeat(running, phase="generating", step=4, extend=True)
     running.refresh_from_db()
-    monkeypatch.setattr(progress, "_client", redis.Redis(port=1, socket_connect_timeout=0.2))
-    monkeypatch.setattr(progress, "_silent_until", 0.0)
+    monkeypatch.setattr(store, "_client", redis.Redis(port=1, socket_connect_timeout=0.2))
+    monkeypatch.setattr(store, "_silent_until", 0.0)
     status = describe(running)
     assert (status["status"], status["phase"], status["step"]) == ("processing", "generating", 4)
-    assert progress.preview(running.pk) is None and progress.workers() == []
+    assert store.preview(running.pk) is None and store.workers() == []
 
 
 def test_the_bar_is_full_only_with_the_picture(running):
-    progress.publish_progress(running.pk, running.owner_id, phase="saving", step=20, steps=20)
+    store.publish_progress(running.pk, running.owner_id, phase="saving", step=20, steps=20)
     assert describe(running)["progress"] < 1
     jobs.finish(running, [])
     running.refresh_from_db()
@@ -72,6 +73,6 @@ def test_the_place_in_line_is_told(make_user):
 
 
 def test_watching_is_noted_for_a_while(free_user):
-    assert not progress.is_watched(free_user.pk)
-    progress.watch(free_user.pk)
-    assert progress.is_watched(free_user.pk)
+    assert not store.is_watched(free_user.pk)
+    store.watch(free_user.pk)
+    assert store.is_watched(free_user.pk)

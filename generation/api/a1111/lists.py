@@ -1,8 +1,9 @@
 """What there is to choose from, under the web UI's names."""
 
-from generation import catalog, progress
+from generation import catalog
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS, upscaler_title
+from generation.live import store
 from generation.styles import STYLES
 
 from . import names
@@ -80,7 +81,7 @@ def flags() -> dict:
 
 def memory() -> dict:
     """Of the workers' devices, in bytes; the web UI says `error` for what it cannot tell."""
-    reports = [report["memory"] for report in progress.workers() if report.get("memory")]
+    reports = [report["memory"] for report in store.workers() if report.get("memory")]
     known = [one for one in reports if one.get("total")]
     if not known:
         return {"ram": {"error": "unavailable"}, "cuda": {"error": "unavailable"}}

@@ -6,7 +6,8 @@ import io
 from django.utils import timezone
 from PIL import Image
 
-from generation import progress, status
+from generation import status
+from generation.live import store
 from generation.models import Generation
 
 from . import runs
@@ -41,7 +42,7 @@ def describe(request, *, with_picture: bool) -> dict:
     generation = current(request)
     if generation is None:
         return {"progress": 0.0, "eta_relative": 0.0, "state": IDLE, "current_image": None, "textinfo": None}
-    progress.watch(generation.owner_id)
+    store.watch(generation.owner_id)
     told, note = status.describe(generation), runs.place_of(generation)
     return {
         "progress": _share(told, note),
@@ -58,7 +59,7 @@ def describe_task(request, task: str, *, seen: int, with_picture: bool) -> dict:
     own = runs.own_work(request).filter(pk=known["generation"]).first() if known and known["generation"] else None
     if own is None or (own.is_final and not runs.goes_on(own)):
         return _task(completed=known is not None, text=None if known else "Waiting...")
-    progress.watch(own.owner_id)
+    store.watch(own.owner_id)
     told = status.describe(own)
     if own.status == Generation.Status.QUEUED:
         return _task(queued=True, text=_words(told))
@@ -101,7 +102,7 @@ def _words(told: dict) -> str | None:
 
 def _preview(generation: Generation) -> str | None:
     """The latest preview as base64 of a PNG."""
-    preview = progress.preview(generation.pk)
+    preview = store.preview(generation.pk)
     if not preview:
         return None
     buffer = io.BytesIO()

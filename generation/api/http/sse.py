@@ -22,9 +22,10 @@ from django.db import InterfaceError, OperationalError, connection
 from django.http import StreamingHttpResponse
 
 from accounts.refusals import Refusal
-from generation import estimates, progress
+from generation import estimates
 from generation.api.native.serializers import described
-from generation.live import hub, let_go_of_thread
+from generation.live import store
+from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
 
 STREAMS_PER_USER = 8
@@ -85,7 +86,7 @@ async def _events(generation_id, owner_id, root, after, place):
             yield f"retry: {RETRY_MILLISECONDS}\n" + _message("status", status)
             sent = 0
             if after is not None:
-                for event in await asyncio.to_thread(progress.events_after, generation_id, after):
+                for event in await asyncio.to_thread(store.events_after, generation_id, after):
                     sent = event["number"]
                     yield _numbered(event)
                 if _is_final(status):

@@ -8,7 +8,7 @@ from django.conf import settings
 from rest_framework.throttling import BaseThrottle
 
 from accounts.models import ApiKey
-from generation import progress
+from generation.live import store
 
 WINDOW_SECONDS = 60
 
@@ -57,4 +57,4 @@ def seconds_to_wait(name: str, limit: int) -> float:
 
     Always 0 while Redis is away.
     """
-    return progress.with_redis(lambda client: client.eval(_SCRIPT, 1, name, limit, WINDOW_SECONDS), 0) / 1e6
+    return store.with_redis(lambda client: client.eval(_SCRIPT, 1, name, limit, WINDOW_SECONDS), 0) / 1e6

@@ -5,7 +5,7 @@ import contextlib
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from generation.live import hub
+from generation.live.hub import hub
 from generation.models import Generation
 
 from .sse import let_go_of_database

@@ -5,12 +5,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
-from generation import catalog, progress
+from generation import catalog
 from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
 from generation.engine.pictures.control_maps import check_kind
 from generation.engine.request.request import FEATURE_PARAMS, MAX_IMAGES
+from generation.live import store
 
 from . import openapi as doc
 
@@ -25,7 +26,7 @@ NEED_ADDONS = ("loras", "control", "reference")
 @api_view(READ)
 def models(request):
     """The models of this site: what each can do, within which limits, and with which add-ons."""
-    loaded = {key for worker in progress.workers() for key in worker.get("models") or ()}
+    loaded = {key for worker in store.workers() for key in worker.get("models") or ()}
     default, addons = catalog.model_named(None).key, catalog.addons()
     return Response({
         "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in catalog.catalog()],

@@ -18,7 +18,8 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation import catalog, progress, status
+from generation import catalog, status
+from generation.live import store
 from generation.models import Generation
 
 from . import openapi as doc
@@ -72,9 +73,9 @@ def health(request):
         {
             "status": "ok" if database == "ok" else "unavailable",
             "database": database,
-            "redis": "ok" if progress.redis_answers() else "away",
+            "redis": "ok" if store.redis_answers() else "away",
             "storage": _storage_state(),
-            "workers": len(progress.workers()),
+            "workers": len(store.workers()),
         },
         status=200 if database == "ok" else 503,
         headers={"Cache-Control": "no-store"} | ({} if database == "ok" else {"Retry-After": "5"}),
@@ -106,7 +107,7 @@ def _storage_state() -> str:
 @permission_classes([AllowAny])
 def system_status(request):
     """Version, workers with their devices, queue depth and throughput. Open to all, as a status page is."""
-    workers = [_describe_worker(report, request.user.is_authenticated) for report in progress.workers()]
+    workers = [_describe_worker(report, request.user.is_authenticated) for report in store.workers()]
     return Response({
         "version": settings.VERSION,
         "workers": workers,

@@ -14,11 +14,11 @@ import json
 from django.db import InterfaceError, OperationalError
 from django.http import StreamingHttpResponse
 
-from generation import progress
 from generation.api.http.errors import describe
 from generation.api.http.results import images_of
 from generation.api.http.sse import HEARTBEAT, read_rows
-from generation.live import hub, let_go_of_thread
+from generation.live import store
+from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
 
 from .answers import NO_USAGE, encoded, encoded_preview, event_fields
@@ -83,7 +83,7 @@ def _is_time_for_a_preview(report, shown: int, wanted: int) -> bool:
 
 
 def _preview(generation, asked) -> str | None:
-    webp = progress.preview(generation.pk)
+    webp = store.preview(generation.pk)
     return encoded_preview(webp, asked) if webp else None
 
 

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.models import User
-from generation import progress
+from generation.live import store
 from generation.models import Generation, Visibility
 from generation.services import create_generation
 
@@ -87,7 +87,7 @@ class Command(BaseCommand):
     @contextlib.contextmanager
     def worker(self):
         """A worker within this process, unless there is one."""
-        if progress.workers():
+        if store.workers():
             yield
             return
         from generation import worker  # brings torch

@@ -6,8 +6,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import ApiKey
-from generation import live, progress
 from generation.api.a1111 import runs
+from generation.live import hub, store
 from generation.models import Generation
 
 from .conftest import Caller, opened, wait_until
@@ -139,8 +139,8 @@ def test_a_named_task(caller, another, start_worker, documented):
 
 
 def test_a_lost_event_costs_a_heartbeat_at_most(caller, start_worker, monkeypatch):
-    monkeypatch.setattr(progress, "_silent_until", time.monotonic() + 60)
-    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(store, "_silent_until", time.monotonic() + 60)
+    monkeypatch.setattr(hub, "HEARTBEAT_SECONDS", 0.2)
     start_worker()
     assert len(caller.drawn()["images"]) == 1
     assert caller.get("progress").json()["progress"] == 0

@@ -23,7 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from . import progress
+from . import store
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Hub:
                 # From here on nothing is missed by a snapshot that the caller reads next.
                 await asyncio.wait_for(self._connected.wait(), JOIN_SECONDS)
             self._readers.setdefault(owner_id, set()).add(reader)
-            await asyncio.to_thread(progress.watch, owner_id)
+            await asyncio.to_thread(store.watch, owner_id)
             yield reader.events()
         finally:
             readers = self._readers.get(owner_id, set())
@@ -135,7 +135,7 @@ class Hub:
             settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True,
             retry=Retry(NoBackoff(), 0))
         async with client, client.pubsub() as subscription:
-            await subscription.subscribe(progress.CHANNEL)
+            await subscription.subscribe(store.CHANNEL)
             asked = False
             while True:
                 message = await subscription.get_message(timeout=PING_SECONDS)
@@ -172,7 +172,7 @@ class Hub:
             await asyncio.sleep(WATCH_SECONDS)
             owners = list(self._readers)
             if owners:
-                await asyncio.to_thread(progress.watch, *owners)
+                await asyncio.to_thread(store.watch, *owners)
 
 
 class _HubOfThisLoop:
