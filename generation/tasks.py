@@ -19,7 +19,7 @@ def sweep():
 
 @shared_task(name="generation.prune")
 def prune():
-    from . import pruning
+    from .operations import pruning
 
     pruning.prune()
 

@@ -8,9 +8,9 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from generation import doctor
 from generation.catalog import catalog
 from generation.live import store
+from generation.operations import doctor
 
 pytestmark = pytest.mark.django_db
 

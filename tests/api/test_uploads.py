@@ -15,7 +15,7 @@ from accounts.refusals import Refusal
 from generation import refusals, uploads
 from generation.engine.errors import InvalidRequest
 from generation.models import Upload
-from generation.pruning import prune
+from generation.operations.pruning import prune
 
 pytestmark = pytest.mark.django_db
 

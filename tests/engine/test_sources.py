@@ -16,11 +16,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from safetensors.torch import load_file, save_file
 
-from generation import doctor
 from generation.engine.catalog import model_files
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import ModelUnavailable
 from generation.engine.request.request import build_request
+from generation.operations import doctor
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,9 +76,9 @@ class TestASourceThatIsNeitherAPathNorAHubId:
     def test_operators_are_told(self, spec, name, monkeypatch, settings, tmp_path, capsys):
         settings.MODELS_DIR = tmp_path
         strange = Catalog([at(spec, name, key="strange")])
-        for place in ("generation.management.commands.preload_models", "generation.doctor"):
+        for place in ("generation.management.commands.preload_models", "generation.operations.doctor"):
             monkeypatch.setattr(f"{place}.catalog", lambda: strange)
-        monkeypatch.setattr("generation.doctor.model_named", lambda name: strange.get("strange"))
+        monkeypatch.setattr("generation.operations.doctor.model_named", lambda name: strange.get("strange"))
         with pytest.raises(CommandError, match="strange"):
             call_command("preload_models", "--all")
         assert f"strange: {name}: neither" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from PIL import Image
 
 from accounts.models import ApiKey, DailyUsage, User
 from generation.models import GeneratedImage, LoraRule
-from generation.pruning import prune
+from generation.operations.pruning import prune
 from generation.services import create_generation
 
 

@@ -8,12 +8,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
-from generation import audit, catalog
+from generation import catalog
 from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.factory import make_engine
 from generation.engine.remote.http import Wire
 from generation.engine.remote.providers import WebhookDialect, signature
 from generation.models import GeneratedImage
+from generation.operations import audit
 from generation.services import create_generation
 from generation.worker import Worker
 from tests.engine.test_remote import Elsewhere

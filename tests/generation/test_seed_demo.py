@@ -7,9 +7,9 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts.models import User
-from generation import audit
 from generation.management.commands.seed_demo import PASSWORD, PEOPLE
 from generation.models import GeneratedImage, Generation
+from generation.operations import audit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

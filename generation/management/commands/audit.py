@@ -5,7 +5,7 @@ import sys
 
 from django.core.management.base import BaseCommand
 
-from generation.audit import audit
+from generation.operations.audit import audit
 
 
 class Command(BaseCommand):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from django.core.management.base import BaseCommand
 
-from generation.doctor import OK, WARNING, WRONG, examine
+from generation.operations.doctor import OK, WARNING, WRONG, examine
 
 
 class Command(BaseCommand):

@@ -5,7 +5,7 @@ import re
 
 from django.core.management.base import BaseCommand, CommandError
 
-from generation.pruning import prune
+from generation.operations.pruning import prune
 
 UNITS = {"d": "days", "h": "hours", "w": "weeks"}
 

@@ -5,7 +5,7 @@ import hashlib
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from .models import GeneratedImage
+from generation.models import GeneratedImage
 
 QUERIES = {
     "usage that differs from its holds":

@@ -10,11 +10,10 @@ from django.db.models.functions import Now
 
 from accounts.models import User
 from accounts.plans import PLANS
-
-from .files import delete_files
-from .models import GeneratedImage, Upload, Visibility
-from .services import delete_images
-from .webhooks import prune_deliveries
+from generation.files import delete_files
+from generation.models import GeneratedImage, Upload, Visibility
+from generation.services import delete_images
+from generation.webhooks import prune_deliveries
 
 log = logging.getLogger(__name__)
 

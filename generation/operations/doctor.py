@@ -26,11 +26,11 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from .catalog import catalog, model_named, outside
-from .engine.catalog.model_files import locate, unusable
-from .engine.errors import UnknownModel
-from .live import store
-from .models import Generation
+from generation.catalog import catalog, model_named, outside
+from generation.engine.catalog.model_files import locate, unusable
+from generation.engine.errors import UnknownModel
+from generation.live import store
+from generation.models import Generation
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
