@@ -8,7 +8,7 @@ from generation import status as statuses
 from generation.catalog import model_named
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
-from generation.styles import STYLES
+from generation.prompts.styles import STYLES
 
 Status = Generation.Status
 

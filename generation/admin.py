@@ -10,9 +10,9 @@ from django.utils.html import format_html
 from accounts.admin import ReadOnlyAdmin
 
 from .catalog import addons
-from .loras import WORD
 from .media import image_response
 from .models import GeneratedImage, Generation, LoraRule, WebhookDelivery, WebhookEndpoint
+from .prompts.lora_keywords import WORD
 from .services import cancel_generation
 
 

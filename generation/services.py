@@ -17,17 +17,18 @@ from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
 
-from . import doorbell, moderation, webhooks
+from . import doorbell, webhooks
 from .catalog import addons, model_named, upscalers
 from .engine.errors import InvalidRequest
 from .engine.request.options import picture_names, to_options, to_words
 from .engine.request.request import ImageRequest, build_request
 from .files import delete_files
 from .live import store
-from .loras import all_loras
 from .models import GeneratedImage, Generation, Upload, Visibility
+from .prompts import moderation
+from .prompts.lora_keywords import all_loras
+from .prompts.styles import composed_prompts, find_style
 from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
-from .styles import composed_prompts, find_style
 
 IDEMPOTENCY = dt.timedelta(hours=24)
 """How long an Idempotency-Key is remembered."""

@@ -21,10 +21,10 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
 from generation.live import store
 from generation.models import GeneratedImage, Generation, Visibility
-from generation.prompts import improve, suggestions, surprise
+from generation.prompts.ideas import improve, suggestions, surprise
+from generation.prompts.styles import STYLES
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
 from generation.services import create_generation
-from generation.styles import STYLES
 
 from ..forms import CUSTOM_SHAPE, SHAPES, ComposerForm
 from ..htmx import announce, wants_fragment

@@ -12,8 +12,8 @@ from generation.api.native import site as api
 from generation.catalog import catalog
 from generation.engine.request.request import MAX_PROMPT_CHARACTERS
 from generation.models import GeneratedImage, Visibility
-from generation.prompts import SUGGESTIONS, suggestions
-from generation.styles import STYLES
+from generation.prompts.ideas import SUGGESTIONS, suggestions
+from generation.prompts.styles import STYLES
 
 STRIP_IMAGES = 12
 

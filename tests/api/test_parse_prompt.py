@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from generation import prompts
-from generation.styles import STYLES
+from generation.prompts import ideas
+from generation.prompts.styles import STYLES
 
 pytestmark = pytest.mark.django_db
 JSON = "application/json"
@@ -56,5 +56,5 @@ def test_hostile_values(free_user, api_client, refused):
                                     "the one an a " * 150])
 def test_no_prompt_takes_long(prompt):
     before = time.process_time()
-    prompts.parse(prompt[:2000])
+    ideas.parse(prompt[:2000])
     assert time.process_time() - before < 0.5

@@ -13,7 +13,7 @@ from generation.engine.sketch.places import GROUNDS
 from generation.engine.sketch.rendering import LOOKS
 from generation.engine.sketch.scene import Item, Scene, held_out, overview, random_scene
 from generation.engine.sketch.vocabulary import COLOUR, COLOURS, PLACE, PLACES, STYLE, STYLES, THING, THINGS
-from generation.styles import STYLES as SITE_STYLES
+from generation.prompts.styles import STYLES as SITE_STYLES
 
 SIZES = ((192, 320), (256, 256), (384, 256))
 PALETTE = np.array([c.rgb for c in COLOURS], np.float32)

@@ -3,7 +3,7 @@
 import random
 
 from generation.engine.request.request import MAX_PROMPT_CHARACTERS
-from generation.prompts import SUGGESTIONS, improve, suggestions, surprise
+from generation.prompts.ideas import SUGGESTIONS, improve, suggestions, surprise
 
 
 def test_there_are_ideas_for_every_mood_and_none_twice():

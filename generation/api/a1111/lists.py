@@ -4,7 +4,7 @@ from generation import catalog
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS, upscaler_title
 from generation.live import store
-from generation.styles import STYLES
+from generation.prompts.styles import STYLES
 
 from . import names
 from .scripts import CONTROLNET, SD_UPSCALE

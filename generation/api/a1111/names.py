@@ -8,7 +8,7 @@ from generation.engine.catalog.samplers import SAMPLERS, Sampler, find_sampler
 from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.request.options import LATENT
-from generation.styles import STYLES, Style
+from generation.prompts.styles import STYLES, Style
 
 from .weights import known_hash
 

@@ -9,14 +9,15 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.authentication import key_scope
-from generation import estimates, prompts, services
+from generation import estimates, services
 from generation.api.http.results import images_of
 from generation.api.http.sse import event_stream, let_go_of_database
 from generation.api.http.waiting import wait_for
 from generation.catalog import model_named
 from generation.engine.errors import InvalidRequest
-from generation.loras import matched_rules
 from generation.models import GeneratedImage, Generation
+from generation.prompts import ideas
+from generation.prompts.lora_keywords import matched_rules
 from generation.uploads import discard, made_here, undone_on_refusal
 
 from . import openapi as doc
@@ -145,12 +146,12 @@ def results(request):
 @api_view(["POST"])
 def parse_prompt(request):
     """What a prompt says and what could be made of it. Nothing is drawn and nothing is sent elsewhere."""
-    prompt = text(request.data.get("prompt"), "prompt", limit=prompts.MAX_PROMPT_CHARACTERS)
+    prompt = text(request.data.get("prompt"), "prompt", limit=ideas.MAX_PROMPT_CHARACTERS)
     if not prompt.strip():
         raise InvalidRequest("Describe your image in a few words.", "prompt")
     model = request.data.get("model")
     spec = model_named(None if model is None else text(model, "model"))
-    return Response(prompts.parse(prompt) | {"loras": matched_rules(prompt, spec)})
+    return Response(ideas.parse(prompt) | {"loras": matched_rules(prompt, spec)})
 
 
 # --- one generation -----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from generation.engine.request.options import (
 from generation.engine.request.parse import MAX_EXPAND
 from generation.engine.request.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
 from generation.models import GeneratedImage, Generation, Visibility
-from generation.styles import STYLES
+from generation.prompts.styles import STYLES
 
 MODES = [*catalog.MODES, "upscale"]
 MODEL_FEATURES = [FEATURE_PARAMS.get(feature, feature) for feature in catalog.FEATURES]

@@ -9,14 +9,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from accounts.refusals import Refusal
-from generation import moderation
 from generation.catalog import addons, model_named
 from generation.engine.errors import EngineError
 from generation.engine.request.metadata import encode_png
 from generation.engine.request.options import QUALITIES
 from generation.engine.request.request import build_request
-from generation.loras import all_loras, matched_rules
-from generation.styles import composed_prompts, find_style
+from generation.prompts import moderation
+from generation.prompts.lora_keywords import all_loras, matched_rules
+from generation.prompts.styles import composed_prompts, find_style
 
 
 class Command(BaseCommand):

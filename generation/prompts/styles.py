@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .engine.errors import InvalidRequest
+from generation.engine.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ import re
 
 from django.conf import settings
 
-from .catalog import addons
-from .engine.catalog.addons import text_width
-from .engine.catalog.models import ModelSpec
-from .models import LoraRule
+from generation.catalog import addons
+from generation.engine.catalog.addons import text_width
+from generation.engine.catalog.models import ModelSpec
+from generation.models import LoraRule
 
 WORD = re.compile(r"\w+")
 TAG = re.compile(r"<lora:([^:<>]{1,120})(?::(-?(?:\d{1,2}(?:\.\d{1,4})?|\.\d{1,4})))?>")

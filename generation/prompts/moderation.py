@@ -9,7 +9,7 @@ import unicodedata
 
 from django.conf import settings
 
-from .refusals import PromptRejected
+from generation.refusals import PromptRejected
 
 _MINORS = (
     r"child|children|kid|kids|toddler|baby|babies|infant|minor|underage|preteen|schoolgirl|schoolboy|loli|shota|"
