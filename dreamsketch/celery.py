@@ -33,7 +33,7 @@ def note_queues(sender, instance, **kwargs):
 @worker_ready.connect
 def start_drawing(**kwargs):
     if _draws:
-        from generation import worker
+        from generation.queue import worker
 
         worker.start()
 
@@ -41,7 +41,7 @@ def start_drawing(**kwargs):
 @worker_shutting_down.connect
 def stop_claiming(**kwargs):
     if _draws:
-        from generation import worker
+        from generation.queue import worker
 
         worker.stop_claiming()
 
@@ -49,7 +49,7 @@ def stop_claiming(**kwargs):
 @worker_shutdown.connect
 def stop_drawing(**kwargs):
     if _draws:
-        from generation import worker
+        from generation.queue import worker
 
         worker.stop()
     else:

@@ -16,9 +16,9 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET
 
 from accounts import quotas
-from generation import estimates, status
 from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
+from generation.queue import estimates, status
 
 from .panels import dock_panels, panel, panels, spoken
 

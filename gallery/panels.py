@@ -4,11 +4,11 @@ import math
 
 from django.urls import reverse
 
-from generation import status as statuses
 from generation.catalog import model_named
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
 from generation.prompts.styles import STYLES
+from generation.queue import status as statuses
 
 Status = Generation.Status
 

@@ -226,7 +226,7 @@ def cancel_generation(generation: Generation) -> str:
 
     A queued generation ends at once and is not charged. A running one stops at the next step border.
     """
-    from . import jobs
+    from .queue import jobs
 
     with transaction.atomic():
         changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(

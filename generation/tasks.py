@@ -5,14 +5,14 @@ from celery import shared_task
 
 @shared_task(name="generation.work")
 def work():
-    from .worker import bell
+    from .queue.worker import bell
 
     bell()
 
 
 @shared_task(name="generation.sweep")
 def sweep():
-    from . import jobs
+    from .queue import jobs
 
     jobs.sweep()
 

@@ -23,10 +23,11 @@ from accounts import quotas
 from accounts.models import User
 from accounts.refusals import Conflict, Refusal
 
-from . import doorbell, status
+from . import doorbell
 from .addresses import AddressRefused, parse
 from .engine.errors import InvalidRequest
 from .models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
+from .queue import status
 from .refusals import RateLimited
 
 EVENTS = {

@@ -15,7 +15,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
-from generation import estimates
 from generation.catalog import catalog, is_ready, model_named
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
@@ -23,6 +22,7 @@ from generation.live import store
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.ideas import improve, suggestions, surprise
 from generation.prompts.styles import STYLES
+from generation.queue import estimates
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
 from generation.services import create_generation
 

@@ -18,7 +18,7 @@ def drawn_at_once(settings, monkeypatch):
     """A worker in this process, with the fake engine."""
     from generation.catalog import catalog
     from generation.engine.factory import make_engine
-    from generation.worker import Worker
+    from generation.queue.worker import Worker
 
     settings.IDLE_POLL_SECONDS = 0.1
     worker = Worker(make_engine("fake", catalog(), seconds_per_step=0.001), name="inference", threads=2)

@@ -6,9 +6,9 @@ import random
 import pytest
 from django.utils import timezone
 
-from generation import estimates, jobs
 from generation.models import Generation
-from generation.status import describe_all
+from generation.queue import estimates, jobs
+from generation.queue.status import describe_all
 
 pytestmark = pytest.mark.django_db
 PRIORITIES = (10, 20)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from generation import jobs
 from generation.live import store
+from generation.queue import jobs
+from generation.queue.status import describe
 from generation.services import create_generation
-from generation.status import describe
 
 
 @pytest.fixture

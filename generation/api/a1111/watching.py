@@ -6,9 +6,9 @@ import io
 from django.utils import timezone
 from PIL import Image
 
-from generation import status
 from generation.live import store
 from generation.models import Generation
+from generation.queue import status
 
 from . import runs
 from .answers import timestamp

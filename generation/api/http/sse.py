@@ -22,11 +22,11 @@ from django.db import InterfaceError, OperationalError, connection
 from django.http import StreamingHttpResponse
 
 from accounts.refusals import Refusal
-from generation import estimates
 from generation.api.native.serializers import described
 from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
+from generation.queue import estimates
 
 STREAMS_PER_USER = 8
 RETRY_MILLISECONDS = 2000

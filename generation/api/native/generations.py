@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.authentication import key_scope
-from generation import estimates, services
+from generation import services
 from generation.api.http.results import images_of
 from generation.api.http.sse import event_stream, let_go_of_database
 from generation.api.http.waiting import wait_for
@@ -18,6 +18,7 @@ from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Generation
 from generation.prompts import ideas
 from generation.prompts.lora_keywords import matched_rules
+from generation.queue import estimates
 from generation.uploads import discard, made_here, undone_on_refusal
 
 from . import openapi as doc

@@ -13,7 +13,6 @@ from rest_framework import serializers
 
 from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS
 from accounts.models import ApiKey, QuotaHold, Scope
-from generation import status
 from generation.engine.catalog import models as catalog
 from generation.engine.request.options import (
     FILLS,
@@ -28,6 +27,7 @@ from generation.engine.request.parse import MAX_EXPAND
 from generation.engine.request.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.styles import STYLES
+from generation.queue import status
 
 MODES = [*catalog.MODES, "upscale"]
 MODEL_FEATURES = [FEATURE_PARAMS.get(feature, feature) for feature in catalog.FEATURES]

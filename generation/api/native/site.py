@@ -18,9 +18,10 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation import catalog, status
+from generation import catalog
 from generation.live import store
 from generation.models import Generation
+from generation.queue import status
 
 from . import openapi as doc
 from . import serializers as shapes

@@ -13,11 +13,12 @@ from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
-from generation import webhooks, webhooks_in
+from generation import webhooks
 from generation.addresses import MAX_URL
 from generation.api.http.parsers import JSONParser
 from generation.files import StorageUnavailable
 from generation.models import Generation, WebhookDelivery, WebhookEndpoint
+from generation.queue import engine_results
 
 from . import openapi as doc
 from .fields import flag, text
@@ -101,7 +102,7 @@ class EngineFailure(serializers.Serializer):
 
 class EngineResult(serializers.Serializer):
     generation = serializers.UUIDField()
-    epoch = serializers.IntegerField(min_value=0, max_value=webhooks_in.MAX_EPOCH)
+    epoch = serializers.IntegerField(min_value=0, max_value=engine_results.MAX_EPOCH)
     images = serializers.ListField(child=serializers.CharField(), required=False,
                                    help_text="Base64 of PNG, JPEG or WebP, in the order asked for.")
     flagged = serializers.ListField(child=serializers.IntegerField(), required=False,
@@ -267,12 +268,12 @@ _UNSIGNED = OpenApiResponse(doc.shapes.Error, description="The signature or its 
 @permission_classes([AllowAny])
 def engine_result(request):
     """The result of an engine elsewhere, signed as Standard Webhooks say with the site's secret for engines."""
-    if not webhooks_in.is_on():
+    if not engine_results.is_on():
         raise Http404
     body = request._request.body
     webhooks.verify(settings.INFERENCE_WEBHOOK_SECRET, request.headers, body)
     try:
-        return Response({"status": webhooks_in.receive(JSONParser().parse(io.BytesIO(body)))})
+        return Response({"status": engine_results.receive(JSONParser().parse(io.BytesIO(body)))})
     except Generation.DoesNotExist:
         raise Http404 from None
     except StorageUnavailable:

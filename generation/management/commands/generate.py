@@ -38,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--out", type=Path, default=Path("dreamsketch.png"), metavar="FILE")
 
     def handle(self, *, prompt, out, **options):
-        from generation.worker import configured_engine
+        from generation.queue.worker import configured_engine
 
         try:
             request = self.request(prompt, options)

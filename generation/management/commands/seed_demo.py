@@ -90,7 +90,7 @@ class Command(BaseCommand):
         if store.workers():
             yield
             return
-        from generation import worker  # brings torch
+        from generation.queue import worker  # brings torch
 
         worker.start()
         try:

@@ -2,7 +2,7 @@
 
 from django.core.management.base import BaseCommand
 
-from generation.jobs import sweep
+from generation.queue.jobs import sweep
 
 
 class Command(BaseCommand):

@@ -14,7 +14,7 @@ from accounts.models import DailyUsage, QuotaHold
 from generation.catalog import catalog
 from generation.engine.factory import make_engine
 from generation.models import Generation, Upload
-from generation.worker import Worker
+from generation.queue.worker import Worker
 from tests.site import wait_for
 
 JSON = "application/json"

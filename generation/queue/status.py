@@ -4,9 +4,10 @@ from datetime import UTC
 
 from django.urls import reverse
 
+from generation.live import store
+from generation.models import Generation
+
 from . import estimates
-from .live import store
-from .models import Generation
 
 SAVING_SHARE = 0.04
 """The part of the bar kept for decoding and saving, so that it is full only when the picture is there."""
@@ -34,7 +35,7 @@ def describe_all(generations) -> list[dict]:
 
 
 def _images_by_generation(generations) -> dict:
-    from .models import GeneratedImage
+    from generation.models import GeneratedImage
 
     done = [one.pk for one in generations if one.image_count]
     grouped = {}

@@ -19,13 +19,15 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
-from . import files, jobs
-from .engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
-from .engine.factory import make_engine
-from .engine.request.request import Engine, Job, Progress
-from .live import store
-from .log import log_context
-from .models import Generation
+from generation import files
+from generation.engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
+from generation.engine.factory import make_engine
+from generation.engine.request.request import Engine, Job, Progress
+from generation.live import store
+from generation.log import log_context
+from generation.models import Generation
+
+from . import jobs
 
 log = logging.getLogger(__name__)
 
@@ -335,8 +337,8 @@ def stop() -> None:
 
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
-    from .catalog import catalog, outside
-    from .engine.remote.http import Wire
+    from generation.catalog import catalog, outside
+    from generation.engine.remote.http import Wire
 
     if dialect := outside():
         return make_engine(

@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.db.models import F, QuerySet
 from django.db.models.expressions import RawSQL
 
-from .models import Generation
+from generation.models import Generation
 
 KEPT_SECONDS = 20
 SAMPLE = 50

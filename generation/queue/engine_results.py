@@ -53,10 +53,12 @@ from dataclasses import dataclass
 from django.conf import settings
 from PIL import Image
 
-from . import files, jobs
-from .engine.errors import InvalidRequest
-from .engine.request.request import EngineImage
-from .models import Generation
+from generation import files
+from generation.engine.errors import InvalidRequest
+from generation.engine.request.request import EngineImage
+from generation.models import Generation
+
+from . import jobs
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,9 @@ from django.db.models.functions import Now
 
 from accounts import quotas
 from accounts.models import QuotaHold
-
-from . import doorbell, webhooks
-from .live import store
-from .models import GeneratedImage, Generation
+from generation import doorbell, webhooks
+from generation.live import store
+from generation.models import GeneratedImage, Generation
 
 log = logging.getLogger(__name__)
 
