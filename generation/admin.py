@@ -13,7 +13,7 @@ from .catalog import addons
 from .media import image_response
 from .models import GeneratedImage, Generation, LoraRule, WebhookDelivery, WebhookEndpoint
 from .prompts.lora_keywords import WORD
-from .services import cancel_generation
+from .services.generations import cancel_generation
 
 
 @admin.register(Generation)

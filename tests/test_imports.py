@@ -69,7 +69,7 @@ def test_only_workers_and_commands_reach_for_the_heavy_half_of_the_engine():
 
 @pytest.mark.parametrize("module", [
     "dreamsketch.urls", "dreamsketch.asgi", "dreamsketch.celery", "generation.tasks", "generation.admin",
-    "generation.services", "gallery.urls", "generation.api.native.urls",
+    "generation.services.generations", "gallery.urls", "generation.api.native.urls",
 ])
 def test_the_web_loads_no_torch(module):
     program = (

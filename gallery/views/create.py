@@ -24,7 +24,7 @@ from generation.prompts.ideas import improve, suggestions, surprise
 from generation.prompts.styles import STYLES
 from generation.queue import estimates
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
-from generation.services import create_generation
+from generation.services.generations import create_generation
 
 from ..forms import CUSTOM_SHAPE, SHAPES, ComposerForm
 from ..htmx import announce, wants_fragment

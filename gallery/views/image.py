@@ -11,7 +11,7 @@ from generation.engine.errors import InvalidRequest
 from generation.media import image_response
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.styles import STYLES
-from generation.services import delete_images, restore_images, set_favourite, set_visibility, trash_images
+from generation.services.generations import delete_images, restore_images, set_favourite, set_visibility, trash_images
 
 from ..htmx import announce, wants_fragment
 from ..panels import model_title, seconds_words

@@ -11,7 +11,7 @@ from generation.engine.errors import InvalidRequest
 from generation.live import store
 from generation.media import image_response
 from generation.models import Generation
-from generation.services import cancel_generation, retry_generation
+from generation.services.generations import cancel_generation, retry_generation
 
 from ..htmx import announce, wants_fragment
 from ..panels import panels, spoken

@@ -12,7 +12,7 @@ from accounts.models import User
 from accounts.plans import PLANS
 from generation.files import delete_files
 from generation.models import GeneratedImage, Upload, Visibility
-from generation.services import delete_images
+from generation.services.generations import delete_images
 from generation.webhooks import prune_deliveries
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from django.utils import timezone
 from accounts.authentication import scope_of
 from accounts.keys import issue_key
 from accounts.models import ApiKey, QuotaHold, Scope
-from generation import services, webhooks
+from generation import webhooks
 from generation.models import Generation
+from generation.services import generations
 
 pytestmark = pytest.mark.django_db
 
@@ -224,7 +225,7 @@ def test_a_keys_images_are_exact_under_simultaneous_requests(make_user):
 
         try:
             barrier.wait()
-            services.create_generation(user=user, prompt="a boat", num_images=3, api_key=key)
+            generations.create_generation(user=user, prompt="a boat", num_images=3, api_key=key)
             return 3
         except QuotaExceeded:
             return 0

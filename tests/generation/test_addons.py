@@ -9,7 +9,7 @@ from generation.catalog import addons, model_named
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation, LoraRule
-from generation.services import create_generation, retry_generation
+from generation.services.generations import create_generation, retry_generation
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 from accounts.models import ApiKey, DailyUsage, User
 from generation.models import GeneratedImage, LoraRule
 from generation.operations.pruning import prune
-from generation.services import create_generation
+from generation.services.generations import create_generation
 
 
 def run(*arguments, **options):

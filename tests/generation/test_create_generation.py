@@ -9,7 +9,7 @@ from accounts.refusals import QuotaExceeded
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.models import Generation
 from generation.refusals import AccountLocked, IdempotencyConflict, PromptRejected, RateLimited, TooManyRunning
-from generation.services import create_generation
+from generation.services.generations import create_generation
 from tests.accounts.test_quotas import at_once
 
 

@@ -11,7 +11,7 @@ from generation import files
 from generation.engine.request.metadata import read_png
 from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage
-from generation.services import delete_images, restore_images, set_visibility, trash_images
+from generation.services.generations import delete_images, restore_images, set_visibility, trash_images
 
 
 def stored(make_generation, user, **fields):

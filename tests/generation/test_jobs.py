@@ -15,7 +15,7 @@ from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage, Generation
 from generation.operations import audit
 from generation.queue import jobs
-from generation.services import cancel_generation, create_generation, retry_generation
+from generation.services.generations import cancel_generation, create_generation, retry_generation
 from tests.accounts.test_quotas import at_once
 
 

@@ -16,7 +16,7 @@ from generation.engine.remote.providers import WebhookDialect, signature
 from generation.models import GeneratedImage
 from generation.operations import audit
 from generation.queue.worker import Worker
-from generation.services import create_generation
+from generation.services.generations import create_generation
 from tests.engine.test_remote import Elsewhere
 from tests.site import wait_for
 from tests.test_settings import read_settings  # noqa: F401  a fixture

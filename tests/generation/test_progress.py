@@ -7,7 +7,7 @@ import pytest
 from generation.live import store
 from generation.queue import jobs
 from generation.queue.status import describe
-from generation.services import create_generation
+from generation.services.generations import create_generation
 
 
 @pytest.fixture

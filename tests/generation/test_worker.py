@@ -15,7 +15,7 @@ from generation.models import GeneratedImage, Generation
 from generation.operations import audit
 from generation.queue import jobs
 from generation.queue.worker import Worker
-from generation.services import cancel_generation, create_generation
+from generation.services.generations import cancel_generation, create_generation
 from tests.site import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)

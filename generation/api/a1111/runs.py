@@ -14,11 +14,11 @@ from django.core.cache import cache
 
 from accounts import quotas
 from accounts.refusals import QuotaExceeded, Refusal
-from generation import services
 from generation.api.http.results import ASKERS_FAULT, NotDrawn, NotNow
 from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
+from generation.services import generations as services
 from generation.uploads import undone_on_refusal
 
 KEPT_SECONDS = settings.GENERATION_DEADLINE_SECONDS + 300

@@ -9,7 +9,6 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.authentication import key_scope
-from generation import services
 from generation.api.http.results import images_of
 from generation.api.http.sse import event_stream, let_go_of_database
 from generation.api.http.waiting import wait_for
@@ -19,6 +18,7 @@ from generation.models import GeneratedImage, Generation
 from generation.prompts import ideas
 from generation.prompts.lora_keywords import matched_rules
 from generation.queue import estimates
+from generation.services import generations
 from generation.uploads import discard, made_here, undone_on_refusal
 
 from . import openapi as doc
@@ -54,7 +54,7 @@ def generate(request):
 def _create(request) -> Generation:
     key = idempotency_key(request)
     asked = read_request(request.data, request.user)
-    generation, _ = services.create_generation(
+    generation, _ = generations.create_generation(
         user=request.user, source=Generation.Source.API, api_key=request.auth, idempotency_key=key, **asked)
     return generation
 
@@ -72,7 +72,7 @@ def _submitted(request, generation) -> Response:
 def _quote(request) -> dict:
     asked = read_request(request.data, request.user)
     remaining = quotas.remaining(request.user).remaining
-    generation = services.quote_generation(
+    generation = generations.quote_generation(
         user=request.user, source=Generation.Source.API, api_key=request.auth, **asked)
     discard(made_here())
     return {
@@ -182,7 +182,7 @@ def _status(request, generation_id) -> Response:
 def cancel(request, generation_id):
     """Cancel. A queued generation ends at once; a running one stops at its next step."""
     generation = generation_or_404(request, generation_id)
-    return Response({"id": str(generation.pk), "status": services.cancel_generation(generation)})
+    return Response({"id": str(generation.pk), "status": generations.cancel_generation(generation)})
 
 
 @extend_schema(**doc.RETRY)
@@ -190,7 +190,7 @@ def cancel(request, generation_id):
 def retry(request, generation_id):
     """Ask for the same again, after it failed, expired or was cancelled. It is a new job and counts as one."""
     generation = generation_or_404(request, generation_id)
-    again = services.retry_generation(generation, source=Generation.Source.API, api_key=request.auth)
+    again = generations.retry_generation(generation, source=Generation.Source.API, api_key=request.auth)
     return _submitted(request, again)
 
 

@@ -8,10 +8,11 @@ from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
-from generation import media, services
+from generation import media
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
+from generation.services import generations
 
 from . import openapi as doc
 from . import serializers as shapes
@@ -84,7 +85,7 @@ def _change(request, image_id) -> Response:
         changes["favourite"] = flag(data["favourite"], "favourite")
     if data.get("title") is not None:
         changes["title"] = " ".join(text(data["title"], "title", limit=MAX_TITLE).split())
-    services.change_images(request.user, [found], **changes)
+    generations.change_images(request.user, [found], **changes)
     return _described(request, own.get(pk=found.pk))
 
 
@@ -92,9 +93,9 @@ def _delete(request, image_id) -> Response:
     permanent = flag(request.query_params.get("permanent"), "permanent")
     found = get_object_or_404(GeneratedImage.objects.owned_by(request.user), id=image_id)
     if permanent:
-        services.delete_images(request.user, [found])
+        generations.delete_images(request.user, [found])
     else:
-        services.trash_images(request.user, [found])
+        generations.trash_images(request.user, [found])
     return Response(status=204)
 
 
@@ -108,10 +109,10 @@ def bulk(request):
         raise InvalidRequest(f"This must be one of {', '.join(shapes.IMAGE_ACTIONS)}.", "action")
     own = list(GeneratedImage.objects.owned_by(request.user).filter(id__in=ids).order_by("number"))
     if action in CHANGES:
-        services.change_images(request.user, own, **CHANGES[action])
+        generations.change_images(request.user, own, **CHANGES[action])
     else:
-        {"trash": services.trash_images, "restore": services.restore_images,
-         "delete": services.delete_images}[action](request.user, own)
+        {"trash": generations.trash_images, "restore": generations.restore_images,
+         "delete": generations.delete_images}[action](request.user, own)
     return Response({"action": action, "count": len(own), "ids": [str(one.id) for one in own]})
 
 

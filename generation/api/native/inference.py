@@ -8,12 +8,12 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 
-from generation import services
 from generation.api.http.errors import error_response
 from generation.api.http.results import NotNow, images_of
 from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
+from generation.services import generations as services
 from generation.uploads import undone_on_refusal
 
 from . import openapi as doc

@@ -4,7 +4,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.response import Response
 
-from generation import services
 from generation.api.http.results import NotNow, images_of
 from generation.api.http.sse import StreamPlace, let_go_of_database
 from generation.api.http.waiting import wait_for
@@ -12,6 +11,7 @@ from generation.api.native.fields import idempotency_key
 from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
+from generation.services import generations as services
 from generation.uploads import undone_on_refusal
 
 from . import documents as doc

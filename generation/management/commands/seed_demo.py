@@ -15,7 +15,7 @@ from django.db import transaction
 from accounts.models import User
 from generation.live import store
 from generation.models import Generation, Visibility
-from generation.services import create_generation
+from generation.services.generations import create_generation
 
 PASSWORD = "draw me a sketch"
 PEOPLE = {

@@ -10,10 +10,10 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import QuotaHold
-from generation import services
 from generation.api.http import results
 from generation.api.openai import views
 from generation.models import Generation, Upload
+from generation.services import generations
 
 pytestmark = pytest.mark.django_db
 JSON = "application/json"
@@ -202,7 +202,7 @@ def test_a_wait_that_takes_too_long_is_given_up(pro_user, api_client, monkeypatc
 def test_who_waits_is_told_that_it_was_cancelled(pro_user, api_client, monkeypatch):
     """By the same person, on the page or by another call."""
     def cancelled(generation, seconds):
-        services.cancel_generation(generation)
+        generations.cancel_generation(generation)
         generation.refresh_from_db()
         return generation
 

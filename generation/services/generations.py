@@ -16,19 +16,18 @@ from django.utils import timezone
 from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
-
-from . import doorbell, webhooks
-from .catalog import addons, model_named, upscalers
-from .engine.errors import InvalidRequest
-from .engine.request.options import picture_names, to_options, to_words
-from .engine.request.request import ImageRequest, build_request
-from .files import delete_files
-from .live import store
-from .models import GeneratedImage, Generation, Upload, Visibility
-from .prompts import moderation
-from .prompts.lora_keywords import all_loras
-from .prompts.styles import composed_prompts, find_style
-from .refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
+from generation import doorbell, webhooks
+from generation.catalog import addons, model_named, upscalers
+from generation.engine.errors import InvalidRequest
+from generation.engine.request.options import picture_names, to_options, to_words
+from generation.engine.request.request import ImageRequest, build_request
+from generation.files import delete_files
+from generation.live import store
+from generation.models import GeneratedImage, Generation, Upload, Visibility
+from generation.prompts import moderation
+from generation.prompts.lora_keywords import all_loras
+from generation.prompts.styles import composed_prompts, find_style
+from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 
 IDEMPOTENCY = dt.timedelta(hours=24)
 """How long an Idempotency-Key is remembered."""
@@ -226,7 +225,7 @@ def cancel_generation(generation: Generation) -> str:
 
     A queued generation ends at once and is not charged. A running one stops at the next step border.
     """
-    from .queue import jobs
+    from generation.queue import jobs
 
     with transaction.atomic():
         changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
