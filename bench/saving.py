@@ -39,7 +39,7 @@ def saver(folder: Path):
     import django
 
     django.setup()
-    from generation import files
+    from generation.storage import files
 
     return files
 

@@ -17,7 +17,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("users/sign_in", views.to_login),
     path("users/sign_up", views.to_signup),
-    path(settings.MEDIA_URL.removeprefix("/"), include("generation.media_urls")),
+    path(settings.MEDIA_URL.removeprefix("/"), include("generation.storage.urls")),
     path("api", api_views.info),
     path("api/", include("generation.api.native.urls")),
     path("sdapi/v1/", include("generation.api.a1111.urls")),

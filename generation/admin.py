@@ -10,10 +10,10 @@ from django.utils.html import format_html
 from accounts.admin import ReadOnlyAdmin
 
 from .catalog import addons
-from .media import image_response
 from .models import GeneratedImage, Generation, LoraRule, WebhookDelivery, WebhookEndpoint
 from .prompts.lora_keywords import WORD
 from .services.generations import cancel_generation
+from .storage.serving import image_response
 
 
 @admin.register(Generation)

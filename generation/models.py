@@ -136,7 +136,7 @@ class Generation(models.Model):
 
     def request(self) -> ImageRequest:
         """What the engine is asked for. Pictures are read when the engine loads them, not before."""
-        from .files import load_upload
+        from .storage.files import load_upload
 
         return ImageRequest(
             model=self.model, prompt=self.composed_prompt, negative_prompt=self.composed_negative_prompt,
@@ -259,7 +259,7 @@ class Upload(models.Model):
 
     def picture(self) -> Picture:
         """This upload as the engine is given it."""
-        from .files import load_upload
+        from .storage.files import load_upload
 
         name = str(self.pk)
         return Picture(name, self.width, self.height, self.sha256, lambda: load_upload(name))

@@ -5,10 +5,10 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import ApiKey, User
-from generation import files
 from generation.engine.request.request import EngineImage
 from generation.live import store
 from generation.models import GeneratedImage, Generation
+from generation.storage import files
 from tests.site import Site
 
 PASSWORD = "correct horse battery"

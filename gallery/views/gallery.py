@@ -21,9 +21,9 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
 from generation.catalog import catalog
-from generation.media import file_name
 from generation.models import GeneratedImage, ImageCount
 from generation.services.generations import delete_images, restore_images, set_favourite, trash_images
+from generation.storage.serving import file_name
 
 from ..forms import MOST_SELECTED, selected_numbers
 from ..htmx import announce, reload_htmx, wants_fragment

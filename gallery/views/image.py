@@ -8,10 +8,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from generation.engine.errors import InvalidRequest
-from generation.media import image_response
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.styles import STYLES
 from generation.services.generations import delete_images, restore_images, set_favourite, set_visibility, trash_images
+from generation.storage.serving import image_response
 
 from ..htmx import announce, wants_fragment
 from ..panels import model_title, seconds_words

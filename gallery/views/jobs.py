@@ -9,9 +9,9 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.refusals import Refusal
 from generation.engine.errors import InvalidRequest
 from generation.live import store
-from generation.media import image_response
 from generation.models import Generation
 from generation.services.generations import cancel_generation, retry_generation
+from generation.storage.serving import image_response
 
 from ..htmx import announce, wants_fragment
 from ..panels import panels, spoken

@@ -10,9 +10,9 @@ from django.db.models.functions import Now
 
 from accounts.models import User
 from accounts.plans import PLANS
-from generation.files import delete_files
 from generation.models import GeneratedImage, Upload, Visibility
 from generation.services.generations import delete_images
+from generation.storage.files import delete_files
 from generation.webhooks import prune_deliveries
 
 log = logging.getLogger(__name__)

@@ -53,10 +53,10 @@ from dataclasses import dataclass
 from django.conf import settings
 from PIL import Image
 
-from generation import files
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import EngineImage
 from generation.models import Generation
+from generation.storage import files
 
 from . import jobs
 

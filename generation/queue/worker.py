@@ -19,13 +19,13 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
-from generation import files
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from generation.engine.factory import make_engine
 from generation.engine.request.request import Engine, Job, Progress
 from generation.live import store
 from generation.log import log_context
 from generation.models import Generation
+from generation.storage import files
 
 from . import jobs
 

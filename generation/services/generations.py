@@ -21,13 +21,13 @@ from generation.catalog import addons, model_named, upscalers
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.options import picture_names, to_options, to_words
 from generation.engine.request.request import ImageRequest, build_request
-from generation.files import delete_files
 from generation.live import store
 from generation.models import GeneratedImage, Generation, Upload, Visibility
 from generation.prompts import moderation
 from generation.prompts.lora_keywords import all_loras
 from generation.prompts.styles import composed_prompts, find_style
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
+from generation.storage.files import delete_files
 
 IDEMPOTENCY = dt.timedelta(hours=24)
 """How long an Idempotency-Key is remembered."""

@@ -12,10 +12,11 @@ from django.utils import timezone
 from PIL import Image, ImageCms, PngImagePlugin
 
 from accounts.refusals import Refusal
-from generation import refusals, uploads
+from generation import refusals
 from generation.engine.errors import InvalidRequest
 from generation.models import Upload
 from generation.operations.pruning import prune
+from generation.storage import uploads
 
 pytestmark = pytest.mark.django_db
 
@@ -340,7 +341,7 @@ def test_so_many_an_hour(free_user, settings):
 
 
 def test_a_full_disk(free_user, monkeypatch, nothing_kept):
-    from generation import files
+    from generation.storage import files
 
     def full(name, content):
         raise OSError(28, "No space left on device")

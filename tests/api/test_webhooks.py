@@ -339,7 +339,7 @@ def test_nothing_of_the_file_but_its_pixels_is_kept(outside, media_folder):
 
 
 def test_a_full_disk_says_send_again(outside, refused, monkeypatch, media_folder):
-    from generation import files
+    from generation.storage import files
 
     generation, write = outside(), files.write_file
     monkeypatch.setattr(files, "write_file", lambda name, content: (_ for _ in ()).throw(OSError("No space left")))

@@ -10,12 +10,12 @@ from PIL import Image
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation import files
 from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage, Generation
 from generation.operations import audit
 from generation.queue import jobs
 from generation.services.generations import cancel_generation, create_generation, retry_generation
+from generation.storage import files
 from tests.accounts.test_quotas import at_once
 
 

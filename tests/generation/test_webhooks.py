@@ -14,11 +14,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from accounts.models import DailyUsage, QuotaHold
 from generation import addresses, courier, webhooks
 from generation.engine.request.request import EngineImage
-from generation.files import store_image
 from generation.models import WebhookDelivery, WebhookEndpoint
 from generation.operations import pruning
 from generation.queue import jobs
 from generation.services import generations as services
+from generation.storage.files import store_image
 from tests.receiver import Receiver
 from tests.site import wait_for
 

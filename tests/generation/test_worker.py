@@ -7,7 +7,6 @@ from django.core.files.storage import default_storage
 from django.db import OperationalError
 
 from accounts import quotas
-from generation import files
 from generation.catalog import catalog
 from generation.engine.factory import make_engine
 from generation.engine.request.metadata import read_png
@@ -16,6 +15,7 @@ from generation.operations import audit
 from generation.queue import jobs
 from generation.queue.worker import Worker
 from generation.services.generations import cancel_generation, create_generation
+from generation.storage import files
 from tests.site import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)

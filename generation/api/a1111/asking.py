@@ -8,7 +8,7 @@ from rest_framework.exceptions import APIException
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import MAX_SEED, size_like
 from generation.models import Upload
-from generation.uploads import read_picture
+from generation.storage.uploads import read_picture
 
 from . import names
 from .fields import IMG2IMG, MAX_BATCH_SIZE, MAX_IMAGES_A_CALL, TXT2IMG, read_fields

@@ -5,7 +5,7 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request import validate
 from generation.engine.request.request import MAX_UPSCALED_SIDE
 from generation.models import Upload
-from generation.uploads import read_picture
+from generation.storage.uploads import read_picture
 
 from . import names, runs
 from .answers import drawn, encoded, resized

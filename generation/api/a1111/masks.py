@@ -4,9 +4,9 @@ import io
 
 from PIL import ImageOps
 
-from generation.files import load_upload
 from generation.models import Upload
-from generation.uploads import read_picture, store_upload
+from generation.storage.files import load_upload
+from generation.storage.uploads import read_picture, store_upload
 
 
 def read_mask(user, value: str, *, inverted: bool) -> Upload:

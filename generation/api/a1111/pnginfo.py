@@ -7,7 +7,7 @@ from PIL import Image
 
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import parse_parameters
-from generation.uploads import decoded
+from generation.storage.uploads import decoded
 
 from .fields import PNG_INFO, read_fields
 

@@ -19,7 +19,7 @@ from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
 from generation.services import generations as services
-from generation.uploads import undone_on_refusal
+from generation.storage.uploads import undone_on_refusal
 
 KEPT_SECONDS = settings.GENERATION_DEADLINE_SECONDS + 300
 Status = Generation.Status

@@ -6,7 +6,7 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request import validate
 from generation.engine.request.options import MAX_HIRES_SCALE
 from generation.models import Upload
-from generation.uploads import read_picture
+from generation.storage.uploads import read_picture
 
 from . import names
 from .fields import MAX_NAME

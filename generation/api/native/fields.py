@@ -12,7 +12,7 @@ from accounts.refusals import Refusal
 from generation.api.http.parsers import each_once
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import MAX_PROMPT_CHARACTERS
-from generation.uploads import read_picture
+from generation.storage.uploads import read_picture
 
 # Our word: the names it is accepted under. The first that is given counts.
 TEXTS = {

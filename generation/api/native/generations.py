@@ -19,7 +19,7 @@ from generation.prompts import ideas
 from generation.prompts.lora_keywords import matched_rules
 from generation.queue import estimates
 from generation.services import generations
-from generation.uploads import discard, made_here, undone_on_refusal
+from generation.storage.uploads import discard, made_here, undone_on_refusal
 
 from . import openapi as doc
 from . import serializers as shapes

@@ -8,11 +8,11 @@ from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
-from generation import media
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
 from generation.services import generations
+from generation.storage import serving
 
 from . import openapi as doc
 from . import serializers as shapes
@@ -139,5 +139,5 @@ def download(request, image_id):
     if query.get("metadata", "keep") not in ("keep", "strip"):
         raise InvalidRequest("This must be keep or strip.", "metadata")
     images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
-    return media.converted_response(request, get_object_or_404(images, id=image_id), format=format, quality=quality,
+    return serving.converted_response(request, get_object_or_404(images, id=image_id), format=format, quality=quality,
                                     strip=query.get("metadata") == "strip")

@@ -14,7 +14,7 @@ from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
 from generation.services import generations as services
-from generation.uploads import undone_on_refusal
+from generation.storage.uploads import undone_on_refusal
 
 from . import openapi as doc
 from .fields import idempotency_key, names_as_given, read_request

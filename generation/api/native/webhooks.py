@@ -16,9 +16,9 @@ from accounts.authentication import key_scope
 from generation import webhooks
 from generation.addresses import MAX_URL
 from generation.api.http.parsers import JSONParser
-from generation.files import StorageUnavailable
 from generation.models import Generation, WebhookDelivery, WebhookEndpoint
 from generation.queue import engine_results
+from generation.storage.files import StorageUnavailable
 
 from . import openapi as doc
 from .fields import flag, text

@@ -15,7 +15,7 @@ from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.request.metadata import FORMATS, read_png
 from generation.engine.request.request import MAX_PROMPT_CHARACTERS, size_for
-from generation.uploads import read_picture
+from generation.storage.uploads import read_picture
 
 MAX_PROMPT = 32_000
 PUBLIC_MODELS = re.compile(r"(dall-e-\d|gpt-image-[\w.-]{1,40}|chatgpt-image-[\w.-]{1,40})")

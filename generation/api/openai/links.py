@@ -13,8 +13,8 @@ from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
 from accounts.models import User
-from generation.media import converted_response, image_response
 from generation.models import GeneratedImage
+from generation.storage.serving import converted_response, image_response
 
 SECONDS = 300
 """A link that leaks must be dead by then."""

@@ -12,7 +12,7 @@ from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
 from generation.services import generations as services
-from generation.uploads import undone_on_refusal
+from generation.storage.uploads import undone_on_refusal
 
 from . import documents as doc
 from .answers import described

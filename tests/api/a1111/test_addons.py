@@ -8,8 +8,8 @@ from safetensors.numpy import save_file
 
 from generation import catalog
 from generation.engine.catalog.addons import text_width
-from generation.files import load_upload
 from generation.models import Generation
+from generation.storage.files import load_upload
 
 from .conftest import picture
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from generation.engine.request.metadata import read_png
-from generation.files import load_upload
 from generation.models import Generation, Upload
+from generation.storage.files import load_upload
 
 from .conftest import opened, picture
 

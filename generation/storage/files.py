@@ -16,9 +16,9 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 
-from .engine.errors import InvalidRequest
-from .engine.request.metadata import encode_png
-from .engine.request.request import EngineImage
+from generation.engine.errors import InvalidRequest
+from generation.engine.request.metadata import encode_png
+from generation.engine.request.request import EngineImage
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def store_image(generation, image: EngineImage) -> StoredImage:
 
 def load_upload(name: str) -> Image.Image:
     """The pixels of an upload, by its id. Raises InvalidRequest when it is no longer kept."""
-    from .models import Upload
+    from generation.models import Upload
 
     upload = Upload.objects.filter(pk=name).first()
     try:

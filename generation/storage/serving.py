@@ -12,9 +12,8 @@ from django.utils.http import content_disposition_header, http_date
 from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
-
-from .engine.request import metadata
-from .models import GeneratedImage
+from generation.engine.request import metadata
+from generation.models import GeneratedImage
 
 GONE = "The picture was deleted a moment ago."
 VARIANTS = {"file": ("file", "image/png"), "thumbnail": ("thumbnail", "image/webp")}

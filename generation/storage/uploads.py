@@ -31,10 +31,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from PIL import Image
 
+from generation.engine.errors import InvalidRequest
+from generation.models import GeneratedImage, Upload
+from generation.refusals import PictureTooLarge, StorageAway, TooManyUploads, UnsupportedPicture
+
 from . import files
-from .engine.errors import InvalidRequest
-from .models import GeneratedImage, Upload
-from .refusals import PictureTooLarge, StorageAway, TooManyUploads, UnsupportedPicture
 
 log = logging.getLogger(__name__)
 
