@@ -4,7 +4,7 @@
 
 Asks the engine, with the model's defaults, for pictures whose object, colour and place were held out of
 training as a combination, and for much else (see `ASKED`). An independent judge, a small classifier trained on
-the drawings alone (`generation/engine/sketch/judge.py`), names objects, places and styles; colours are plain
+the drawings alone (`generation/training/judge.py`), names objects, places and styles; colours are plain
 statistics inside the object's region. `--drawings` measures drawings of the same wishes instead of the model:
 what the measuring itself gets right. `--folder` measures another model's folder. A table goes to standard
 error, one JSON line to standard output.
@@ -30,12 +30,12 @@ from generation.engine.catalog.models import Catalog
 from generation.engine.factory import make_engine
 from generation.engine.request.options import Picture
 from generation.engine.request.request import build_request
-from generation.engine.sketch.captions import with_a
-from generation.engine.sketch.drawing import draw
-from generation.engine.sketch.judge import Judge
-from generation.engine.sketch.measure import colour_in
-from generation.engine.sketch.scene import Item, Scene, held_out, rest
-from generation.engine.sketch.vocabulary import COLOURS, PLACES, STYLES, THINGS
+from generation.training.captions import with_a
+from generation.training.drawing import draw
+from generation.training.judge import Judge
+from generation.training.measure import colour_in
+from generation.training.scene import Item, Scene, held_out, rest
+from generation.training.vocabulary import COLOURS, PLACES, STYLES, THINGS
 
 ASKED = {
     "object": "the named object is there",

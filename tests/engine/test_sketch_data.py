@@ -6,14 +6,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from generation.engine.sketch.captions import caption, nothing, plural
-from generation.engine.sketch.drawing import draw, mask
-from generation.engine.sketch.objects import SHAPES
-from generation.engine.sketch.places import GROUNDS
-from generation.engine.sketch.rendering import LOOKS
-from generation.engine.sketch.scene import Item, Scene, held_out, overview, random_scene
-from generation.engine.sketch.vocabulary import COLOUR, COLOURS, PLACE, PLACES, STYLE, STYLES, THING, THINGS
 from generation.prompts.styles import STYLES as SITE_STYLES
+from generation.training.captions import caption, nothing, plural
+from generation.training.drawing import draw, mask
+from generation.training.objects import SHAPES
+from generation.training.places import GROUNDS
+from generation.training.rendering import LOOKS
+from generation.training.scene import Item, Scene, held_out, overview, random_scene
+from generation.training.vocabulary import COLOUR, COLOURS, PLACE, PLACES, STYLE, STYLES, THING, THINGS
 
 SIZES = ((192, 320), (256, 256), (384, 256))
 PALETTE = np.array([c.rgb for c in COLOURS], np.float32)

@@ -15,8 +15,8 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 
 from generation.engine.sketch import WEIGHTS
-from generation.engine.sketch.recipe import PRESETS
-from generation.engine.sketch.train import STAGES, run
+from generation.training.recipe import PRESETS
+from generation.training.train import STAGES, run
 
 
 class Command(BaseCommand):
@@ -66,23 +66,23 @@ class Command(BaseCommand):
     # Imported within: other processes import this module for its help alone.
 
     def train_judge(self, preset, work, **options):
-        from generation.engine.sketch.train import train_judge
+        from generation.training.train import train_judge
 
         train_judge(preset, work, **options)
 
     def train_upscaler(self, preset, **options):
-        from generation.engine.sketch.train import train_enlarger
+        from generation.training.train import train_enlarger
 
         train_enlarger(preset, **options)
 
     def draw_data(self, file):
-        from generation.engine.sketch.drawing import contact_sheet, draw
-        from generation.engine.sketch.scene import overview
+        from generation.training.drawing import contact_sheet, draw
+        from generation.training.scene import overview
 
         contact_sheet([draw(scene) for scene in overview(64)], 8).save(file)
 
     def draw_samples(self, file, folder):
-        from generation.engine.sketch.samples import draw_sheet
+        from generation.training.samples import draw_sheet
 
         draw_sheet(folder, file)
         self.stdout.write(f"{file}")

@@ -4,8 +4,8 @@ import io
 
 from PIL import Image
 
-from generation.engine.sketch.judge import Judge
-from generation.engine.sketch.measure import colour_in
+from generation.training.judge import Judge
+from generation.training.measure import colour_in
 from tests.site import wait_for
 
 ASKED = (

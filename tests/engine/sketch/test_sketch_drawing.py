@@ -5,12 +5,12 @@ import random
 import numpy as np
 import pytest
 
-from generation.engine.sketch.captions import caption, nothing, plural
-from generation.engine.sketch.drawing import GROUNDS, SIZE, contact_sheet, draw
-from generation.engine.sketch.measure import colour_share, place_of
-from generation.engine.sketch.objects import SHAPES
-from generation.engine.sketch.scene import Item, Scene, held_out, random_scene, rest
-from generation.engine.sketch.vocabulary import COLOUR, COLOURS, PLACE, PLACES, THING, THINGS
+from generation.training.captions import caption, nothing, plural
+from generation.training.drawing import GROUNDS, SIZE, contact_sheet, draw
+from generation.training.measure import colour_share, place_of
+from generation.training.objects import SHAPES
+from generation.training.scene import Item, Scene, held_out, random_scene, rest
+from generation.training.vocabulary import COLOUR, COLOURS, PLACE, PLACES, THING, THINGS
 
 
 def one(thing: str, colour: str, place: str, backdrop: str = "", style: str = "sketch", seed: int = 1) -> Scene:

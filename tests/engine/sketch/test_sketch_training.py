@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generation.engine.sketch import dataset
-from generation.engine.sketch.denoiser import build_text
-from generation.engine.sketch.drawing import draw
-from generation.engine.sketch.judge import Judge, patches
-from generation.engine.sketch.recipe import PRESETS
-from generation.engine.sketch.train import run, train_enlarger, train_judge
-from generation.engine.sketch.vocabulary import PLACE, STYLE, THING
+from generation.training import dataset
+from generation.training.denoiser import build_text
+from generation.training.drawing import draw
+from generation.training.judge import Judge, patches
+from generation.training.recipe import PRESETS
+from generation.training.train import run, train_enlarger, train_judge
+from generation.training.vocabulary import PLACE, STYLE, THING
 
 
 @pytest.fixture(scope="module")

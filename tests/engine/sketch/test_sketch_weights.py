@@ -12,13 +12,13 @@ import pytest
 from generation.engine.catalog.upscalers import SKETCH_WEIGHTS
 from generation.engine.pictures.upscale import load_upscaler
 from generation.engine.sketch import WEIGHTS
-from generation.engine.sketch import judge as judging
-from generation.engine.sketch.dataset import FRESH
-from generation.engine.sketch.enlarger import measure
-from generation.engine.sketch.judge import Judge, accuracy
-from generation.engine.sketch.measure import colour_in, colour_share
-from generation.engine.sketch.scene import random_scene
-from generation.engine.sketch.vocabulary import PLACES, STYLES, THINGS
+from generation.training import judge as judging
+from generation.training.dataset import FRESH
+from generation.training.enlarger import measure
+from generation.training.judge import Judge, accuracy
+from generation.training.measure import colour_in, colour_share
+from generation.training.scene import random_scene
+from generation.training.vocabulary import PLACES, STYLES, THINGS
 
 LARGEST = 40 * 2**20
 LARGEST_JUDGE = 2.5 * 2**20

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from generation.engine.catalog.models import Catalog
+from generation.engine.factory import make_engine
 from generation.engine.request.request import build_request
 
-from ..factory import make_engine
 from .drawing import contact_sheet
 
 COLUMNS = 8
