@@ -53,6 +53,6 @@ def stop_drawing(**kwargs):
 
         worker.stop()
     else:
-        from generation import courier
+        from generation.webhooks import delivery
 
-        courier.stop()
+        delivery.stop()

@@ -8,12 +8,12 @@ from django.core.validators import MaxLengthValidator
 from accounts.keys import MAX_NAME, in_days
 from accounts.models import Scope, every_scope
 from accounts.refusals import Conflict
-from generation import webhooks
-from generation.addresses import MAX_URL
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import ASPECT_RATIOS
 from generation.models import Visibility
 from generation.refusals import PromptRejected
+from generation.webhooks import events as webhooks
+from generation.webhooks.egress import MAX_URL
 
 CUSTOM_SHAPE = "custom"
 SHAPES = {

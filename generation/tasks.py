@@ -26,6 +26,6 @@ def prune():
 
 @shared_task(name="generation.deliver")
 def deliver():
-    from . import courier
+    from .webhooks import delivery
 
-    courier.bell()
+    delivery.bell()

@@ -6,9 +6,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.refusals import Conflict, Refusal
-from generation import webhooks
 from generation.engine.errors import InvalidRequest
 from generation.models import WebhookDelivery, WebhookEndpoint
+from generation.webhooks import events
 
 from ..forms import WebhookForm
 from ..htmx import announce, wants_fragment
@@ -28,7 +28,7 @@ def endpoints(request):
     context = {"form": form}
     if form.is_bound and form.is_valid():
         try:
-            context |= _with_secret(webhooks.create_endpoint(user=request.user, **form.cleaned_data))
+            context |= _with_secret(events.create_endpoint(user=request.user, **form.cleaned_data))
             context["form"] = WebhookForm()
         except (InvalidRequest, Conflict) as refusal:
             form.refuse(refusal)
@@ -47,7 +47,7 @@ def endpoint(request, pk):
         "url": found.url, "description": found.description, "events": found.events})
     if form.is_bound and form.is_valid():
         try:
-            webhooks.change_endpoint(found, **form.cleaned_data)
+            events.change_endpoint(found, **form.cleaned_data)
         except InvalidRequest as refusal:
             form.refuse(refusal)
         if form.is_valid():
@@ -82,7 +82,7 @@ def deliveries(request, pk):
 def test(request, pk):
     found = get_object_or_404(_own(request), pk=pk)
     try:
-        webhooks.send_test(found)
+        events.send_test(found)
         messages.success(request, "A test message is on its way.")
     except Refusal as refusal:
         messages.error(request, str(refusal))
@@ -94,7 +94,7 @@ def test(request, pk):
 def rotate(request, pk):
     """Make a new secret and show it: the answer is the page itself, because it is shown only now."""
     found = get_object_or_404(_own(request), pk=pk)
-    webhooks.rotate_secret(found)
+    events.rotate_secret(found)
     return _page(request, found, **_with_secret(found))
 
 
@@ -103,7 +103,7 @@ def rotate(request, pk):
 def switch(request, pk):
     """Switch a webhook on or off, whichever it is not."""
     found = get_object_or_404(_own(request), pk=pk)
-    webhooks.change_endpoint(found, enabled=not found.enabled)
+    events.change_endpoint(found, enabled=not found.enabled)
     messages.success(request, "The webhook is on." if found.enabled else "The webhook is off. Nothing is sent to it.")
     return redirect("settings-webhook", pk=pk)
 
@@ -111,7 +111,7 @@ def switch(request, pk):
 @login_required
 @require_POST
 def delete(request, pk):
-    webhooks.delete_endpoint(get_object_or_404(_own(request), pk=pk))
+    events.delete_endpoint(get_object_or_404(_own(request), pk=pk))
     messages.success(request, "The webhook is deleted.")
     return redirect("settings-webhooks")
 
@@ -122,7 +122,7 @@ def resend(request, pk):
     own = WebhookDelivery.objects.filter(endpoint__in=_own(request)).select_related("endpoint")
     found = get_object_or_404(own, pk=pk)
     try:
-        webhooks.resend(found)
+        events.resend(found)
         messages.success(request, "The message is on its way again.")
     except Conflict as refusal:
         messages.error(request, str(refusal))

@@ -15,9 +15,10 @@ from django.db.models.functions import Now
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation import doorbell, webhooks
+from generation import doorbell
 from generation.live import store
 from generation.models import GeneratedImage, Generation
+from generation.webhooks import events
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def finish(generation: Generation, stored: list) -> None:
         _end(generation, Status.COMPLETED, image_count=len(stored), step=generation.total_steps, phase="done")
         _insert_images(generation, stored)
         quotas.settle(generation.pk, images=len(stored), reason="completed")
-        webhooks.generation_ended(generation.pk, generation.owner_id, Status.COMPLETED)
+        events.generation_ended(generation.pk, generation.owner_id, Status.COMPLETED)
     announce_end(generation.pk)
 
 
@@ -139,7 +140,7 @@ def finish_cancelled(generation: Generation, stored: list) -> None:
         _end(generation, Status.CANCELLED, image_count=len(stored))
         _insert_images(generation, stored)
         _settle_cancel(generation, len(stored))
-        webhooks.generation_ended(generation.pk, generation.owner_id, Status.CANCELLED)
+        events.generation_ended(generation.pk, generation.owner_id, Status.CANCELLED)
     announce_end(generation.pk)
 
 
@@ -175,7 +176,7 @@ def fail(generation: Generation, *, code: str, message: str, transient: bool) ->
     with transaction.atomic():
         _end(generation, Status.FAILED, error_code=code, error_message=message)
         quotas.release(generation.pk, reason=code)
-        webhooks.generation_ended(generation.pk, generation.owner_id, Status.FAILED)
+        events.generation_ended(generation.pk, generation.owner_id, Status.FAILED)
     announce_end(generation.pk)
 
 
@@ -189,7 +190,7 @@ def block(generation: Generation) -> None:
         if quotas.strike(generation.owner_id, day) >= settings.STRIKES_PER_DAY:
             generation.owner.__class__.objects.filter(pk=generation.owner_id, locked_reason="").update(
                 locked_reason="Too many pictures were held back today. A moderator will have a look.")
-        webhooks.generation_ended(generation.pk, generation.owner_id, Status.BLOCKED)
+        events.generation_ended(generation.pk, generation.owner_id, Status.BLOCKED)
     announce_end(generation.pk)
 
 
@@ -253,13 +254,13 @@ def _sweep_one_lease() -> str | None:
         if lost.cancel_requested:
             _end(lost, Status.CANCELLED)
             _settle_cancel(lost, 0)
-            webhooks.generation_ended(lost.pk, lost.owner_id, Status.CANCELLED)
+            events.generation_ended(lost.pk, lost.owner_id, Status.CANCELLED)
             outcome = "cancelled"
         elif lost.attempt >= settings.MAX_ATTEMPTS:
             _end(lost, Status.FAILED, error_code="worker_lost",
                  error_message="The image could not be finished: its worker was lost three times. It was not counted.")
             quotas.release(lost.pk, reason="worker_lost")
-            webhooks.generation_ended(lost.pk, lost.owner_id, Status.FAILED)
+            events.generation_ended(lost.pk, lost.owner_id, Status.FAILED)
             outcome = "failed"
         else:
             # The first loss is most likely a restart, so the next try comes at once.
@@ -282,7 +283,7 @@ def expire() -> int:
                 error_message="This waited too long and was given up. It was not counted.")
             if changed:
                 quotas.release(generation_id, reason="deadline")
-                webhooks.generation_ended(generation_id, owner_id, Status.EXPIRED)
+                events.generation_ended(generation_id, owner_id, Status.EXPIRED)
         if changed:
             count += 1
             announce_end(generation_id)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts import quotas
 from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
-from generation import doorbell, webhooks
+from generation import doorbell
 from generation.catalog import addons, model_named, upscalers
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.options import picture_names, to_options, to_words
@@ -28,6 +28,7 @@ from generation.prompts.lora_keywords import all_loras
 from generation.prompts.styles import composed_prompts, find_style
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from generation.storage.files import delete_files
+from generation.webhooks import events
 
 IDEMPOTENCY = dt.timedelta(hours=24)
 """How long an Idempotency-Key is remembered."""
@@ -72,7 +73,7 @@ def _admit(generation: Generation) -> None:
     _check_limits(generation.owner, plan_of(generation.owner))
     _check_key(generation)
     quotas.hold(user=generation.owner, generation_id=generation.pk, images=generation.num_images)
-    webhooks.quota_held(generation.owner)
+    events.quota_held(generation.owner)
 
 
 def _prepare(
@@ -232,7 +233,7 @@ def cancel_generation(generation: Generation) -> str:
             status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now())
         if changed:
             quotas.release(generation.pk, reason="cancelled while queued")
-            webhooks.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
+            events.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
     if changed:
         jobs.announce_end(generation.pk)
         return "cancelled"
@@ -295,7 +296,7 @@ def delete_images(user, images) -> int:
         own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
         rows = list(own.select_for_update())
         GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
-        webhooks.images_removed(rows)
+        events.images_removed(rows)
         transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
     return len(rows)
 

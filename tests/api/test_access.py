@@ -7,8 +7,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import ApiKey
-from generation import webhooks
 from generation.models import GeneratedImage, Generation
+from generation.webhooks import events
 
 pytestmark = pytest.mark.django_db
 
@@ -138,9 +138,9 @@ def test_nobody_reaches_anothers_things(
     running = make_generation(free_user, status="processing", prompt="quagga")
     failed = make_generation(free_user, status="failed", width=256, height=256, prompt="quagga")
     key, _ = ApiKey.issue(user=free_user, name="spare")
-    hook = webhooks.create_endpoint(user=free_user, url="https://hooks.example.com/quagga")
+    hook = events.create_endpoint(user=free_user, url="https://hooks.example.com/quagga")
     things = [image.id, image.short_id, image.number, image.generation_id, running.pk, failed.pk, key.pk, hook.pk,
-              webhooks.send_test(hook).pk]
+              events.send_test(hook).pk]
     crawled = 0
     for route, converters in routes():
         if len(converters) != 1:
@@ -164,7 +164,7 @@ def test_nobody_reaches_anothers_things(
     assert not running.cancel_requested
     assert Generation.objects.count() == 3
     assert not ApiKey.objects.get(pk=key.pk).revoked_at
-    assert webhooks.WebhookEndpoint.objects.get().secret == hook.secret and hook.deliveries.count() == 1
+    assert events.WebhookEndpoint.objects.get().secret == hook.secret and hook.deliveries.count() == 1
     assert (media_folder / image.file).exists()
 
 

@@ -15,9 +15,9 @@ from django.utils import timezone
 from accounts.authentication import scope_of
 from accounts.keys import issue_key
 from accounts.models import ApiKey, QuotaHold, Scope
-from generation import webhooks
 from generation.models import Generation
 from generation.services import generations
+from generation.webhooks import events
 
 pytestmark = pytest.mark.django_db
 
@@ -241,4 +241,4 @@ def test_webhooks_of_a_user_outlive_the_key_that_made_them(with_key, free_user):
     client = with_key()
     client.post("/api/webhooks", {"url": "https://hooks.example.com/"}, JSON)
     client.key.revoke()
-    assert [one.owner for one in webhooks.WebhookEndpoint.objects.all()] == [free_user]
+    assert [one.owner for one in events.WebhookEndpoint.objects.all()] == [free_user]

@@ -12,8 +12,9 @@ from django.db import connection
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from generation import courier, webhooks
 from generation.models import WebhookDelivery, WebhookEndpoint
+from generation.webhooks import delivery as courier
+from generation.webhooks import events
 from tests.receiver import Receiver
 from tests.site import wait_for
 
@@ -27,9 +28,9 @@ def private_network(settings):
 
 
 def queue(endpoint, count):
-    body = webhooks._body(webhooks.TEST, {"webhook": str(endpoint.pk)})
+    body = events._body(events.TEST, {"webhook": str(endpoint.pk)})
     return WebhookDelivery.objects.bulk_create([
-        WebhookDelivery(endpoint=endpoint, event=webhooks.TEST, subject=uuid.uuid4().hex, body=body)
+        WebhookDelivery(endpoint=endpoint, event=events.TEST, subject=uuid.uuid4().hex, body=body)
         for _ in range(count)])
 
 
@@ -58,7 +59,7 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
             connection.sendall(receiver.answer)
 
         receiver.behave = answer
-        hooks = [webhooks.create_endpoint(user=pro_user, url=receiver.url) for _ in range(ENDPOINTS)]
+        hooks = [events.create_endpoint(user=pro_user, url=receiver.url) for _ in range(ENDPOINTS)]
         expected = {one.message_id for hook in hooks for one in queue(hook, EACH)}
         for _ in range(KILLS):
             enough = len(receiver.messages) + dice.randint(1, 6)
@@ -89,12 +90,12 @@ def test_a_receiver_that_takes_half_a_minute_holds_up_nobody(pro_user, other_use
     """Nobody's first message either: none of these endpoints has ever been heard of as quick."""
     released = threading.Event()
     with Receiver(behave=lambda connection: released.wait(30)) as slow, Receiver() as receiver:
-        queue(webhooks.create_endpoint(user=pro_user, url=slow.url), 20)
+        queue(events.create_endpoint(user=pro_user, url=slow.url), 20)
         try:
             courier.bell()
             wait_for(lambda: slow.messages, seconds=20, what="the slow one")
             expected = {one.message_id for user in (pro_user, other_user) for _ in range(2)
-                        for one in queue(webhooks.create_endpoint(user=user, url=receiver.url), 5)}
+                        for one in queue(events.create_endpoint(user=user, url=receiver.url), 5)}
             courier.bell()
             wait_for(lambda: len(receiver.messages) >= len(expected), seconds=20, what="the others")
             assert {one.headers["webhook-id"] for one in receiver.messages} == expected

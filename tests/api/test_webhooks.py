@@ -18,8 +18,8 @@ from standardwebhooks import Webhook
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation import webhooks
 from generation.models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
+from generation.webhooks import events
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +40,7 @@ def made(client, documented):
 
 def test_the_whole_life_of_a_webhook(client, made, documented):
     path, where = "/api/webhooks/{endpoint_id}", f"/api/webhooks/{made['id']}"
-    assert made["secret"].startswith("whsec_") and made["events"] == list(webhooks.EVENTS) and made["enabled"]
+    assert made["secret"].startswith("whsec_") and made["events"] == list(events.EVENTS) and made["enabled"]
     listed = client.get("/api/webhooks/")
     assert made["secret"] not in listed.content.decode()
     assert [one["id"] for one in documented(listed, "get", "/api/webhooks")["webhooks"]] == [made["id"]]
@@ -151,7 +151,7 @@ def test_webhooks_and_tests_have_an_end(client, made, refused):
 # --- results of engines elsewhere -------------------------------------------------------------------------
 
 
-SECRET = webhooks.new_secret()
+SECRET = events.new_secret()
 RESULT = "/api/generate/webhook"
 
 
@@ -272,7 +272,7 @@ def test_signatures_that_are_wrong(outside, refused, settings):
     generation = outside()
     content = result(generation)
     now = dt.datetime.now(dt.UTC)
-    refused(signed(content, secret=webhooks.new_secret()), 401, "invalid_signature")
+    refused(signed(content, secret=events.new_secret()), 401, "invalid_signature")
     refused(signed(content, at=now - dt.timedelta(minutes=6)), 401, "invalid_signature")
     refused(signed(content, at=now + dt.timedelta(minutes=6)), 401, "invalid_signature")
     refused(signed(content, **{"webhook-id": "msg_2"}), 401, "invalid_signature")
@@ -287,7 +287,7 @@ def test_signatures_that_are_wrong(outside, refused, settings):
 def test_a_secret_may_be_any_text(outside, settings):
     settings.INFERENCE_WEBHOOK_SECRET = "correct horse battery staple"
     body, stamp = json.dumps(result(outside())), int(time.time())
-    signature = webhooks.sign(settings.INFERENCE_WEBHOOK_SECRET, "x", stamp, body.encode())
+    signature = events.sign(settings.INFERENCE_WEBHOOK_SECRET, "x", stamp, body.encode())
     headers = {"webhook-id": "x", "webhook-timestamp": str(stamp), "webhook-signature": signature}
     assert Client().post(RESULT + "/", body, JSON, headers=headers).json() == {"status": "completed"}
 

@@ -5,8 +5,9 @@ import uuid
 
 import pytest
 
-from generation import courier, webhooks
 from generation.models import WebhookDelivery, WebhookEndpoint
+from generation.webhooks import delivery as courier
+from generation.webhooks import events
 from tests.receiver import Receiver
 
 LIST = "/settings/webhooks/"
@@ -16,7 +17,7 @@ FORM = {"url": URL, "description": "shop", "events": ["generation.completed", "g
 
 @pytest.fixture
 def endpoint(pro_user):
-    return webhooks.create_endpoint(user=pro_user, url=URL)
+    return events.create_endpoint(user=pro_user, url=URL)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_bad_form_is_422_with_its_values(anna, endpoint, page, sent):
     for path in (LIST, page):
         response = anna.post(path, FORM | sent)
         assert response.status_code == 422 and "field-error" in response.content.decode(), path
-    assert WebhookEndpoint.objects.get().events == list(webhooks.EVENTS)
+    assert WebhookEndpoint.objects.get().events == list(events.EVENTS)
 
 
 def test_what_people_write_is_shown_as_text(anna):
@@ -63,7 +64,7 @@ def test_what_people_write_is_shown_as_text(anna):
 
 def test_changing_it(anna, endpoint, page):
     text = anna.get(page).content.decode()
-    assert text.count("checked") == len(webhooks.EVENTS)
+    assert text.count("checked") == len(events.EVENTS)
     answer = anna.post(page, FORM | {"url": URL + "/new"})
     assert answer["Location"] == page
     endpoint.refresh_from_db()
@@ -92,9 +93,9 @@ def test_the_buttons(anna, endpoint, page):
 def test_deliveries_tell_what_came_of_them(anna, pro_user, settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
     with Receiver() as receiver:
-        endpoint = webhooks.create_endpoint(user=pro_user, url=receiver.url)
+        endpoint = events.create_endpoint(user=pro_user, url=receiver.url)
         fragment = f"{LIST}{endpoint.pk}/deliveries/"
-        delivery = webhooks.send_test(endpoint)
+        delivery = events.send_test(endpoint)
         courier.deliver_due()
         text = anna.get(fragment).content.decode()
         assert "delivered" in text and "answer 204" in text and delivery.message_id in text
@@ -107,7 +108,7 @@ def test_deliveries_tell_what_came_of_them(anna, pro_user, settings):
 
 
 def test_strangers_find_nothing(stranger, client, endpoint, page):
-    delivery = webhooks.send_test(endpoint)
+    delivery = events.send_test(endpoint)
     assert URL not in stranger.get(LIST).content.decode()
     for path in (page, f"{page}deliveries/", f"{LIST}{uuid.uuid4()}/"):
         assert stranger.get(path).status_code == 404

@@ -7,8 +7,8 @@ import threading
 import pytest
 import trustme
 
-from generation import addresses
-from generation.addresses import AddressRefused, CallFailed, may_be_called, parse, post
+from generation.webhooks import egress
+from generation.webhooks.egress import AddressRefused, CallFailed, may_be_called, parse, post
 from tests.receiver import Receiver
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "2a00:1450:4001::200e", "::ffff:8.8.8.8"]
@@ -117,7 +117,7 @@ def names(monkeypatch):
 @pytest.mark.parametrize("found", [["127.0.0.1"], ["::ffff:127.0.0.1"], ["1.1.1.1", "127.0.0.1"], ["10.0.0.1"]])
 def test_a_name_that_leads_inside_is_not_called(found, names, monkeypatch):
     with Receiver() as receiver:
-        monkeypatch.setattr(addresses, "PORTS", (receiver.port,))
+        monkeypatch.setattr(egress, "PORTS", (receiver.port,))
         names["hooks.example.com."] = [found]
         with pytest.raises(AddressRefused, match="not public"):
             post(f"https://hooks.example.com:{receiver.port}/", b"x", {}, seconds=5)
@@ -161,7 +161,7 @@ def test_the_certificate_is_checked_against_the_name(settings, names, monkeypatc
             post(f"https://hooks.example.com:{receiver.port}/hook", b"x", {}, seconds=5)
         ours = ssl.create_default_context()
         authority.configure_trust(ours)
-        monkeypatch.setattr(addresses, "tls_context", lambda: ours)
+        monkeypatch.setattr(egress, "tls_context", lambda: ours)
         assert post(f"https://hooks.example.com:{receiver.port}/hook", b"x", {}, seconds=5) == 204
         with pytest.raises(CallFailed, match="certificate is not valid"):
             post(f"https://other.example.com:{receiver.port}/hook", b"x", {}, seconds=5)

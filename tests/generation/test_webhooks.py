@@ -12,13 +12,14 @@ from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import DailyUsage, QuotaHold
-from generation import addresses, courier, webhooks
 from generation.engine.request.request import EngineImage
 from generation.models import WebhookDelivery, WebhookEndpoint
 from generation.operations import pruning
 from generation.queue import jobs
 from generation.services import generations as services
 from generation.storage.files import store_image
+from generation.webhooks import delivery as courier
+from generation.webhooks import egress, events
 from tests.receiver import Receiver
 from tests.site import wait_for
 
@@ -38,7 +39,7 @@ def receiver():
 
 @pytest.fixture
 def endpoint(pro_user, receiver):
-    return webhooks.create_endpoint(user=pro_user, url=receiver.url)
+    return events.create_endpoint(user=pro_user, url=receiver.url)
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_deleted_images_are_told_of_and_trashed_ones_are_not(pro_user, endpoint,
 
 
 def test_the_last_image_of_the_day_is_told_of_once(free_user, receiver):
-    webhooks.create_endpoint(user=free_user, url=receiver.url)
+    events.create_endpoint(user=free_user, url=receiver.url)
     DailyUsage.objects.create(user=free_user, day=dt.datetime.now(dt.UTC).date(), used=8)
     services.quote_generation(user=free_user, prompt="a boat", num_images=2)
     first, _ = services.create_generation(user=free_user, prompt="a boat", num_images=1)
@@ -174,11 +175,11 @@ def test_the_last_image_of_the_day_is_told_of_once(free_user, receiver):
 
 
 def test_only_the_owners_endpoints_that_listen_are_told(pro_user, other_user, receiver, running):
-    mine = webhooks.create_endpoint(user=pro_user, url=receiver.url, events=["generation.failed"])
-    deaf = webhooks.create_endpoint(user=pro_user, url=receiver.url, events=["generation.completed"])
-    off = webhooks.create_endpoint(user=pro_user, url=receiver.url)
-    webhooks.change_endpoint(off, enabled=False)
-    theirs = webhooks.create_endpoint(user=other_user, url=receiver.url)
+    mine = events.create_endpoint(user=pro_user, url=receiver.url, events=["generation.failed"])
+    deaf = events.create_endpoint(user=pro_user, url=receiver.url, events=["generation.completed"])
+    off = events.create_endpoint(user=pro_user, url=receiver.url)
+    events.change_endpoint(off, enabled=False)
+    theirs = events.create_endpoint(user=other_user, url=receiver.url)
     jobs.fail(running(pro_user), code="bad_output", message="No.", transient=False)
     assert WebhookDelivery.objects.get().endpoint == mine
     assert not deaf.deliveries.exists() and not off.deliveries.exists() and not theirs.deliveries.exists()
@@ -199,7 +200,7 @@ def test_an_endpoint_that_is_deleted_meanwhile_spoils_nothing(pro_user, endpoint
 
     works = [lambda one=one: jobs.fail(one, code="x", message="x", transient=False) for one in generations]
     with ThreadPoolExecutor(len(works) + 1) as pool:
-        futures = [pool.submit(act, work) for work in [*works, lambda: webhooks.delete_endpoint(endpoint)]]
+        futures = [pool.submit(act, work) for work in [*works, lambda: events.delete_endpoint(endpoint)]]
     for future in futures:
         future.result()
     assert not WebhookDelivery.objects.exists()
@@ -222,18 +223,18 @@ def test_the_reference_library_believes_it(pro_user, endpoint, receiver, running
     with pytest.raises(WebhookVerificationError):
         Webhook(endpoint.secret).verify(message.body.replace(b"failed", b"loaded"), message.headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(webhooks.new_secret()).verify(message.body, message.headers)
+        Webhook(events.new_secret()).verify(message.body, message.headers)
 
 
 def test_both_secrets_are_valid_while_rotating_and_one_after(endpoint, receiver):
     old = endpoint.secret
-    new = webhooks.rotate_secret(endpoint)
-    webhooks.send_test(endpoint)
+    new = events.rotate_secret(endpoint)
+    events.send_test(endpoint)
     courier.deliver_due()
     for secret in (old, new):
         Webhook(secret).verify(receiver.messages[0].body, receiver.messages[0].headers)
     WebhookEndpoint.objects.update(previous_until=timezone.now() - dt.timedelta(seconds=1))
-    webhooks.send_test(endpoint)
+    events.send_test(endpoint)
     courier.deliver_due()
     Webhook(new).verify(receiver.messages[1].body, receiver.messages[1].headers)
     with pytest.raises(WebhookVerificationError):
@@ -241,15 +242,15 @@ def test_both_secrets_are_valid_while_rotating_and_one_after(endpoint, receiver)
 
 
 def test_what_the_reference_library_signs_is_believed_and_nothing_else():
-    secret, body, now = webhooks.new_secret(), b'{"a": 1}', dt.datetime.now(dt.UTC)
+    secret, body, now = events.new_secret(), b'{"a": 1}', dt.datetime.now(dt.UTC)
 
     def headers(at=now, signature=None):
         signature = signature or Webhook(secret).sign("msg_1", at, body.decode())
         return {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature}
 
-    webhooks.verify(secret, headers(), body)
+    events.verify(secret, headers(), body)
     right = headers()["webhook-signature"]
-    webhooks.verify(secret, headers(signature=f"v1,bm90IGl0 v2,x {right}"), body)
+    events.verify(secret, headers(signature=f"v1,bm90IGl0 v2,x {right}"), body)
     wrong = [
         {}, headers() | {"webhook-id": ""}, headers() | {"webhook-id": "msg_2"}, headers(signature="v1,"),
         headers(signature="v1,é"), headers(signature=right.removeprefix("v1,")), headers(signature="v2," + right[3:]),
@@ -258,10 +259,10 @@ def test_what_the_reference_library_signs_is_believed_and_nothing_else():
         headers(now - dt.timedelta(seconds=310)), headers(now + dt.timedelta(seconds=310)),
     ]
     for one in wrong:
-        with pytest.raises(webhooks.BadSignature):
-            webhooks.verify(secret, one, body)
-    with pytest.raises(webhooks.BadSignature):
-        webhooks.verify(secret, headers(), body + b" ")
+        with pytest.raises(events.BadSignature):
+            events.verify(secret, one, body)
+    with pytest.raises(events.BadSignature):
+        events.verify(secret, headers(), body + b" ")
 
 
 # --- attempts ---------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ def test_what_the_reference_library_signs_is_believed_and_nothing_else():
 
 def test_the_schedule(endpoint, receiver):
     receiver.status(500)
-    delivery = webhooks.send_test(endpoint)
+    delivery = events.send_test(endpoint)
     pauses, stamps = [], set()
     while True:
         assert courier.deliver_due() == 1
@@ -290,7 +291,7 @@ def test_the_schedule(endpoint, receiver):
 
 def test_a_receiver_that_comes_back_gets_it(endpoint, receiver):
     receiver.status(503)
-    delivery = webhooks.send_test(endpoint)
+    delivery = events.send_test(endpoint)
     courier.deliver_due()
     endpoint.refresh_from_db()
     assert endpoint.failing_since and not endpoint.quick
@@ -307,7 +308,7 @@ def test_a_receiver_that_comes_back_gets_it(endpoint, receiver):
 def test_redirects_are_failures_and_not_followed(status, endpoint, receiver):
     with Receiver() as elsewhere:
         receiver.status(status, f"Location: {elsewhere.url}")
-        delivery = webhooks.send_test(endpoint)
+        delivery = events.send_test(endpoint)
         courier.deliver_due()
         delivery.refresh_from_db()
         assert (delivery.state, delivery.answer_status) == ("pending", status)
@@ -317,7 +318,7 @@ def test_redirects_are_failures_and_not_followed(status, endpoint, receiver):
 
 def test_gone_switches_the_webhook_off(endpoint, receiver):
     receiver.status(410)
-    first, second = webhooks.send_test(endpoint), webhooks.send_test(endpoint)
+    first, second = events.send_test(endpoint), events.send_test(endpoint)
     courier.deliver_due()
     endpoint.refresh_from_db()
     assert not endpoint.enabled and "410" in endpoint.disabled_reason
@@ -329,31 +330,31 @@ def test_five_days_of_failure_switch_it_off_and_its_owner_switches_it_on(endpoin
     receiver.status(500)
     for days, enabled in ((4, True), (6, False)):
         WebhookEndpoint.objects.update(failing_since=timezone.now() - dt.timedelta(days=days))
-        webhooks.send_test(endpoint)
+        events.send_test(endpoint)
         courier.deliver_due()
         endpoint.refresh_from_db()
         assert endpoint.enabled is enabled
     assert endpoint.disabled_reason and not endpoint.deliveries.filter(state="pending").exists()
-    webhooks.change_endpoint(endpoint, enabled=True)
+    events.change_endpoint(endpoint, enabled=True)
     receiver.status(200)
-    webhooks.resend(endpoint.deliveries.order_by("created_at").first())
-    webhooks.send_test(endpoint)
+    events.resend(endpoint.deliveries.order_by("created_at").first())
+    events.send_test(endpoint)
     assert courier.deliver_due() == 2
     endpoint.refresh_from_db()
     assert endpoint.enabled and endpoint.failing_since is None
 
 
 def test_sending_again_keeps_the_id(endpoint, receiver):
-    delivery = webhooks.send_test(endpoint)
+    delivery = events.send_test(endpoint)
     courier.deliver_due()
-    webhooks.resend(delivery)
+    events.resend(delivery)
     courier.deliver_due()
     first, second = receiver.messages
     assert first.headers["webhook-id"] == second.headers["webhook-id"] and first.body == second.body
 
 
 def test_an_address_that_turned_private_is_not_called(endpoint, receiver, settings):
-    delivery = webhooks.send_test(endpoint)
+    delivery = events.send_test(endpoint)
     settings.WEBHOOK_ALLOW_PRIVATE = False
     courier.deliver_due()
     delivery.refresh_from_db()
@@ -362,7 +363,7 @@ def test_an_address_that_turned_private_is_not_called(endpoint, receiver, settin
 
 
 def test_an_attempt_whose_process_died_is_made_again_with_the_same_id(endpoint, receiver, monkeypatch):
-    delivery = webhooks.send_test(endpoint)
+    delivery = events.send_test(endpoint)
 
     class Died(BaseException):
         pass
@@ -386,8 +387,8 @@ def test_an_attempt_whose_process_died_is_made_again_with_the_same_id(endpoint, 
 
 @pytest.mark.django_db(transaction=True)
 def test_many_couriers_at_once_deliver_each_message_once(pro_user, other_user, receiver):
-    hooks = [webhooks.create_endpoint(user=user, url=receiver.url) for user in (pro_user, other_user) for _ in range(3)]
-    expected = {webhooks.send_test(hook).message_id for hook in hooks for _ in range(5)}
+    hooks = [events.create_endpoint(user=user, url=receiver.url) for user in (pro_user, other_user) for _ in range(3)]
+    expected = {events.send_test(hook).message_id for hook in hooks for _ in range(5)}
     barrier = threading.Barrier(6)
 
     def run():
@@ -412,14 +413,14 @@ def test_receivers_that_hang_hold_up_nobody_else(pro_user, other_user, receiver)
     hanging = threading.Event()
     with Receiver(behave=lambda connection: hanging.wait(30)) as bad:
         for _ in range(10):
-            webhooks.send_test(webhooks.create_endpoint(user=other_user, url=bad.url))
-        good = webhooks.create_endpoint(user=pro_user, url=receiver.url)
+            events.send_test(events.create_endpoint(user=other_user, url=bad.url))
+        good = events.create_endpoint(user=pro_user, url=receiver.url)
         WebhookEndpoint.objects.filter(pk=good.pk).update(quick=True)
         try:
             courier.bell()
             slow = courier.THREADS - courier.QUICK_THREADS
             wait_for(lambda: len(bad.messages) == slow, seconds=20, what="threads that hang")
-            webhooks.send_test(good)
+            events.send_test(good)
             courier.bell()
             wait_for(lambda: receiver.messages, seconds=20, what="the good one")
             assert len(bad.messages) == slow, "one attempt for each endpoint and thread, and all still wait"
@@ -445,8 +446,8 @@ def test_a_fault_of_ours_is_an_outcome_too(endpoint, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(addresses, "post", broken)
-    delivery = webhooks.send_test(endpoint)
+    monkeypatch.setattr(egress, "post", broken)
+    delivery = events.send_test(endpoint)
     courier.deliver_due()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.problem) == ("pending", "The message could not be sent.")
@@ -454,9 +455,9 @@ def test_a_fault_of_ours_is_an_outcome_too(endpoint, monkeypatch):
 
 def test_old_records_are_pruned(endpoint, receiver):
     for _ in range(3):
-        webhooks.send_test(endpoint)
+        events.send_test(endpoint)
     courier.deliver_due()
-    kept = webhooks.send_test(endpoint)
+    kept = events.send_test(endpoint)
     old = WebhookDelivery.objects.filter(state="delivered")[:2]
     WebhookDelivery.objects.filter(pk__in=[kept.pk, *(one.pk for one in old)]).update(
         created_at=F("created_at") - dt.timedelta(days=31))

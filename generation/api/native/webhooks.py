@@ -13,12 +13,12 @@ from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
-from generation import webhooks
-from generation.addresses import MAX_URL
 from generation.api.http.parsers import JSONParser
 from generation.models import Generation, WebhookDelivery, WebhookEndpoint
 from generation.queue import engine_results
 from generation.storage.files import StorageUnavailable
+from generation.webhooks import events as webhooks
+from generation.webhooks.egress import MAX_URL
 
 from . import openapi as doc
 from .fields import flag, text

@@ -22,13 +22,13 @@ from django.utils import timezone
 from accounts import quotas
 from accounts.models import User
 from accounts.refusals import Conflict, Refusal
+from generation import doorbell
+from generation.engine.errors import InvalidRequest
+from generation.models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
+from generation.queue import status
+from generation.refusals import RateLimited
 
-from . import doorbell
-from .addresses import AddressRefused, parse
-from .engine.errors import InvalidRequest
-from .models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
-from .queue import status
-from .refusals import RateLimited
+from .egress import AddressRefused, parse
 
 EVENTS = {
     "generation.completed": "An image is finished",

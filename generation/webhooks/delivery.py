@@ -19,8 +19,9 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from . import addresses, webhooks
-from .models import WebhookDelivery, WebhookEndpoint
+from generation.models import WebhookDelivery, WebhookEndpoint
+
+from . import egress, events
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +115,11 @@ def attempt(endpoint, delivery) -> Outcome:
     began = time.monotonic()
     status, problem = None, ""
     try:
-        status = addresses.post(endpoint.url, delivery.body.encode(), headers(endpoint, delivery),
+        status = egress.post(endpoint.url, delivery.body.encode(), headers(endpoint, delivery),
                                 seconds=TIMEOUT_SECONDS)
         if not 200 <= status < 300:
             problem = "Redirects are not followed." if 300 <= status < 400 else f"The answer was {status}."
-    except (addresses.AddressRefused, addresses.CallFailed) as error:
+    except (egress.AddressRefused, egress.CallFailed) as error:
         problem = str(error)
     except Exception:
         log.exception("A webhook could not be sent.")
@@ -137,7 +138,7 @@ def headers(endpoint, delivery) -> dict[str, str]:
         "User-Agent": "DreamSketch-Webhooks/1",
         "webhook-id": delivery.message_id,
         "webhook-timestamp": str(now),
-        "webhook-signature": " ".join(webhooks.sign(secret, delivery.message_id, now, body) for secret in valid),
+        "webhook-signature": " ".join(events.sign(secret, delivery.message_id, now, body) for secret in valid),
     }
 
 
@@ -169,7 +170,7 @@ def _record(endpoint, delivery, outcome: Outcome) -> None:
 
 def _switch_off(which, endpoint, reason: str) -> None:
     if which.update(enabled=False, disabled_reason=reason):
-        webhooks.give_up(endpoint)
+        events.give_up(endpoint)
         log.warning("Webhook %s is switched off: %s", endpoint.pk, reason)
 
 
