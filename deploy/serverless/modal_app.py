@@ -6,8 +6,8 @@
 
 It prints the address of `jobs`: that is the site's MODAL_GENERATE_ENDPOINT. The site needs the same
 INFERENCE_WEBHOOK_SECRET, and a SITE_URL that this function can reach. It posts signed jobs; each is drawn here and
-its pictures are posted, signed, to the address of callbacks that the job names (see generation/queue/engine_results.py). A
-callback goes nowhere but to CALLBACK_HOST.
+its pictures are posted, signed, to the address of callbacks that the job names (see
+generation/queue/engine_results.py). A callback goes nowhere but to CALLBACK_HOST.
 """
 
 import base64

@@ -2,7 +2,7 @@
 
 Run as a program of its own, so that a file that makes a decoder run wild costs one short-lived process:
 
-    python cleaning.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP < file > clean.png
+    python sanitize.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP < file > clean.png
 
 Exit 3: refused, with one line of JSON on standard error ({"kind", "message"}). No Django and no package of ours here.
 `picture` gives RGB, upright, in sRGB, on white where it is transparent. `mask` gives grey (white = change), on black.

@@ -45,7 +45,7 @@ CLEANING_SECONDS = 20
 SHORTEST = 24
 """Bytes that no picture is."""
 REUSE_MARGIN = timedelta(hours=1)
-PROGRAM = Path(__file__).with_name("cleaning.py")
+PROGRAM = Path(__file__).with_name("sanitize.py")
 DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE | re.ASCII)
 
 _places = threading.BoundedSemaphore(2)

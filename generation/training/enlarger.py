@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from generation.engine.catalog.upscalers import SKETCH_WEIGHTS
 from generation.engine.pictures.upscale import SmallNet
+from generation.engine.sketch import UPSCALER
 
 from .dataset import FRESH
 from .drawing import SIZE, draw
@@ -41,7 +41,7 @@ def small(large: torch.Tensor) -> torch.Tensor:
     return functional.avg_pool2d(large, SCALE)
 
 
-def train(recipe: Recipe, out: Path = SKETCH_WEIGHTS, device: str = "cpu", processes: int = 0,
+def train(recipe: Recipe, out: Path = UPSCALER, device: str = "cpu", processes: int = 0,
           say=print) -> dict[str, float]:
     """Trains it and writes it to `out`; its figures on drawings that it never saw (see `measure`)."""
     with ProcessPoolExecutor(processes or None) as pool:

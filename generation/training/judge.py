@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from generation.engine.sketch import JUDGE
+
 from .dataset import FRESH, scene_of, shelves
 from .drawing import draw, mask
 from .loop import Progress, rate
@@ -26,7 +28,6 @@ from .recipe import Recipe
 from .scene import Scene, random_scene
 from .vocabulary import PLACES, STYLES, THINGS
 
-WEIGHTS = Path(__file__).parent / "judge.safetensors"
 SIDE = 96
 """Pixels along each side of the whole picture as it is looked at; other shapes are stretched."""
 GRID = 24
@@ -316,7 +317,7 @@ def patches(on: np.ndarray) -> list[np.ndarray]:
 class Judge:
     """A trained judge. Raises FileNotFoundError where there is none."""
 
-    def __init__(self, path: Path = WEIGHTS):
+    def __init__(self, path: Path = JUDGE):
         with safe_open(path, "pt") as file:
             about = file.metadata()
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping

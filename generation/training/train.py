@@ -6,6 +6,8 @@ run again on the same folder. `manage.py train_sketch` is a thin face of `run`.
 
 from pathlib import Path
 
+from generation.engine.sketch import JUDGE, UPSCALER
+
 from .recipe import PRESETS, Recipe
 
 STAGES = ("data", "tokenizer", "autoencoder", "latents", "text", "denoiser", "decoder", "export")
@@ -88,7 +90,7 @@ def train_judge(preset: str | Recipe, work: Path, *, out: Path | None = None, de
     recipe = PRESETS[preset] if isinstance(preset, str) else preset
     work.mkdir(parents=True, exist_ok=True)
     dataset.draw_missing(recipe, work, processes, say)
-    return judge.train(recipe, work, out or judge.WEIGHTS, device or best_device(), say)
+    return judge.train(recipe, work, out or JUDGE, device or best_device(), say)
 
 
 def train_enlarger(preset: str | Recipe, *, out: Path | None = None, device: str = "", processes: int = 0,
@@ -97,7 +99,7 @@ def train_enlarger(preset: str | Recipe, *, out: Path | None = None, device: str
     from . import enlarger
 
     recipe = PRESETS[preset] if isinstance(preset, str) else preset
-    return enlarger.train(recipe, out or enlarger.SKETCH_WEIGHTS, device or best_device(), processes, say)
+    return enlarger.train(recipe, out or UPSCALER, device or best_device(), processes, say)
 
 
 def best_device() -> str:

@@ -166,7 +166,7 @@ def test_it_is_accepted_while_redis_is_away(free_user, monkeypatch):
         raise OperationalError("connection refused")
 
     monkeypatch.setattr("celery.current_app.send_task", refuse)
-    monkeypatch.setattr("generation.live.hub.store._client", redis.Redis(port=1, socket_connect_timeout=0.2))
+    monkeypatch.setattr("generation.live.store._client", redis.Redis(port=1, socket_connect_timeout=0.2))
     assert create(free_user).status == "queued"
 
 

@@ -1,13 +1,11 @@
 """The models DreamSketch knows, as data. No torch here: the web process reads this too."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from generation.engine.errors import UnknownModel
+from generation.engine.sketch import WEIGHTS
 
 from .samplers import SAMPLERS
-
-WEIGHTS = Path(__file__).parent / "sketch" / "weights"
 
 MODES = ("txt2img", "img2img", "inpaint", "outpaint")
 FEATURES = ("hires", "variation", "loras", "control", "reference", "tiling", "clip_skip", "quality")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.options import LATENT
+from generation.engine.sketch import UPSCALER
 
 UPSCALERS = ("lanczos", "nearest")
 """Those that need no model. The first is the default."""
-SKETCH_WEIGHTS = Path(__file__).parent / "sketch" / "enlarger.safetensors"
-BUILT_IN = {"sketch-2x": SKETCH_WEIGHTS}
+BUILT_IN = {"sketch-2x": UPSCALER}
 """Those whose model lies in this repository: for drawings, which is what it was trained on."""
 FOLDER = "upscalers"
 

@@ -188,7 +188,8 @@ class ModelManager:
         )
         on_phase("loading", None)
         files = model_files.weight_files(spec, source)
-        needed = sum(map(model_files.check_safetensors, files)) * (1 if spec.eight_bits else self.dtype_for(spec).itemsize)
+        itemsize = 1 if spec.eight_bits else self.dtype_for(spec).itemsize
+        needed = sum(map(model_files.check_safetensors, files)) * itemsize
         self._make_room(needed, in_use)
         try:
             with _ONE_AT_A_TIME:

@@ -9,10 +9,8 @@ import time
 
 import pytest
 
-from generation.engine.catalog.upscalers import SKETCH_WEIGHTS
 from generation.engine.pictures.upscale import load_upscaler
-from generation.engine.sketch import WEIGHTS
-from generation.training import judge as judging
+from generation.engine.sketch import JUDGE, UPSCALER, WEIGHTS
 from generation.training.dataset import FRESH
 from generation.training.enlarger import measure
 from generation.training.judge import Judge, accuracy
@@ -58,7 +56,7 @@ def test_the_folder_is_small_and_plain():
 
 
 def test_the_upscaler_keeps_outlines_sharp():
-    file = SKETCH_WEIGHTS
+    file = UPSCALER
     assert file.stat().st_size <= LARGEST_ENLARGER
     figures = measure(load_upscaler(file))
     assert figures["psnr"] >= figures["psnr of Lanczos"] + 1, figures
@@ -95,7 +93,7 @@ def worn(image, seen, thing):
 
 
 def test_the_judge_is_right_about_drawings_it_has_never_seen(judge):
-    assert judging.WEIGHTS.stat().st_size <= LARGEST_JUDGE
+    assert JUDGE.stat().st_size <= LARGEST_JUDGE
     assert judge.things == [t.key for t in THINGS]
     assert judge.places == [p.key for p in PLACES] and judge.styles == [s.key for s in STYLES]
     assert min(judge.figures.values()) >= 98
