@@ -26,17 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import (
-    device_speed,
-    difference,
-    gigaflop,
-    median,
-    ratio,
-    running_engine,
-    seconds_of,
-    take_turns,
-    tell,
-)
+from compare import device_speed, difference, gigaflop, median, ratio, running_engine, seconds_of, take_turns, tell
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import FAMILIES, save_family, shapes, spec_of, tiny, unet_inputs
 

@@ -7,9 +7,9 @@ from generation.engine.request.request import MAX_UPSCALED_SIDE
 from generation.models import Upload
 from generation.storage.uploads import read_picture
 
-from . import names, runs
-from .answers import drawn, encoded, resized
+from . import multi_part, names
 from .fields import EXTRA_BATCH, EXTRA_SINGLE, read_fields
+from .render import drawn, encoded, resized
 
 MAX_PICTURES = 8
 FACTORS = (2, 4)
@@ -46,7 +46,7 @@ def enlarge_several(request) -> dict:
 
 def _enlarge(request, read) -> tuple[list[str], str]:
     """The pictures in base64, and some words about them."""
-    (targets, crop, upscaler), generations = runs.draw(request, read, kind="extras")
+    (targets, crop, upscaler), generations = multi_part.draw(request, read, kind="extras")
     wanted = dict(zip((one.pk for one in generations), targets, strict=False))
     pictures = [encoded(resized(one.data, wanted[one.image.generation_id], crop=crop)) for one in drawn(generations)]
     return pictures, f"<p>{len(pictures)} enlarged with {upscaler}.</p>"

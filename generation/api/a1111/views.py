@@ -10,22 +10,14 @@ from accounts.plans import plan_of
 from generation.api.native.fields import flag
 from generation.engine.errors import InvalidRequest
 
-from . import extras, lists, runs, shapes, watching
-from .answers import answer
-from .asking import read_img2img, read_txt2img
+from . import extras, lists, multi_part, shapes
+from . import progress as watching
 from .endpoint import POSTS, REJECTED, UNKNOWN, document, endpoint
-from .fields import (
-    EXTRA_BATCH,
-    EXTRA_SINGLE,
-    IMG2IMG,
-    PNG_INFO,
-    TASK,
-    TXT2IMG,
-    read_fields,
-    schema_of,
-)
+from .fields import EXTRA_BATCH, EXTRA_SINGLE, IMG2IMG, PNG_INFO, TASK, TXT2IMG, read_fields, schema_of
 from .options import TABLE, change_options, shown_options
+from .parse import read_img2img, read_txt2img
 from .pnginfo import read_info
+from .render import answer
 
 READ = ("GET", "HEAD")
 DRAWN = "The pictures, when they are finished."
@@ -56,7 +48,7 @@ def _draw(request, read, kind: str) -> Response:
         asked = read(request)
         return asked, asked.parts(plan_of(request.user).max_images), asked.task
 
-    asked, generations = runs.draw(request, parts, kind=kind)
+    asked, generations = multi_part.draw(request, parts, kind=kind)
     if asked.lasting:
         change_options(request, asked.lasting)
     return Response(answer(asked, generations))
@@ -115,7 +107,7 @@ def internal_progress(request):
 @endpoint("POST")
 def interrupt(request):
     """Stop all that this key has asked for here and is not finished. Nobody else's work is touched."""
-    runs.interrupt(request)
+    multi_part.interrupt(request)
     return Response({})
 
 
@@ -123,7 +115,7 @@ def interrupt(request):
 @endpoint("POST")
 def skip(request):
     """Stop what is being drawn for this key now. A call that draws several parts goes on with the next."""
-    runs.skip(request)
+    multi_part.skip(request)
     return Response({})
 
 

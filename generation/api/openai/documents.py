@@ -7,8 +7,8 @@ from generation.api.native.openapi import EVENT
 from generation.api.native.serializers import ImageDetail, PictureFile
 from generation.engine.request.metadata import FORMATS
 
-from .asking import MAX_PROMPT, QUALITIES
 from .endpoint import POSTS, READS, Problem
+from .parse import MAX_PROMPT, QUALITIES
 
 SMALL = {"required": False, "allow_null": True}
 

@@ -21,9 +21,9 @@ from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
 
-from .answers import NO_USAGE, encoded, encoded_preview, event_fields
-from .asking import Asked
 from .endpoint import problem
+from .parse import Asked
+from .render import NO_USAGE, encoded, encoded_preview, event_fields
 
 
 def image_stream(generation: Generation, asked: Asked, kind: str, place) -> StreamingHttpResponse:

@@ -15,9 +15,9 @@ from generation.services import generations as services
 from generation.storage.uploads import undone_on_refusal
 
 from . import documents as doc
-from .answers import described
-from .asking import model_for, read
 from .endpoint import endpoint
+from .parse import model_for, read
+from .render import described
 from .streams import image_stream
 
 WAIT_SECONDS = 540

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import ApiKey
-from generation.api.a1111 import runs
+from generation.api.a1111 import multi_part
 from generation.live import hub, store
 from generation.models import Generation
 
@@ -81,14 +81,14 @@ def test_an_interrupt_stops_what_would_follow_and_gives_what_is_finished(caller,
 
 
 def test_an_interrupt_between_two_parts(caller, start_worker, monkeypatch):
-    real = runs.wait_for
+    real = multi_part.wait_for
 
     def interrupted_after(generation, seconds):
         ended = real(generation, seconds)
         caller.post("interrupt")
         return ended
 
-    monkeypatch.setattr(runs, "wait_for", interrupted_after)
+    monkeypatch.setattr(multi_part, "wait_for", interrupted_after)
     start_worker()
     assert len(caller.drawn(batch_size=8)["images"]) == 4
     assert Generation.objects.count() == 1
@@ -113,7 +113,7 @@ def test_between_two_parts_it_is_not_idle(caller, pro_user, make_generation):
     key = ApiKey.objects.get()
     done = make_generation(pro_user, source="a1111", api_key=key, status="completed", finished_at=timezone.now())
     assert caller.get("progress").json()["state"]["job_count"] == 0
-    runs.cache.set(runs._run_key(done.pk), {"place": 0, "count": 2, "task": "", "kind": "txt2img"}, 60)
+    multi_part.cache.set(multi_part._run_key(done.pk), {"place": 0, "count": 2, "task": "", "kind": "txt2img"}, 60)
     now = caller.get("progress").json()
     assert (now["progress"], now["state"]["job_count"]) == (0.5, 2)
 

@@ -10,8 +10,8 @@ from generation.live import store
 from generation.models import Generation
 from generation.queue import status
 
-from . import runs
-from .answers import timestamp
+from . import multi_part
+from .render import timestamp
 
 BEGUN = 0.01
 """What the web UI shows as soon as there is work, because 0 means idle."""
@@ -23,11 +23,11 @@ IDLE = {"skipped": False, "interrupted": False, "stopping_generation": False, "j
 
 def current(request) -> Generation | None:
     """What this caller has in hand: drawn now, waiting, or just ended with more of its run to come."""
-    own = runs.own_work(request)
+    own = multi_part.own_work(request)
     found = own.active().order_by("status", "created_at").first()  # processing before queued
     if found is None:
         last = own.order_by("-created_at").first()
-        if last and _just_ended(last) and runs.goes_on(last):
+        if last and _just_ended(last) and multi_part.goes_on(last):
             return last
     return found
 
@@ -43,7 +43,7 @@ def describe(request, *, with_picture: bool) -> dict:
     if generation is None:
         return {"progress": 0.0, "eta_relative": 0.0, "state": IDLE, "current_image": None, "textinfo": None}
     store.watch(generation.owner_id)
-    told, note = status.describe(generation), runs.place_of(generation)
+    told, note = status.describe(generation), multi_part.place_of(generation)
     return {
         "progress": _share(told, note),
         "eta_relative": told["eta_seconds"] or 0.0,
@@ -55,9 +55,9 @@ def describe(request, *, with_picture: bool) -> dict:
 
 def describe_task(request, task: str, *, seen: int, with_picture: bool) -> dict:
     """The body of `/internal/progress`. `seen`: number of the preview that the caller has."""
-    known = runs.generation_of_task(request, task)
-    own = runs.own_work(request).filter(pk=known["generation"]).first() if known and known["generation"] else None
-    if own is None or (own.is_final and not runs.goes_on(own)):
+    known = multi_part.generation_of_task(request, task)
+    own = multi_part.own_work(request).filter(pk=known["generation"]).first() if known and known["generation"] else None
+    if own is None or (own.is_final and not multi_part.goes_on(own)):
         return _task(completed=known is not None, text=None if known else "Waiting...")
     store.watch(own.owner_id)
     told = status.describe(own)
@@ -66,7 +66,7 @@ def describe_task(request, task: str, *, seen: int, with_picture: bool) -> dict:
     number = told["preview_step"] or 0
     picture = _preview(own) if with_picture and number and number != seen else None
     return _task(
-        active=True, share=_share(told, runs.place_of(own)), eta=told["eta_seconds"], text=_words(told),
+        active=True, share=_share(told, multi_part.place_of(own)), eta=told["eta_seconds"], text=_words(told),
         picture=f"data:image/png;base64,{picture}" if picture else None, number=number if picture else seen)
 
 

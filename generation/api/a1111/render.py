@@ -14,7 +14,7 @@ from generation.engine.request.metadata import PNG_LEVEL, convert, read_png
 from generation.models import GeneratedImage, Generation
 
 from . import names
-from .asking import Asked
+from .parse import Asked
 from .weights import SHORT, remember
 
 VERSION = f"DreamSketch {settings.VERSION}"

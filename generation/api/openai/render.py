@@ -11,8 +11,8 @@ from generation.api.native import serializers as shapes
 from generation.engine.request.metadata import convert
 from generation.models import GeneratedImage, Generation
 
-from .asking import Asked
 from .links import link
+from .parse import Asked
 
 STRICT_SIZES = ("1024x1024", "1024x1536", "1536x1024")
 NO_USAGE = {"input_tokens": 0, "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}, "output_tokens": 0,
