@@ -56,8 +56,18 @@ class ApiKeyAdmin(admin.ModelAdmin):
     list_filter = ["revoked_at"]
     search_fields = ["name", "public_id", "user__email"]
     readonly_fields = ["user", "hint", "scopes", "created_at", "last_used_at"]
-    fields = ["user", "hint", "name", "scopes", "daily_images", "requests_per_minute", "created_at", "last_used_at",
-              "expires_at", "revoked_at"]
+    fields = [
+        "user",
+        "hint",
+        "name",
+        "scopes",
+        "daily_images",
+        "requests_per_minute",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    ]
     actions = ["revoke"]
 
     def has_add_permission(self, request):

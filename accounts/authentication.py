@@ -60,6 +60,7 @@ def _user_and_key(token: str):
 
 def key_scope(wanted: str):
     """Decorator of an API view: its calls need this scope, whatever the method. Stands above `@api_view`."""
+
     def mark(view):
         view.cls.key_scope = Scope(wanted)
         return view

@@ -21,8 +21,15 @@ class KeyRefused(Refusal):
     code = "invalid_request"
 
 
-def issue_key(*, user, name: str, scopes=None, expires_at=None, daily_images: int | None = None,
-              requests_per_minute: int | None = None) -> tuple[ApiKey, str]:
+def issue_key(
+    *,
+    user,
+    name: str,
+    scopes=None,
+    expires_at=None,
+    daily_images: int | None = None,
+    requests_per_minute: int | None = None,
+) -> tuple[ApiKey, str]:
     """Make a key of `user`; the second value is the key itself, which exists only now.
 
     `scopes`: names of `Scope`, None for all. None as a limit means the account's own. Raises KeyRefused, or

@@ -38,7 +38,8 @@ class User(AbstractUser):
     email = models.EmailField("e-mail address", unique=True)
     plan = models.CharField(max_length=8, choices=PlanKey, default=PlanKey.FREE)
     locked_reason = models.CharField(
-        max_length=200, blank=True,
+        max_length=200,
+        blank=True,
         help_text="When not empty, this account cannot generate; the text is shown to its owner.",
     )
 

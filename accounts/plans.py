@@ -26,17 +26,37 @@ class Plan:
 
 
 FREE = Plan(
-    key="free", title="Free", daily_images=settings.FREE_DAILY_IMAGES, running=1, queued=3,
-    hourly_requests=settings.REQUESTS_PER_HOUR, max_images=4, priority=20,
+    key="free",
+    title="Free",
+    daily_images=settings.FREE_DAILY_IMAGES,
+    running=1,
+    queued=3,
+    hourly_requests=settings.REQUESTS_PER_HOUR,
+    max_images=4,
+    priority=20,
     retention_days=settings.RETENTION_DAYS or None,
 )
 PRO = Plan(
-    key="pro", title="Pro", daily_images=settings.PRO_DAILY_IMAGES, running=settings.CONCURRENT_GENERATIONS,
-    queued=20, hourly_requests=settings.REQUESTS_PER_HOUR, max_images=4, priority=10, retention_days=None,
+    key="pro",
+    title="Pro",
+    daily_images=settings.PRO_DAILY_IMAGES,
+    running=settings.CONCURRENT_GENERATIONS,
+    queued=20,
+    hourly_requests=settings.REQUESTS_PER_HOUR,
+    max_images=4,
+    priority=10,
+    retention_days=None,
 )
 STAFF = Plan(
-    key="staff", title="Staff", daily_images=None, running=None, queued=None, hourly_requests=None,
-    max_images=4, priority=10, retention_days=None,
+    key="staff",
+    title="Staff",
+    daily_images=None,
+    running=None,
+    queued=None,
+    hourly_requests=None,
+    max_images=4,
+    priority=10,
+    retention_days=None,
 )
 
 PLANS = {plan.key: plan for plan in (FREE, PRO)}

@@ -40,7 +40,9 @@ def remaining(user) -> Quota:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT coalesce(sum(used), 0), coalesce(sum(held), 0), ({_TODAY} + 1)::timestamp"
-            f" FROM accounts_dailyusage WHERE user_id = %s AND day = {_TODAY}", [user.pk])
+            f" FROM accounts_dailyusage WHERE user_id = %s AND day = {_TODAY}",
+            [user.pk],
+        )
         used, held, midnight = cursor.fetchone()
     return Quota(plan.key, plan.daily_images, used=used, held=held, resets_at=midnight.replace(tzinfo=dt.UTC))
 
@@ -59,7 +61,8 @@ def hold(*, user, generation_id, images: int) -> QuotaHold:
             f"INSERT INTO accounts_dailyusage AS u (user_id, day, held) VALUES (%s, {_TODAY}, %s)"
             " ON CONFLICT (user_id, day) DO UPDATE SET held = u.held + excluded.held"
             " WHERE %s::int IS NULL OR u.held + u.used + excluded.held <= %s RETURNING day",
-            [user.pk, images, limit, limit])
+            [user.pk, images, limit, limit],
+        )
         row = cursor.fetchone()
     if row is None:
         raise _exceeded(user, images)
@@ -80,19 +83,24 @@ def release(generation_id, *, reason: str = "") -> bool:
 def _end(generation_id, state, charged, reason) -> bool:
     # The change of the hold's own state is the gate: whoever changes no row changes no usage.
     changed = QuotaHold.objects.filter(generation_id=generation_id, state=QuotaHold.State.HELD).update(
-        state=state, charged=charged, reason=reason, ended_at=Now())
+        state=state, charged=charged, reason=reason, ended_at=Now()
+    )
     if not changed:
         return False
     ended = QuotaHold.objects.get(generation_id=generation_id)
     DailyUsage.objects.filter(user_id=ended.user_id, day=ended.day).update(
-        held=F("held") - ended.images, used=F("used") + charged)
+        held=F("held") - ended.images, used=F("used") + charged
+    )
     return True
 
 
 def take_free_cancel(user_id, day) -> bool:
     """Use one of the day's free cancels of a running generation. False when there are none left."""
-    return bool(DailyUsage.objects.filter(user_id=user_id, day=day, free_cancels__lt=settings.FREE_RUNNING_CANCELS)
-                .update(free_cancels=F("free_cancels") + 1))
+    return bool(
+        DailyUsage.objects.filter(user_id=user_id, day=day, free_cancels__lt=settings.FREE_RUNNING_CANCELS).update(
+            free_cancels=F("free_cancels") + 1
+        )
+    )
 
 
 def strike(user_id, day) -> int:

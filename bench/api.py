@@ -49,8 +49,10 @@ PARTS = ("submit", "status", "history", "watchers", "bytes")
 
 def percentiles(seconds: list[float]) -> dict:
     ordered = sorted(seconds)
-    return {"p50": round(1000 * statistics.median(ordered), 2),
-            "p95": round(1000 * ordered[int(0.95 * (len(ordered) - 1))], 2)}
+    return {
+        "p50": round(1000 * statistics.median(ordered), 2),
+        "p95": round(1000 * ordered[int(0.95 * (len(ordered) - 1))], 2),
+    }
 
 
 def hammer(site, key, call, seconds: float, threads: int = 4) -> dict:
@@ -87,8 +89,11 @@ def submit(site, key, options) -> dict:
     drawing = 2 * float(site.environment["FAKE_SECONDS_PER_STEP"])
     less = {name: [each - drawing for each in times] for name, times in overhead.items()}
     ratio = statistics.median(less["polled_every_2_s"]) / statistics.median(less["streamed"])
-    return {"submit": throughput, "submit_to_bytes_less_drawing": {n: percentiles(t) for n, t in less.items()},
-            "polled_over_streamed": round(ratio, 1)}
+    return {
+        "submit": throughput,
+        "submit_to_bytes_less_drawing": {n: percentiles(t) for n, t in less.items()},
+        "polled_over_streamed": round(ratio, 1),
+    }
 
 
 def wait_until_idle(client) -> None:
@@ -187,9 +192,13 @@ def history(site, _, options) -> dict:
             assert len(answer["images"]) == 50
             ours[page] = percentiles(times[10:])
     naive = json.loads(site.manage_slowly(NAIVE_HISTORY.format(pages=pages)).splitlines()[-1])
-    return {"rows": options.rows, "by_cursor_over_http": ours, "paginator_queries_alone": naive,
-            "total": answer["total"],
-            "ratio_at_the_deepest": round(naive[str(pages[-1])] / ours[pages[-1]]["p50"], 1)}
+    return {
+        "rows": options.rows,
+        "by_cursor_over_http": ours,
+        "paginator_queries_alone": naive,
+        "total": answer["total"],
+        "ratio_at_the_deepest": round(naive[str(pages[-1])] / ours[pages[-1]]["p50"], 1),
+    }
 
 
 RUNNING_JOBS = """
@@ -246,8 +255,9 @@ async def watch(site, lines, options, process, url, path) -> dict:
     async def hold(line):
         job, key, _ = line.split(":")
         reader, writer = await asyncio.open_connection(address[1], int(address[2]))
-        writer.write(f"GET {path.format(job=job)} HTTP/1.1\r\nHost: {address[1]}\r\n"
-                     f"Authorization: Bearer {key}\r\n\r\n".encode())
+        writer.write(
+            f"GET {path.format(job=job)} HTTP/1.1\r\nHost: {address[1]}\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        )
         opened.release()
         streams.append(writer)
         try:
@@ -273,9 +283,16 @@ async def watch(site, lines, options, process, url, path) -> dict:
     connections = redis_connections(site)
     spent = sum(process.cpu_times()[:2])
     publisher = await asyncio.create_subprocess_exec(
-        sys.executable, "manage.py", "shell", "--no-imports", "-c",
-        PUBLISH.format(seconds=options.seconds, rate=1), cwd=ROOT, env=site.environment,
-        stdin=asyncio.subprocess.PIPE)
+        sys.executable,
+        "manage.py",
+        "shell",
+        "--no-imports",
+        "-c",
+        PUBLISH.format(seconds=options.seconds, rate=1),
+        cwd=ROOT,
+        env=site.environment,
+        stdin=asyncio.subprocess.PIPE,
+    )
     await publisher.communicate("\n".join(lines).encode())
     spent = sum(process.cpu_times()[:2]) - spent
     for task in tasks:
@@ -285,11 +302,16 @@ async def watch(site, lines, options, process, url, path) -> dict:
         writer.close()
     ordered = sorted(delays) or [float("nan")]
     return {
-        "held": options.watchers - len(refused), "threads": process.num_threads(),
-        "kib_a_watcher": round((held - idle) / options.watchers / 1024, 1), "redis_connections": connections,
-        "events": len(delays), "cpu_seconds": round(spent, 2),
-        "delivery_ms": {"p50": round(1000 * statistics.median(ordered), 1),
-                        "p99": round(1000 * ordered[int(0.99 * (len(ordered) - 1))], 1)},
+        "held": options.watchers - len(refused),
+        "threads": process.num_threads(),
+        "kib_a_watcher": round((held - idle) / options.watchers / 1024, 1),
+        "redis_connections": connections,
+        "events": len(delays),
+        "cpu_seconds": round(spent, 2),
+        "delivery_ms": {
+            "p50": round(1000 * statistics.median(ordered), 1),
+            "p99": round(1000 * ordered[int(0.99 * (len(ordered) - 1))], 1),
+        },
     }
 
 
@@ -298,11 +320,14 @@ def memory(process) -> int:
 
 
 def redis_connections(site) -> int:
-    return int(site.manage("shell", "--no-imports", "-c",
-                           "from generation import progress; print(len(progress._client.client_list()))").split()[-1])
+    return int(
+        site.manage(
+            "shell", "--no-imports", "-c", "from generation import progress; print(len(progress._client.client_list()))"
+        ).split()[-1]
+    )
 
 
-NAIVE = '''
+NAIVE = """
 import json, sys
 import redis.asyncio
 
@@ -320,7 +345,7 @@ async def app(scope, receive, send):
             if message["type"] == "message" and job in message["data"].decode():
                 data = json.dumps(json.loads(message["data"])["data"])
                 await send({"type": "http.response.body", "body": f"data: {data}\\n\\n".encode(), "more_body": True})
-'''
+"""
 
 
 class naive_server:
@@ -330,14 +355,17 @@ class naive_server:
         self.site = site
 
     def __enter__(self):
-        redis_url = self.site.manage("shell", "--no-imports", "-c",
-                                     "from django.conf import settings; print(settings.REDIS_URL)").split()[-1]
+        redis_url = self.site.manage(
+            "shell", "--no-imports", "-c", "from django.conf import settings; print(settings.REDIS_URL)"
+        ).split()[-1]
         folder = Path(tempfile.mkdtemp(dir=self.site.var))
         (folder / "naive_events.py").write_text(NAIVE)
         port = self.site.port + 1
         self.process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "naive_events:app", "--port", str(port), "--log-level", "error"],
-            cwd=folder, env=os.environ | {"NAIVE_REDIS": redis_url})
+            cwd=folder,
+            env=os.environ | {"NAIVE_REDIS": redis_url},
+        )
         wait_for(lambda: is_open(port), seconds=30, what="the naive server")
         return psutil.Process(self.process.pid), f"http://127.0.0.1:{port}"
 
@@ -382,9 +410,12 @@ LARGE, SMALL = 1_500_000, 200_000
 def picture_bytes(site, key, options) -> dict:
     if not (shutil.which("nginx") and shutil.which("wrk")):
         return {"left_out": "nginx or wrk is not installed"}
-    with tempfile.TemporaryDirectory(dir=site.var) as var, BenchSite(
-            Path(var), DREAMSKETCH_ENGINE="fake", API_CALLS_PER_MINUTE="1000000",
-            MEDIA_ACCEL_REDIRECT="/_media/") as telling:
+    with (
+        tempfile.TemporaryDirectory(dir=site.var) as var,
+        BenchSite(
+            Path(var), DREAMSKETCH_ENGINE="fake", API_CALLS_PER_MINUTE="1000000", MEDIA_ACCEL_REDIRECT="/_media/"
+        ) as telling,
+    ):
         return {"concurrency": 8} | {
             "sent_by_the_site": measured_bytes(site, options, lambda site: nullcontext(site.url), ""),
             "sent_by_nginx": measured_bytes(telling, options, nginx, ""),
@@ -397,10 +428,15 @@ def measured_bytes(site, options, front, plain: str) -> dict:
     with site.user() as client, front(site) as url:
         job = client.post("/api/generate", json=PROMPT).json()
         image = follow(client, job)["images"][0]
-        names = site.manage("shell", "--no-imports", "-c", f"""
+        names = site.manage(
+            "shell",
+            "--no-imports",
+            "-c",
+            f"""
 from generation.models import GeneratedImage
 image = GeneratedImage.objects.get(id={image["id"]!r})
-print(image.file, image.thumbnail)""").split()[-2:]
+print(image.file, image.thumbnail)""",
+        ).split()[-2:]
         report = {}
         for name, address, size in zip(names, (image["imageUrl"], image["thumbnailUrl"]), (LARGE, SMALL), strict=True):
             (site.var / "media" / name).write_bytes(os.urandom(size))
@@ -434,21 +470,37 @@ def is_open(port: int) -> bool:
 
 
 def wrk(url: str, authorization: str, seconds: float) -> dict:
-    said = subprocess.run(["wrk", "-t1", "-c8", f"-d{seconds:.0f}s", "--latency", "-H",
-                           f"Authorization: {authorization}", url], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["wrk", "-t1", "-c8", f"-d{seconds:.0f}s", "--latency", "-H", f"Authorization: {authorization}", url],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "Non-2xx" not in said, said
     units = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-    late = {part: round(float(found[1]) * units[found[2]], 2) for part in ("50", "99")
-            if (found := re.search(rf"{part}%\s+([\d.]+)(us|ms|s)", said))}
-    return {"per_second": round(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]), 1),
-            "p50": late["50"], "p99": late["99"]}
+    late = {
+        part: round(float(found[1]) * units[found[2]], 2)
+        for part in ("50", "99")
+        if (found := re.search(rf"{part}%\s+([\d.]+)(us|ms|s)", said))
+    }
+    return {
+        "per_second": round(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]), 1),
+        "p50": late["50"],
+        "p99": late["99"],
+    }
 
 
 class BenchSite(Site):
     def manage_slowly(self, code: str) -> str:
         """As `manage shell`, without a time limit; the last line that it prints."""
-        result = subprocess.run([sys.executable, "manage.py", "shell", "--no-imports", "-c", code], cwd=ROOT,
-                                env=self.environment, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if result.returncode:
             raise RuntimeError(result.stderr)
         return result.stdout.strip()
@@ -464,14 +516,32 @@ def main():
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--only", default=",".join(PARTS))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, BenchSite(
-            Path(folder), DREAMSKETCH_ENGINE="fake", FAKE_SECONDS_PER_STEP="0.01", API_CALLS_PER_MINUTE="1000000",
-            REQUESTS_PER_HOUR="1000000") as site:
-        key = site.manage("create_user", "staff@example.com", "--staff", "--password", "correct horse battery",
-                          "--api-key").split()[-1]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        BenchSite(
+            Path(folder),
+            DREAMSKETCH_ENGINE="fake",
+            FAKE_SECONDS_PER_STEP="0.01",
+            API_CALLS_PER_MINUTE="1000000",
+            REQUESTS_PER_HOUR="1000000",
+        ) as site,
+    ):
+        key = site.manage(
+            "create_user", "staff@example.com", "--staff", "--password", "correct horse battery", "--api-key"
+        ).split()[-1]
         for name in options.only.split(","):
-            print(json.dumps({"bench": f"api-{name}", "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(),
-                              "load": round(os.getloadavg()[0], 2)} | RUN[name](site, key, options)), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "bench": f"api-{name}",
+                        "date": time.strftime("%Y-%m-%d"),
+                        "cores": os.cpu_count(),
+                        "load": round(os.getloadavg()[0], 2),
+                    }
+                    | RUN[name](site, key, options)
+                ),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

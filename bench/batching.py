@@ -56,10 +56,19 @@ DECODED_TOGETHER = 4
 
 def requests_for(spec, count: int, steps: tuple[int, ...]) -> list:
     return [
-        build_request(spec, prompt=prompt, steps=many, seed=seed, sampler=sampler, guidance_scale=4 + seed % 8 / 2,
-                      width=spec.native_width, height=spec.native_height)
-        for seed, many, prompt, sampler in zip(range(count), cycle(steps), cycle(PROMPTS), cycle(SAMPLERS),
-                                               strict=False)
+        build_request(
+            spec,
+            prompt=prompt,
+            steps=many,
+            seed=seed,
+            sampler=sampler,
+            guidance_scale=4 + seed % 8 / 2,
+            width=spec.native_width,
+            height=spec.native_height,
+        )
+        for seed, many, prompt, sampler in zip(
+            range(count), cycle(steps), cycle(PROMPTS), cycle(SAMPLERS), strict=False
+        )
     ]
 
 
@@ -73,11 +82,18 @@ def by_pipeline(pipeline, request, tokenizer=None):
     scheduler = cls.from_config(pipeline.scheduler.config, **dict(sampler.options), **mended)
     own = StableDiffusionPipeline(
         **pipeline.components | {"scheduler": scheduler, "tokenizer": tokenizer or pipeline.tokenizer},
-        requires_safety_checker=False)
+        requires_safety_checker=False,
+    )
     own.set_progress_bar_config(disable=True)
-    return own(request.prompt, negative_prompt=request.negative_prompt, width=request.width, height=request.height,
-               num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
-               generator=torch.Generator().manual_seed(request.seed)).images[0]
+    return own(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator().manual_seed(request.seed),
+    ).images[0]
 
 
 def by_engine(engine, requests) -> list:
@@ -90,8 +106,13 @@ def by_raw_loop(pipeline, requests) -> None:
     """What must be computed for these pictures, in as few passes as can be, with Euler's arithmetic for all."""
     unet, vae = pipeline.unet, pipeline.vae
     texts = ["", *dict.fromkeys(request.prompt for request in requests)]
-    ids = pipeline.tokenizer(texts, padding="max_length", max_length=pipeline.tokenizer.model_max_length,
-                             truncation=True, return_tensors="pt").input_ids
+    ids = pipeline.tokenizer(
+        texts,
+        padding="max_length",
+        max_length=pipeline.tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
     states = pipeline.text_encoder(ids)[0]
     rows = sorted(requests, key=lambda request: -request.steps)
     prompts = states[[texts.index(request.prompt) for request in rows]]
@@ -115,8 +136,9 @@ def work(pipeline, requests) -> float:
     """GFLOP of these pictures: both halves of each step, and the decoding."""
     unet, vae = pipeline.unet, pipeline.vae
     edge = 2 ** (len(vae.config.block_out_channels) - 1)
-    latents = torch.randn(2, vae.config.latent_channels, requests[0].height // edge, requests[0].width // edge,
-                          dtype=unet.dtype)
+    latents = torch.randn(
+        2, vae.config.latent_channels, requests[0].height // edge, requests[0].width // edge, dtype=unet.dtype
+    )
     words = torch.randn(2, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim, dtype=unet.dtype)
     step = gigaflop(lambda: unet(latents, 500, words))
     return sum(request.steps for request in requests) * step + len(requests) * gigaflop(lambda: vae.decode(latents[:1]))
@@ -129,8 +151,11 @@ def check_pictures(spec, folder: Path, engine, requests) -> dict:
     with running_engine([spec], dtype="fp32") as exact:
         alone = [by_engine(exact, [request])[0] for request in requests]
         together = by_engine(exact, requests)
-    found = {"fp32_alone_to_diffusers": worst(alone, theirs), "fp32_together_to_alone": worst(together, alone),
-             "together_to_alone": worst(by_engine(engine, requests), [by_engine(engine, [r])[0] for r in requests])}
+    found = {
+        "fp32_alone_to_diffusers": worst(alone, theirs),
+        "fp32_together_to_alone": worst(together, alone),
+        "together_to_alone": worst(by_engine(engine, requests), [by_engine(engine, [r])[0] for r in requests]),
+    }
     assert found["fp32_alone_to_diffusers"]["largest"] <= 1, found
     assert found["fp32_together_to_alone"]["largest"] <= 1, found
     assert found["together_to_alone"]["psnr"] >= 50, found
@@ -149,8 +174,14 @@ def measure(spec, folder: Path, steps: tuple[int, ...], in_flight: tuple[int, ..
         dtype = engine.models.dtype_for(spec)
         equality = check_pictures(spec, folder, engine, everything[:4])
         plain, tuned = load_pipeline(folder), load_pipeline(folder, dtype, tuned=True)
-        results = {"model": spec.key, "size": f"{spec.native_width}x{spec.native_height}", "steps": steps,
-                   "dtype": dtype_name(dtype), "equality": equality, "in_flight": {}}
+        results = {
+            "model": spec.key,
+            "size": f"{spec.native_width}x{spec.native_height}",
+            "steps": steps,
+            "dtype": dtype_name(dtype),
+            "equality": equality,
+            "in_flight": {},
+        }
         speed = max(device_speed(dtype).values())
         for count in in_flight:
             requests = everything[:count]
@@ -176,8 +207,9 @@ def measure(spec, folder: Path, steps: tuple[int, ...], in_flight: tuple[int, ..
             for load in (0.8, 1.2):
                 results[f"poisson_{load}"] = {
                     "ours": arrive_at_random(lambda request: engine.submit(request).future, arriving, load * reached),
-                    "tuned": arrive_at_random(lambda request: queue.submit(by_pipeline, tuned, request), arriving,
-                                              load * reached),
+                    "tuned": arrive_at_random(
+                        lambda request: queue.submit(by_pipeline, tuned, request), arriving, load * reached
+                    ),
                 }
     return results
 
@@ -216,15 +248,19 @@ def model(name: str, folder: Path):
     if name == "sd15":
         made = save_family(FAMILIES["sd15"], folder / "sd15-0")
         return spec_of("sd15", FAMILIES["sd15"], made, native=256), made, (2, 4, 6), (4,)
-    made = save_sd(folder / "unet-32-64", down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                   up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+    made = save_sd(
+        folder / "unet-32-64",
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
     return tiny_spec(name, made, native_width=64, native_height=64), made, (10, 20, 30), (1, 4, 8)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=("built-in", "unet-32-64", "sd15"),
-                        default=["unet-32-64", "built-in"])
+    parser.add_argument(
+        "--models", nargs="+", choices=("built-in", "unet-32-64", "sd15"), default=["unet-32-64", "built-in"]
+    )
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=300, help="for each model, about")
     parser.add_argument("--keep", type=Path, help="where the true-size model is made, or lies already")

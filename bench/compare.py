@@ -88,8 +88,12 @@ def ratio(over: list[float], under: list[float]) -> dict:
     quotients = [a / b for a, b in zip(over, under, strict=True)]
     draw = random.Random(0)
     medians = sorted(statistics.median(draw.choices(quotients, k=len(quotients))) for _ in range(4000))
-    return {"median": round(statistics.median(quotients), 4), "low": round(medians[100], 4),
-            "high": round(medians[-101], 4), "pairs": len(quotients)}
+    return {
+        "median": round(statistics.median(quotients), 4),
+        "low": round(medians[100], 4),
+        "high": round(medians[-101], 4),
+        "pairs": len(quotients),
+    }
 
 
 def arrive_at_random(submit: Callable, requests: list, per_second: float) -> dict:
@@ -120,7 +124,8 @@ def arrive_at_random(submit: Callable, requests: list, per_second: float) -> dic
     passed = time.perf_counter() - began
     ordered = sorted(took)
     return {"offered_per_second": round(per_second, 3), "images_per_second": round(len(futures) / passed, 3)} | {
-        f"p{part}": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)], 3) for part in (50, 95, 99)}
+        f"p{part}": round(ordered[min(len(ordered) - 1, len(ordered) * part // 100)], 3) for part in (50, 95, 99)
+    }
 
 
 def median(values: list[float], digits: int = 3) -> float:
@@ -148,8 +153,10 @@ def device_speed(dtype: torch.dtype, device: str = "cpu", *, tiny: bool = False)
     kernel = torch.randn(channels, channels, 3, 3, dtype=dtype, device=device).to(memory_format=torch.channels_last)
     works = {
         "matmul": (lambda: a @ a, 2 * side**3),
-        "convolution": (lambda: torch.nn.functional.conv2d(picture, kernel, padding=1),
-                        2 * batch * channels**2 * 9 * edge**2),
+        "convolution": (
+            lambda: torch.nn.functional.conv2d(picture, kernel, padding=1),
+            2 * batch * channels**2 * 9 * edge**2,
+        ),
     }
     speeds = {}
     with torch.inference_mode():
@@ -194,9 +201,12 @@ def conditions(device: str = "cpu") -> dict:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
     return {
-        "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "diffusers": version("diffusers"),
+        "date": time.strftime("%Y-%m-%d"),
+        "torch": torch.__version__,
+        "diffusers": version("diffusers"),
         "device": torch.cuda.get_device_name() if device != "cpu" else name,
-        "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
     }
 
 

@@ -60,50 +60,112 @@ class Family:
         return "sdxl" if len(self.texts) > 1 else "sd"
 
 
-CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-          "projection_dim": 768, "hidden_act": "quick_gelu"}
-OPEN_CLIP_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
-               "projection_dim": 512, "hidden_act": "gelu"}
-OPEN_CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
-               "projection_dim": 1280, "hidden_act": "gelu"}
-VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 512,
-       "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+}
+OPEN_CLIP_H = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "projection_dim": 512,
+    "hidden_act": "gelu",
+}
+OPEN_CLIP_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+    "hidden_act": "gelu",
+}
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 512,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
 SDXL_UNET = {
-    "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20),
+    "block_out_channels": (320, 640, 1280),
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10), "use_linear_projection": True, "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816, "sample_size": 128,
+    "transformer_layers_per_block": (1, 2, 10),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "sample_size": 128,
 }
 FAMILIES = {
     "sd15": Family({"cross_attention_dim": 768, "sample_size": 64}, (CLIP_L,), 512, VAE),
-    "sd21": Family({"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "sample_size": 96,
-                    "use_linear_projection": True}, (OPEN_CLIP_H,), 768, VAE | {"sample_size": 768}, "v_prediction"),
-    "sdxl": Family(SDXL_UNET, (CLIP_L, OPEN_CLIP_G), 1024,
-                   VAE | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True}),
+    "sd21": Family(
+        {
+            "cross_attention_dim": 1024,
+            "attention_head_dim": (5, 10, 20, 20),
+            "sample_size": 96,
+            "use_linear_projection": True,
+        },
+        (OPEN_CLIP_H,),
+        768,
+        VAE | {"sample_size": 768},
+        "v_prediction",
+    ),
+    "sdxl": Family(
+        SDXL_UNET,
+        (CLIP_L, OPEN_CLIP_G),
+        1024,
+        VAE | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+    ),
 }
 
 
 def tiny(family: Family) -> Family:
     """The same shape with few channels, for trying the benchmarks out."""
     levels = len(family.unet.get("block_out_channels", (0,) * 4))
-    changes = {"block_out_channels": (32, 64, 64, 64)[:levels], "attention_head_dim": 8, "layers_per_block": 1,
-               "cross_attention_dim": 32 * len(family.texts), "norm_num_groups": 8}
+    changes = {
+        "block_out_channels": (32, 64, 64, 64)[:levels],
+        "attention_head_dim": 8,
+        "layers_per_block": 1,
+        "cross_attention_dim": 32 * len(family.texts),
+        "norm_num_groups": 8,
+    }
     if "projection_class_embeddings_input_dim" in family.unet:
-        changes |= {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 32,
-                    "transformer_layers_per_block": (1, 1, 2)}
-    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "projection_dim": 32}
+        changes |= {
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 6 * 8 + 32,
+            "transformer_layers_per_block": (1, 1, 2),
+        }
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "projection_dim": 32,
+    }
     vae = {"block_out_channels": (8, 16, 16, 16), "layers_per_block": 1, "norm_num_groups": 8}
-    return Family(family.unet | changes, tuple(given | text for given in family.texts), 64, family.vae | vae,
-                  family.prediction)
+    return Family(
+        family.unet | changes, tuple(given | text for given in family.texts), 64, family.vae | vae, family.prediction
+    )
 
 
 def shapes(family: Family) -> tuple[UNet2DConditionModel, AutoencoderKL, list]:
     """UNet, VAE and text encoders without weights, on the `meta` device."""
     words = tokenizer()
-    ends = {"vocab_size": WORDS, "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id}
+    ends = {
+        "vocab_size": WORDS,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
     with torch.device("meta"):
         encoders = [CLIPTextModel(CLIPTextConfig(**family.texts[0] | ends))]
         encoders += [CLIPTextModelWithProjection(CLIPTextConfig(**text | ends)) for text in family.texts[1:]]
@@ -113,9 +175,11 @@ def shapes(family: Family) -> tuple[UNet2DConditionModel, AutoencoderKL, list]:
 def unet_inputs(family: Family, rows: int, side: int, dtype=torch.float32, device="meta") -> dict:
     """What that UNet takes for so many pictures of `side` x `side` pixels."""
     edge, options = side // 8, {"dtype": dtype, "device": device}
-    inputs = {"sample": torch.randn(rows, 4, edge, edge, **options),
-              "timestep": torch.full((rows,), 500, device=device),
-              "encoder_hidden_states": torch.randn(rows, 77, family.unet["cross_attention_dim"], **options)}
+    inputs = {
+        "sample": torch.randn(rows, 4, edge, edge, **options),
+        "timestep": torch.full((rows,), 500, device=device),
+        "encoder_hidden_states": torch.randn(rows, 77, family.unet["cross_attention_dim"], **options),
+    }
     if family.engine_family == "sdxl":
         sizes = torch.tensor([[float(side), side, 0, 0, side, side]] * rows, **options)
         pooled = torch.randn(rows, family.texts[1]["projection_dim"], **options)
@@ -137,14 +201,16 @@ def save_family(family: Family, folder: Path, *, seed: int = 0, dtype=torch.bflo
         picture = vae.decode(torch.randn(1, 4, 8, 8, dtype=dtype, device=device)).sample
         vae.decoder.conv_out.weight *= 0.4 / picture.float().std()
     words = tokenizer()
-    scheduler = EulerDiscreteScheduler(**SCHEDULE, steps_offset=1, timestep_spacing="leading",
-                                       prediction_type=family.prediction)
+    scheduler = EulerDiscreteScheduler(
+        **SCHEDULE, steps_offset=1, timestep_spacing="leading", prediction_type=family.prediction
+    )
     parts = {"unet": unet, "vae": vae, "text_encoder": encoders[0], "tokenizer": words, "scheduler": scheduler}
     if family.engine_family == "sdxl":
         pipeline = StableDiffusionXLPipeline(**parts, text_encoder_2=encoders[1], tokenizer_2=words)
     else:
-        pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None,
-                                           requires_safety_checker=False)
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
     pipeline.save_pretrained(folder, safe_serialization=True)
     del pipeline, networks
     return folder
@@ -174,8 +240,9 @@ def _filled(network, pool, dtype, device):
 def spec_of(name: str, family: Family, folder: Path, *, native: int = 0, **changes):
     """It as a model of the catalogue; `native`: another side in pixels than the family's."""
     side = native or family.side
-    return local_model(name, folder.resolve(), family=family.engine_family, native_width=side, native_height=side,
-                       **changes)
+    return local_model(
+        name, folder.resolve(), family=family.engine_family, native_width=side, native_height=side, **changes
+    )
 
 
 def draw_one(name: str, family: Family, folder: Path, side: int, steps: int) -> dict:
@@ -187,12 +254,17 @@ def draw_one(name: str, family: Family, folder: Path, side: int, steps: int) -> 
         phases = {}
         job = engine.submit(
             build_request(spec, prompt="a red boat at sea", width=side, height=side, steps=steps, seed=1),
-            on_progress=lambda progress: phases.setdefault(progress.phase, time.perf_counter()))
+            on_progress=lambda progress: phases.setdefault(progress.phase, time.perf_counter()),
+        )
         picture = job.result()[0]
         model = engine.models.get(spec)
         return {
-            "family": name, "parameters": sum(w.numel() for part in model.parts for w in part.parameters()),
-            "weight_bytes": model.nbytes, "dtype": "bf16", "size": f"{side}x{side}", "steps": steps,
+            "family": name,
+            "parameters": sum(w.numel() for part in model.parts for w in part.parameters()),
+            "weight_bytes": model.nbytes,
+            "dtype": "bf16",
+            "size": f"{side}x{side}",
+            "steps": steps,
             "seconds_making": round(saved, 1),
             "seconds_loading": round(phases["generating"] - phases["loading"], 2),
             "seconds_drawing": round(picture.seconds, 2),

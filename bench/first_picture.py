@@ -44,11 +44,20 @@ def picture(site, key, seed):
 
 def measure(folder: Path, port: int, pictures: int) -> dict:
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
-    environment = {name: value for name, value in os.environ.items()
-                   if name not in ("DATABASE_URL", "REDIS_URL", "VAR_DIR", "VIRTUAL_ENV")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DATABASE_URL", "REDIS_URL", "VAR_DIR", "VIRTUAL_ENV")
+    }
     began = time.monotonic()
-    server = subprocess.Popen(["bin/serve", "--port", str(port)], cwd=folder, env=environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    server = subprocess.Popen(
+        ["bin/serve", "--port", str(port)],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     marks = {}
     try:
         for line in server.stdout:
@@ -59,9 +68,23 @@ def measure(folder: Path, port: int, pictures: int) -> dict:
                 marks["ready"] = time.monotonic() - began
                 break
         key = subprocess.run(
-            [".venv/bin/python", "manage.py", "create_user", "bench@example.com", "--plan", "pro",
-             "--password", "correct horse battery", "--api-key"],
-            cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+            [
+                ".venv/bin/python",
+                "manage.py",
+                "create_user",
+                "bench@example.com",
+                "--plan",
+                "pro",
+                "--password",
+                "correct horse battery",
+                "--api-key",
+            ],
+            cwd=folder,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
         site = f"http://127.0.0.1:{port}"
         took = [picture(site, key, seed) for seed in range(pictures)]
         marks["first_picture"] = marks["ready"] + took[0][0]
@@ -77,7 +100,8 @@ def measure(folder: Path, port: int, pictures: int) -> dict:
         "seconds_first_request": round(took[0][0], 2),
         "seconds_per_picture": round(statistics.median(later), 2) if later else None,
         "seconds_drawing": round(statistics.median(drawing for _, drawing in took), 2),
-        "cores": os.cpu_count(), "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
     }
 
 

@@ -82,8 +82,9 @@ class Bench:
         return tiny(FAMILIES[name]) if self.small else FAMILIES[name]
 
     def model(self, name: str, seed: int = 0) -> Path:
-        return save_family(self.family(name), self.folder / f"{name}-{seed}", seed=seed, dtype=self.dtype,
-                           device=self.device)
+        return save_family(
+            self.family(name), self.folder / f"{name}-{seed}", seed=seed, dtype=self.dtype, device=self.device
+        )
 
     def spec(self, name: str, seed: int = 0):
         return spec_of(f"{name}-{seed}", self.family(name), self.model(name, seed))
@@ -95,8 +96,9 @@ class Bench:
         return max(2, steps // 10) if self.small else steps
 
     def engine(self, specs, **options):
-        return running_engine(specs, **{"device": self.device, "dtype": "bf16", "memory_budget": PLENTY,
-                                        "max_rows": 64} | options)
+        return running_engine(
+            specs, **{"device": self.device, "dtype": "bf16", "memory_budget": PLENTY, "max_rows": 64} | options
+        )
 
     def floor(self, name: str, steps: int) -> float:
         """Seconds that the counted work of a guided picture takes at the speed of the fastest kernel."""
@@ -115,8 +117,12 @@ def limits(bench: Bench) -> dict:
     source = torch.empty(size, dtype=torch.uint8, device=bench.device)
     target = torch.empty_like(source)
     copy = min(seconds_of(lambda: target.copy_(source), bench.device) for _ in range(6))
-    return {"gigaflop_per_second": speeds, "fp8_gigaflop_per_second": _fp8_speed(bench),
-            "copy_terabytes_per_second": round(2 * size / copy / 1e12, 3), "device_state": _device_state(bench)}
+    return {
+        "gigaflop_per_second": speeds,
+        "fp8_gigaflop_per_second": _fp8_speed(bench),
+        "copy_terabytes_per_second": round(2 * size / copy / 1e12, 3),
+        "device_state": _device_state(bench),
+    }
 
 
 def _fp8_speed(bench: Bench) -> float | None:
@@ -135,8 +141,9 @@ def _device_state(bench: Bench) -> str:
     if bench.device == "cpu":
         return ""
     fields = "clocks.sm,clocks.max.sm,power.draw,temperature.gpu"
-    done = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip()
 
 
@@ -153,28 +160,42 @@ def single(bench: Bench, name: str, steps: int) -> dict:
     compiled.unet.compile(backend=backend)
     with bench.engine([spec]) as ours, bench.engine([spec], compile=backend) as ours_compiled:
         draws = {
-            "diffusers": (by_pipeline, plain), "tuned": (by_pipeline, tuned), "tuned_compiled": (by_pipeline, compiled),
-            "ours": (by_engine, ours, spec), "ours_compiled": (by_engine, ours_compiled, spec),
+            "diffusers": (by_pipeline, plain),
+            "tuned": (by_pipeline, tuned),
+            "tuned_compiled": (by_pipeline, compiled),
+            "ours": (by_engine, ours, spec),
+            "ours_compiled": (by_engine, ours_compiled, spec),
             "raw_loop": (by_raw_loop, tuned),
         }
-        sides = {side_name: lambda number, do=do, first=first: seconds_of(
-            lambda: do(*first, f"a boat number {number}", number, side, steps), bench.device)
-            for side_name, (do, *first) in draws.items()}
+        sides = {
+            side_name: lambda number, do=do, first=first: seconds_of(
+                lambda: do(*first, f"a boat number {number}", number, side, steps), bench.device
+            )
+            for side_name, (do, *first) in draws.items()
+        }
         first = {side_name: round(do(0), 2) for side_name, do in sides.items()}
         raw = by_raw_loop(tuned, "equal", 1, side, steps)
-        equality = {f"{side_name}_to_raw_loop": difference(do(*given, "equal", 1, side, steps), raw)
-                    for side_name, (do, *given) in draws.items()}
+        equality = {
+            f"{side_name}_to_raw_loop": difference(do(*given, "equal", 1, side, steps), raw)
+            for side_name, (do, *given) in draws.items()
+        }
         times = take_turns(sides, bench.rounds, 60)
     floor = bench.floor(name, steps)
     best = min(("tuned", "tuned_compiled"), key=lambda each: statistics.median(times[each]))
     fastest = min(("ours", "ours_compiled"), key=lambda each: statistics.median(times[each]))
-    return {"model": name, "size": f"{side}x{side}", "steps": steps, "equality": equality,
-            "first_with_load_or_compilation": first,
-            "seconds": {each: median(values, 4) for each, values in times.items()} | {"floor": round(floor, 4)},
-            "diffusers/ours": ratio(times["diffusers"], times[fastest]), "best_of_ours": fastest,
-            f"{best}/ours": ratio(times[best], times[fastest]),
-            "ours/raw_loop": ratio(times["ours"], times["raw_loop"]),
-            "ours/floor": ratio(times[fastest], [floor] * len(times[fastest]))}
+    return {
+        "model": name,
+        "size": f"{side}x{side}",
+        "steps": steps,
+        "equality": equality,
+        "first_with_load_or_compilation": first,
+        "seconds": {each: median(values, 4) for each, values in times.items()} | {"floor": round(floor, 4)},
+        "diffusers/ours": ratio(times["diffusers"], times[fastest]),
+        "best_of_ours": fastest,
+        f"{best}/ours": ratio(times[best], times[fastest]),
+        "ours/raw_loop": ratio(times["ours"], times["raw_loop"]),
+        "ours/floor": ratio(times[fastest], [floor] * len(times[fastest])),
+    }
 
 
 # Many users
@@ -182,9 +203,19 @@ def single(bench: Bench, name: str, steps: int) -> dict:
 
 def requests_for(bench: Bench, spec, count: int, steps: tuple[int, ...]) -> list:
     side = spec.native_width
-    return [build_request(spec, prompt=f"a boat number {seed}", width=side, height=side, seed=seed, sampler=sampler,
-                          steps=bench.steps(many), guidance_scale=4 + seed % 5)
-            for seed, many, sampler in zip(range(count), cycle(steps), cycle(SAMPLERS), strict=False)]
+    return [
+        build_request(
+            spec,
+            prompt=f"a boat number {seed}",
+            width=side,
+            height=side,
+            seed=seed,
+            sampler=sampler,
+            steps=bench.steps(many),
+            guidance_scale=4 + seed % 5,
+        )
+        for seed, many, sampler in zip(range(count), cycle(steps), cycle(SAMPLERS), strict=False)
+    ]
 
 
 def in_company(engine, requests) -> dict:
@@ -208,8 +239,9 @@ def users(bench: Bench, name: str, in_flight: tuple[int, ...], steps: tuple[int,
     each = 1 if bench.small else 2
     results = {"model": name, "size": f"{bench.side(name)}x{bench.side(name)}", "steps": [*map(bench.steps, steps)]}
     with bench.engine([spec]) as engine:
-        closed_loop(engine, requests_for(bench, spec, max(in_flight), tuple(min(4, many) for many in steps)),
-                    max(in_flight))  # kernels are chosen for each size of batch
+        closed_loop(
+            engine, requests_for(bench, spec, max(in_flight), tuple(min(4, many) for many in steps)), max(in_flight)
+        )  # kernels are chosen for each size of batch
         alone = seconds_of(lambda: engine.submit(requests_for(bench, spec, 2, steps)[1]).result(), bench.device)
         company = in_company(engine, requests_for(bench, spec, 4, steps))
         reached = {}
@@ -220,20 +252,28 @@ def users(bench: Bench, name: str, in_flight: tuple[int, ...], steps: tuple[int,
         for load in (0.8, 1.2) if arrivals else ():
             rate = load * max(reached.values())
             results[f"poisson_{load}"] = arrive_at_random(
-                lambda request: engine.submit(request).future, requests_for(bench, spec, arrivals, steps), rate)
-    serial = {"diffusers": _one_at_a_time(bench, name, steps, torch.float32),
-              "tuned": _one_at_a_time(bench, name, steps, bench.dtype)}
+                lambda request: engine.submit(request).future, requests_for(bench, spec, arrivals, steps), rate
+            )
+    serial = {
+        "diffusers": _one_at_a_time(bench, name, steps, torch.float32),
+        "tuned": _one_at_a_time(bench, name, steps, bench.dtype),
+    }
     best = max(results["images_per_second"].values())
-    return results | {"one_at_a_time": serial, "ours/diffusers": round(best / serial["diffusers"], 3),
-                      "ours/tuned": round(best / serial["tuned"], 3)}
+    return results | {
+        "one_at_a_time": serial,
+        "ours/diffusers": round(best / serial["diffusers"], 3),
+        "ours/tuned": round(best / serial["tuned"], 3),
+    }
 
 
 def _one_at_a_time(bench: Bench, name: str, steps: tuple[int, ...], dtype: torch.dtype) -> float:
     """Pictures per second of diffusers' pipeline."""
     pipeline = load_pipeline(bench.model(name), dtype, bench.device, tuned=dtype != torch.float32)
     by_pipeline(pipeline, "warm", 0, bench.side(name), 2)
-    took = seconds_of(lambda: [by_pipeline(pipeline, "a boat", many, bench.side(name), bench.steps(many))
-                               for many in steps], bench.device)
+    took = seconds_of(
+        lambda: [by_pipeline(pipeline, "a boat", many, bench.side(name), bench.steps(many)) for many in steps],
+        bench.device,
+    )
     return round(len(steps) / took, 3)
 
 
@@ -252,23 +292,35 @@ def changes(bench: Bench) -> dict:
         for spec in specs:
             draw(engine, spec, 0)
             engine.models.get(spec).weights_hash  # noqa: B018 -- computed beside the pictures, waited for
-        times = take_turns({
-            "changing": lambda n: seconds_of(lambda: [draw(engine, spec, n) for spec in specs], bench.device),
-            "staying": lambda n: seconds_of(lambda: [draw(engine, specs[n % 3], n) for _ in specs], bench.device),
-        }, bench.rounds)
+        times = take_turns(
+            {
+                "changing": lambda n: seconds_of(lambda: [draw(engine, spec, n) for spec in specs], bench.device),
+                "staying": lambda n: seconds_of(lambda: [draw(engine, specs[n % 3], n) for _ in specs], bench.device),
+            },
+            bench.rounds,
+        )
     resident = {"extra_milliseconds": round(1000 * (median(times["changing"], 6) - median(times["staying"], 6)) / 3, 2)}
     room = int(1.5 * sum(file.stat().st_size for file in bench.model("sd15").rglob("*.safetensors")))
     with bench.engine(specs, memory_budget=room, host_memory=PLENTY) as engine:
         for spec in specs * 2:
             draw(engine, spec, 0)
+
         def timed(number):
             return seconds_of(lambda: draw(engine, specs[number % 3], number), bench.device)
 
         back = [timed(number) - timed(number) for number in range(2 * bench.rounds)]  # the second time it is there
-    load = [seconds_of(lambda: load_pipeline(bench.model("sd15", n % 3), bench.dtype, bench.device),  # noqa: B023
-                       bench.device) for n in range(3)]
-    return {"resident": resident, "from_host_milliseconds": round(1000 * statistics.median(back), 1),
-            "from_pretrained_milliseconds": round(1000 * statistics.median(load), 1)}
+    load = [
+        seconds_of(
+            lambda: load_pipeline(bench.model("sd15", n % 3), bench.dtype, bench.device),  # noqa: B023
+            bench.device,
+        )
+        for n in range(3)
+    ]
+    return {
+        "resident": resident,
+        "from_host_milliseconds": round(1000 * statistics.median(back), 1),
+        "from_pretrained_milliseconds": round(1000 * statistics.median(load), 1),
+    }
 
 
 def saving(bench: Bench) -> dict:
@@ -283,11 +335,13 @@ def saving(bench: Bench) -> dict:
         small.save(io.BytesIO(), "WEBP", quality=85)
 
     with bench.engine([spec]) as engine, ThreadPoolExecutor(16) as waiting:
+
         def run(also_save):
             def one(request):
                 image = engine.submit(request).result()[0]
                 if also_save:
                     save(image, request)
+
             return seconds_of(lambda: list(waiting.map(one, requests)), bench.device)
 
         run(True)
@@ -301,13 +355,17 @@ def saving(bench: Bench) -> dict:
                 picture.save(io.BytesIO(), "PNG")
                 picture.thumbnail((384, 384))
                 picture.save(io.BytesIO(), "WEBP")
+
         return seconds_of(lambda: [one(seed) for seed in range(3)], bench.device)
 
     peer(True)
     theirs = take_turns({"plain": lambda _: peer(False), "saving": lambda _: peer(True)}, bench.rounds, 30)
-    return {"in_flight": 16, "images_per_second": round(len(requests) / median(times["saving"], 6), 3),
-            "ours_saving": ratio(times["plain"], times["saving"]),
-            "tuned_saving": ratio(theirs["plain"], theirs["saving"])}
+    return {
+        "in_flight": 16,
+        "images_per_second": round(len(requests) / median(times["saving"], 6), 3),
+        "ours_saving": ratio(times["plain"], times["saving"]),
+        "tuned_saving": ratio(theirs["plain"], theirs["saving"]),
+    }
 
 
 def qwen(bench: Bench) -> dict:
@@ -324,10 +382,13 @@ def qwen(bench: Bench) -> dict:
         weight.normal_(std=weight[0].numel() ** -0.5) if weight.ndim > 1 else weight.fill_(0.02)
     edge, words = (4, 8) if bench.small else (64, 64)
     options = {"dtype": bench.dtype, "device": bench.device}
-    inputs = {"hidden_states": torch.randn(1, edge**2, 64, **options),
-              "encoder_hidden_states": torch.randn(1, words, network.config.joint_attention_dim, **options),
-              "encoder_hidden_states_mask": torch.ones(1, words, dtype=torch.long, device=bench.device),
-              "timestep": torch.tensor([0.5], **options), "img_shapes": [[(1, edge, edge)]]}
+    inputs = {
+        "hidden_states": torch.randn(1, edge**2, 64, **options),
+        "encoder_hidden_states": torch.randn(1, words, network.config.joint_attention_dim, **options),
+        "encoder_hidden_states_mask": torch.ones(1, words, dtype=torch.long, device=bench.device),
+        "timestep": torch.tensor([0.5], **options),
+        "img_shapes": [[(1, edge, edge)]],
+    }
 
     def step():
         with torch.inference_mode():
@@ -342,15 +403,18 @@ def qwen(bench: Bench) -> dict:
         step()
         took = [seconds_of(step, bench.device) for _ in range(2 if bench.small else 10)]
         tensors = [*network.parameters(), *network.buffers()]
-        results[tier] = {"seconds_a_guided_step": median(took, 4),
-                         "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors)}
+        results[tier] = {
+            "seconds_a_guided_step": median(took, 4),
+            "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        }
     return results | {"size": f"{16 * edge}x{16 * edge}", "a_guided_step": "two passes of one row"}
 
 
 BLOCKS = {
     "limits": limits,
-    "sd15_users": lambda bench: users(bench, "sd15", (1, 4) if bench.small else (1, 4, 8, 16, 32), STEPS,
-                                      4 if bench.small else 60),
+    "sd15_users": lambda bench: users(
+        bench, "sd15", (1, 4) if bench.small else (1, 4, 8, 16, 32), STEPS, 4 if bench.small else 60
+    ),
     "sd15_single": lambda bench: single(bench, "sd15", 30),
     "sdxl_users": lambda bench: users(bench, "sdxl", (1, 2) if bench.small else (1, 4, 8), (20,), 0),
     "sdxl_single": lambda bench: single(bench, "sdxl", 30),

@@ -36,25 +36,31 @@ PLENTY = 2**40
 def resident(specs, rounds: int, seconds: float) -> dict:
     """Alternating models against staying with one, all of them loaded."""
     with running_engine(specs, memory_budget=PLENTY) as engine:
+
         def draw(spec, number):
             return by_engine(engine, spec, "a red boat", number, SIDE, 1)
 
         alone = [draw(spec, 1) for _ in range(2) for spec in specs[:1]][0], *(draw(spec, 1) for spec in specs[1:])
         for spec in specs:
             engine.models.get(spec).weights_hash  # noqa: B018 -- computed beside the pictures, waited for
-        largest = max(difference(draw(spec, 1), picture)["largest"]
-                      for spec, picture in zip(specs, alone, strict=True))
+        largest = max(difference(draw(spec, 1), picture)["largest"] for spec, picture in zip(specs, alone, strict=True))
         assert largest == 0, f"a change of models changes pictures by {largest}"
-        times = take_turns({
-            "changing": lambda number: seconds_of(lambda: [draw(spec, number) for spec in specs]) / len(specs),
-            "staying": lambda number: seconds_of(lambda: [draw(specs[number % 3], number) for _ in specs]) / 3,
-        }, rounds, seconds)
+        times = take_turns(
+            {
+                "changing": lambda number: seconds_of(lambda: [draw(spec, number) for spec in specs]) / len(specs),
+                "staying": lambda number: seconds_of(lambda: [draw(specs[number % 3], number) for _ in specs]) / 3,
+            },
+            rounds,
+            seconds,
+        )
         looks = [seconds_of(lambda: engine.models.get(spec)) for _ in range(200) for spec in specs]  # noqa: B023
-    return {"milliseconds_to_find": round(1000 * median(looks, 7), 4),
-            "milliseconds_changing": round(1000 * median(times["changing"], 5), 2),
-            "milliseconds_staying": round(1000 * median(times["staying"], 5), 2),
-            "changing/staying": ratio(times["changing"], times["staying"]),
-            "of_cpu_seconds": ratio(times.cpu["changing"], times.cpu["staying"])}
+    return {
+        "milliseconds_to_find": round(1000 * median(looks, 7), 4),
+        "milliseconds_changing": round(1000 * median(times["changing"], 5), 2),
+        "milliseconds_staying": round(1000 * median(times["staying"], 5), 2),
+        "changing/staying": ratio(times["changing"], times["staying"]),
+        "of_cpu_seconds": ratio(times.cpu["changing"], times.cpu["staying"]),
+    }
 
 
 def reload(specs, rounds: int, seconds: float) -> dict:
@@ -76,14 +82,18 @@ def reload(specs, rounds: int, seconds: float) -> dict:
     dtype = manager.dtype_for(specs[0])
     times = take_turns({"ours": ours, "diffusers": theirs(torch.float32), "tuned": theirs(dtype)}, rounds, seconds)
     manager.close()
-    return {"dtype": dtype_name(dtype), "seconds": {name: median(values) for name, values in times.items()},
-            "diffusers/ours": ratio(times["diffusers"], times["ours"]),
-            "tuned/ours": ratio(times["tuned"], times["ours"]),
-            "of_cpu_seconds": {name: ratio(times.cpu[name], times.cpu["ours"]) for name in ("diffusers", "tuned")}}
+    return {
+        "dtype": dtype_name(dtype),
+        "seconds": {name: median(values) for name, values in times.items()},
+        "diffusers/ours": ratio(times["diffusers"], times["ours"]),
+        "tuned/ours": ratio(times["tuned"], times["ours"]),
+        "of_cpu_seconds": {name: ratio(times.cpu[name], times.cpu["ours"]) for name in ("diffusers", "tuned")},
+    }
 
 
 def first(spec, dtype, rounds: int, seconds: float) -> dict:
     """From nothing loaded to a picture."""
+
     def ours(number):
         began = time.perf_counter()
         with running_engine([spec]) as engine:
@@ -91,12 +101,15 @@ def first(spec, dtype, rounds: int, seconds: float) -> dict:
             return time.perf_counter() - began
 
     def theirs(number):
-        return seconds_of(lambda: by_pipeline(
-            load_pipeline(Path(spec.sources[0]), dtype, tuned=True), "a red boat", number, SIDE, 4))
+        return seconds_of(
+            lambda: by_pipeline(load_pipeline(Path(spec.sources[0]), dtype, tuned=True), "a red boat", number, SIDE, 4)
+        )
 
     times = take_turns({"ours": ours, "tuned": theirs}, rounds, seconds)
-    return {"seconds": {name: median(values) for name, values in times.items()},
-            "ours/tuned": ratio(times["ours"], times["tuned"])}
+    return {
+        "seconds": {name: median(values) for name, values in times.items()},
+        "ours/tuned": ratio(times["ours"], times["tuned"]),
+    }
 
 
 def main():
@@ -109,8 +122,9 @@ def main():
     family = tiny(FAMILIES["sd15"]) if options.tiny else FAMILIES["sd15"]
     with tempfile.TemporaryDirectory() as scratch:
         kept = options.keep or Path(scratch)
-        specs = [spec_of(f"sd15-{seed}", family, save_family(family, kept / f"sd15-{seed}", seed=seed))
-                 for seed in range(3)]
+        specs = [
+            spec_of(f"sd15-{seed}", family, save_family(family, kept / f"sd15-{seed}", seed=seed)) for seed in range(3)
+        ]
         share = options.seconds / 3
         results = {"resident": resident(specs, options.pairs, share), "reload": reload(specs, options.pairs, share)}
         manager = ModelManager(device="cpu")

@@ -62,12 +62,14 @@ class Watchers:
 
 def inline(vae):
     """A callback for diffusers that decodes the latents at each step, in its way."""
+
     def decode(pipeline, step, timestep, kwargs):
         with torch.no_grad():
             rgb = vae.decode(kwargs["latents"].to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0][0]
         values = ((rgb.float() * 0.5 + 0.5).clamp(0, 1) * 255).byte().movedim(0, -1).numpy()
         Image.fromarray(values).save(io.BytesIO(), "JPEG")
         return kwargs
+
     return decode
 
 
@@ -83,9 +85,15 @@ def measure(spec, folder: Path, side: int, steps: int, pairs: int, seconds: floa
             return by.submit(request, **options).result()[0].pixels
 
         def theirs(callback, seed):
-            return pipeline("a red boat at sea", num_inference_steps=steps, width=side, height=side,
-                            guidance_scale=guidance, generator=torch.Generator().manual_seed(seed),
-                            callback_on_step_end=callback)
+            return pipeline(
+                "a red boat at sea",
+                num_inference_steps=steps,
+                width=side,
+                height=side,
+                guidance_scale=guidance,
+                generator=torch.Generator().manual_seed(seed),
+                callback_on_step_end=callback,
+            )
 
         plain = draw(engine, False, 1)
         for by in (engine, eager):
@@ -98,20 +106,34 @@ def measure(spec, folder: Path, side: int, steps: int, pairs: int, seconds: floa
         watchers.seen = 0
         draw(eager, True, 1)
         each_step = watchers.seen
-        sides = {"unwatched": lambda n: seconds_of(lambda: draw(engine, False, n)),
-                 "ours": lambda n: seconds_of(lambda: draw(engine, True, n)),
-                 "ours_each_step": lambda n: seconds_of(lambda: draw(eager, True, n))}
-        sides |= {name: lambda n, callback=callback: seconds_of(lambda: theirs(callback, n))
-                  for name, callback in callbacks.items()}
+        sides = {
+            "unwatched": lambda n: seconds_of(lambda: draw(engine, False, n)),
+            "ours": lambda n: seconds_of(lambda: draw(engine, True, n)),
+            "ours_each_step": lambda n: seconds_of(lambda: draw(eager, True, n)),
+        }
+        sides |= {
+            name: lambda n, callback=callback: seconds_of(lambda: theirs(callback, n))
+            for name, callback in callbacks.items()
+        }
         times = take_turns(sides, pairs, seconds)
-    against = {"ours": "unwatched", "ours_each_step": "unwatched", "full_decode": "diffusers",
-               "tiny_decoder": "diffusers"}
+    against = {
+        "ours": "unwatched",
+        "ours_each_step": "unwatched",
+        "full_decode": "diffusers",
+        "tiny_decoder": "diffusers",
+    }
     ratios = {name: ratio(times[name], times[base]) for name, base in against.items() if name in times}
-    return {"model": spec.key, "size": f"{side}x{side}", "steps": steps, "watchers": WATCHERS,
-            "previews_each_step": each_step, "seconds": {name: median(values, 4) for name, values in times.items()},
-            "tax_percent": {name: round(100 * (value["median"] - 1), 1) for name, value in ratios.items()},
-            "ratios": ratios, "of_cpu_seconds": {name: ratio(times.cpu[name], times.cpu[against[name]])
-                                                 for name in ratios}}
+    return {
+        "model": spec.key,
+        "size": f"{side}x{side}",
+        "steps": steps,
+        "watchers": WATCHERS,
+        "previews_each_step": each_step,
+        "seconds": {name: median(values, 4) for name, values in times.items()},
+        "tax_percent": {name: round(100 * (value["median"] - 1), 1) for name, value in ratios.items()},
+        "ratios": ratios,
+        "of_cpu_seconds": {name: ratio(times.cpu[name], times.cpu[against[name]]) for name in ratios},
+    }
 
 
 def main():

@@ -303,13 +303,23 @@ def main():
     for line in tally.missed:
         print("missed:", line, file=sys.stderr)
     print(f"\n| asked | goal | of | right |\n|---|---|---|---|\n{table(tally)}", file=sys.stderr)
-    print(json.dumps({
-        "bench": "prompt_adherence", "model": "drawings" if options.drawings else artist.spec.key,
-        "prompts": n, "steps": artist.spec.default_steps, "guidance": artist.spec.default_guidance,
-        "percent": tally.percent(), "judge": judge.figures, "seconds_a_picture_among_many":
-        round(artist.seconds / max(1, artist.drawn), 2), "seconds_a_picture_alone": round(single, 2),
-        "seconds_loading": round(load, 2), "cores": os.cpu_count(),
-    }))
+    print(
+        json.dumps(
+            {
+                "bench": "prompt_adherence",
+                "model": "drawings" if options.drawings else artist.spec.key,
+                "prompts": n,
+                "steps": artist.spec.default_steps,
+                "guidance": artist.spec.default_guidance,
+                "percent": tally.percent(),
+                "judge": judge.figures,
+                "seconds_a_picture_among_many": round(artist.seconds / max(1, artist.drawn), 2),
+                "seconds_a_picture_alone": round(single, 2),
+                "seconds_loading": round(load, 2),
+                "cores": os.cpu_count(),
+            }
+        )
+    )
 
 
 def table(tally: Tally) -> str:

@@ -33,9 +33,16 @@ from generation.engine.request.request import build_request
 
 def saver(folder: Path):
     """`generation.files`, writing under that folder. No database is opened."""
-    os.environ |= {"IGNORE_ENV_FILE": "1", "VAR_DIR": str(folder), "MEDIA_ROOT": str(folder / "media"), "DEBUG": "1",
-                   "DATABASE_URL": "postgres://nobody@localhost/none", "REDIS_URL": "redis://localhost:1/0",
-                   "STORAGE": "local", "DJANGO_SETTINGS_MODULE": "dreamsketch.settings"}
+    os.environ |= {
+        "IGNORE_ENV_FILE": "1",
+        "VAR_DIR": str(folder),
+        "MEDIA_ROOT": str(folder / "media"),
+        "DEBUG": "1",
+        "DATABASE_URL": "postgres://nobody@localhost/none",
+        "REDIS_URL": "redis://localhost:1/0",
+        "STORAGE": "local",
+        "DJANGO_SETTINGS_MODULE": "dreamsketch.settings",
+    }
     import django
 
     django.setup()
@@ -47,10 +54,13 @@ def saver(folder: Path):
 def measure(folder: Path, pictures: int, steps: int, side: int, pairs: int, seconds: float) -> dict:
     files = saver(folder)
     spec = Catalog().get("dreamsketch-tiny")
-    requests = [build_request(spec, prompt=f"a red boat at sea, number {seed}", seed=seed, steps=steps, width=side,
-                              height=side) for seed in range(pictures)]
+    requests = [
+        build_request(spec, prompt=f"a red boat at sea, number {seed}", seed=seed, steps=steps, width=side, height=side)
+        for seed in range(pictures)
+    ]
     pipeline = load_pipeline(WEIGHTS)
     with running_engine([spec]) as engine, ThreadPoolExecutor(pictures) as waiting:
+
         def job(request, save):
             image = engine.submit(request).result()[0]
             if save:
@@ -65,8 +75,13 @@ def measure(folder: Path, pictures: int, steps: int, side: int, pairs: int, seco
         def theirs(save):
             began = time.perf_counter()
             for request in requests[: max(2, pictures // 4)]:
-                picture = pipeline(request.prompt, num_inference_steps=steps, width=side, height=side,
-                                   guidance_scale=request.guidance_scale).images[0]
+                picture = pipeline(
+                    request.prompt,
+                    num_inference_steps=steps,
+                    width=side,
+                    height=side,
+                    guidance_scale=request.guidance_scale,
+                ).images[0]
                 if save:
                     picture.save(folder / f"{request.seed}.png")
                     picture.thumbnail((384, 384))
@@ -78,18 +93,29 @@ def measure(folder: Path, pictures: int, steps: int, side: int, pairs: int, seco
         kept = Image.open(folder / "media" / stored.file)
         assert difference(image.pixels, kept)["largest"] == 0, "the file does not hold the picture"
         theirs(True)
-        times = take_turns({
-            "ours": lambda _: ours(False)[0], "ours_saving": lambda _: ours(True)[0],
-            "diffusers": lambda _: theirs(False), "diffusers_saving": lambda _: theirs(True),
-        }, pairs, seconds)
+        times = take_turns(
+            {
+                "ours": lambda _: ours(False)[0],
+                "ours_saving": lambda _: ours(True)[0],
+                "diffusers": lambda _: theirs(False),
+                "diffusers_saving": lambda _: theirs(True),
+            },
+            pairs,
+            seconds,
+        )
     counts = {name: pictures if name.startswith("ours") else max(2, pictures // 4) for name in times}
     return {
-        "model": spec.key, "size": f"{side}x{side}", "steps": steps, "in_flight": pictures,
+        "model": spec.key,
+        "size": f"{side}x{side}",
+        "steps": steps,
+        "in_flight": pictures,
         "images_per_second": {name: round(counts[name] / median(values, 6), 3) for name, values in times.items()},
         "ours_saving": ratio(times["ours"], times["ours_saving"]),
         "diffusers_saving": ratio(times["diffusers"], times["diffusers_saving"]),
-        "of_cpu_seconds": {"ours_saving": ratio(times.cpu["ours"], times.cpu["ours_saving"]),
-                           "diffusers_saving": ratio(times.cpu["diffusers"], times.cpu["diffusers_saving"])},
+        "of_cpu_seconds": {
+            "ours_saving": ratio(times.cpu["ours"], times.cpu["ours_saving"]),
+            "diffusers_saving": ratio(times.cpu["diffusers"], times.cpu["diffusers_saving"]),
+        },
         "bytes_of_a_file": stored.file_size,
     }
 
@@ -103,8 +129,10 @@ def main():
     parser.add_argument("--side", type=int, default=256)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tell("saving", measure(Path(folder), options.pictures, options.steps, options.side, options.pairs,
-                               options.seconds))
+        tell(
+            "saving",
+            measure(Path(folder), options.pictures, options.steps, options.side, options.pairs, options.seconds),
+        )
 
 
 if __name__ == "__main__":

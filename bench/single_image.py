@@ -53,13 +53,28 @@ def by_pipeline(pipeline, prompt: str, seed: int, side: int, steps: int):
     """A picture by diffusers. The noise is drawn in fp32 as the engine draws it: in half precision the same generator
     gives other numbers."""
     noise = torch.randn((1, 4, side // 8, side // 8), generator=torch.Generator().manual_seed(seed))
-    return pipeline(prompt, height=side, width=side, num_inference_steps=steps, guidance_scale=GUIDANCE,
-                    latents=noise.to(pipeline.device, pipeline.unet.dtype)).images[0]
+    return pipeline(
+        prompt,
+        height=side,
+        width=side,
+        num_inference_steps=steps,
+        guidance_scale=GUIDANCE,
+        latents=noise.to(pipeline.device, pipeline.unet.dtype),
+    ).images[0]
 
 
 def by_engine(engine, spec, prompt: str, seed: int, side: int, steps: int):
-    request = build_request(spec, prompt=prompt, negative_prompt="", width=side, height=side, steps=steps,
-                            guidance_scale=GUIDANCE, seed=seed, sampler="Euler")
+    request = build_request(
+        spec,
+        prompt=prompt,
+        negative_prompt="",
+        width=side,
+        height=side,
+        steps=steps,
+        guidance_scale=GUIDANCE,
+        seed=seed,
+        sampler="Euler",
+    )
     return engine.submit(request).result()[0].pixels
 
 
@@ -74,8 +89,9 @@ def by_raw_loop(pipeline, prompt: str, seed: int, side: int, steps: int):
         sizes = torch.tensor([[side, side, 0, 0, side, side]] * 2, dtype=unet.dtype, device=device)
         added["added_cond_kwargs"] = {"text_embeds": torch.cat([pooled_negative, pooled]), "time_ids": sizes}
     else:
-        ids = pipeline.tokenizer(["", prompt], padding="max_length", max_length=77, truncation=True,
-                                 return_tensors="pt").input_ids
+        ids = pipeline.tokenizer(
+            ["", prompt], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        ).input_ids
         states = pipeline.text_encoder(ids.to(device))[0]
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alphas = (1 - betas).cumprod(0)
@@ -117,8 +133,12 @@ def check_pictures(folder: Path, spec, engine, tuned, side: int, steps: int) -> 
         fp32 = difference(by_engine(exact, spec, *given), true)
     assert fp32["largest"] <= 1, f"in fp32 the engine differs from diffusers by {fp32}"
     ours, raw, theirs = by_engine(engine, spec, *given), by_raw_loop(tuned, *given), by_pipeline(tuned, *given)
-    found = {"ours_fp32_to_diffusers": fp32, "ours_to_raw_loop": difference(ours, raw),
-             "ours_to_fp32": difference(ours, true), "tuned_to_fp32": difference(theirs, true)}
+    found = {
+        "ours_fp32_to_diffusers": fp32,
+        "ours_to_raw_loop": difference(ours, raw),
+        "ours_to_fp32": difference(ours, true),
+        "tuned_to_fp32": difference(theirs, true),
+    }
     # Two ways to write a sum differ in the last bit of fp32; bf16 and random weights make more of it at each step.
     assert found["ours_to_raw_loop"]["psnr"] >= 50, found
     assert found["ours_to_fp32"]["psnr"] >= found["tuned_to_fp32"]["psnr"] - 1, found
@@ -138,28 +158,43 @@ def measure(folder: Path, family, side: int, steps: int, pairs: int, seconds: fl
         def side_of(draw, *first):
             return lambda number: seconds_of(lambda: draw(*first, f"a boat number {number}", number, side, steps))
 
-        times = take_turns({
-            "diffusers": side_of(by_pipeline, plain), "tuned": side_of(by_pipeline, tuned),
-            "ours": side_of(by_engine, engine, spec), "raw_loop": side_of(by_raw_loop, tuned),
-        }, pairs, seconds)
+        times = take_turns(
+            {
+                "diffusers": side_of(by_pipeline, plain),
+                "tuned": side_of(by_pipeline, tuned),
+                "ours": side_of(by_engine, engine, spec),
+                "raw_loop": side_of(by_raw_loop, tuned),
+            },
+            pairs,
+            seconds,
+        )
     counted = work(family, side, steps)
-    speeds = {name: device_speed(kind, tiny=small) for name, kind in
-              (("fp32", torch.float32), (dtype_name(dtype), dtype))}
+    speeds = {
+        name: device_speed(kind, tiny=small) for name, kind in (("fp32", torch.float32), (dtype_name(dtype), dtype))
+    }
     floor = sum(counted.values()) / max(speeds[dtype_name(dtype)].values())
     ours, cpu = times["ours"], times.cpu
     return {
-        "model": "sd15", "size": f"{side}x{side}", "steps": steps, "dtype": dtype_name(dtype), "equality": equality,
+        "model": "sd15",
+        "size": f"{side}x{side}",
+        "steps": steps,
+        "dtype": dtype_name(dtype),
+        "equality": equality,
         "seconds": {name: median(values) for name, values in times.items()} | {"floor": round(floor, 3)},
         "cpu_seconds": {name: median(values) for name, values in cpu.items()},
         "first_picture_with_load": round(cold, 2),
-        "gigaflop": {name: round(value, 1) for name, value in counted.items()}, "gigaflop_per_second": speeds,
-        "diffusers/ours": ratio(times["diffusers"], ours), "tuned/ours": ratio(times["tuned"], ours),
+        "gigaflop": {name: round(value, 1) for name, value in counted.items()},
+        "gigaflop_per_second": speeds,
+        "diffusers/ours": ratio(times["diffusers"], ours),
+        "tuned/ours": ratio(times["tuned"], ours),
         "ours/raw_loop": ratio(ours, times["raw_loop"]),
         "ours/floor": ratio(ours, [floor] * len(ours)),
-        "of_cpu_seconds": {"diffusers/ours": ratio(cpu["diffusers"], cpu["ours"]),
-                           "tuned/ours": ratio(cpu["tuned"], cpu["ours"]),
-                           "ours/raw_loop": ratio(cpu["ours"], cpu["raw_loop"]),
-                           "ours/floor": ratio(cpu["ours"], [floor * torch.get_num_threads()] * len(ours))},
+        "of_cpu_seconds": {
+            "diffusers/ours": ratio(cpu["diffusers"], cpu["ours"]),
+            "tuned/ours": ratio(cpu["tuned"], cpu["ours"]),
+            "ours/raw_loop": ratio(cpu["ours"], cpu["raw_loop"]),
+            "ours/floor": ratio(cpu["ours"], [floor * torch.get_num_threads()] * len(ours)),
+        },
     }
 
 
@@ -175,8 +210,10 @@ def main():
     family = tiny(FAMILIES["sd15"]) if options.tiny else FAMILIES["sd15"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_family(family, (options.keep or Path(scratch)) / "sd15-0")
-        tell("single_image", measure(folder, family, options.side, options.steps, options.pairs, options.seconds,
-                                     options.tiny))
+        tell(
+            "single_image",
+            measure(folder, family, options.side, options.steps, options.pairs, options.seconds, options.tiny),
+        )
 
 
 if __name__ == "__main__":

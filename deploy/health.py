@@ -43,8 +43,10 @@ def worker() -> str:
     except redis.RedisError as error:
         return f"Redis is away, so nothing is known: {error}"
     own = f"{socket.gethostname()}-".encode()
-    fresh = any(name.startswith(own) and time.time() - json.loads(report)["seen_at"] < WORKER_SECONDS
-                for name, report in reports.items())
+    fresh = any(
+        name.startswith(own) and time.time() - json.loads(report)["seen_at"] < WORKER_SECONDS
+        for name, report in reports.items()
+    )
     return "" if fresh else "no report from the worker of this container"
 
 

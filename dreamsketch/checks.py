@@ -14,8 +14,13 @@ def models_are_known(app_configs, **kwargs):
     try:
         catalog()
     except UnknownModel as error:
-        return [Error(f"ENABLED_MODELS: {error}", id="dreamsketch.E001",
-                      hint=f"The catalogue has: {', '.join(spec.key for spec in MODELS)}.")]
+        return [
+            Error(
+                f"ENABLED_MODELS: {error}",
+                id="dreamsketch.E001",
+                hint=f"The catalogue has: {', '.join(spec.key for spec in MODELS)}.",
+            )
+        ]
     try:
         model_named(None)
     except UnknownModel as error:
@@ -31,8 +36,13 @@ def nothing_is_for_tests(app_configs, **kwargs):
         return []
     found = []
     if settings.DREAMSKETCH_ENGINE == "fake":
-        found.append(Error("DREAMSKETCH_ENGINE=fake draws test pictures.", id="dreamsketch.E003",
-                           hint="Remove it, or set it to torch."))
+        found.append(
+            Error(
+                "DREAMSKETCH_ENGINE=fake draws test pictures.",
+                id="dreamsketch.E003",
+                hint="Remove it, or set it to torch.",
+            )
+        )
     if settings.FAULTS_ALLOWED:
         found.append(Error("FAULTS_ALLOWED lets prompts break workers.", id="dreamsketch.E004", hint="Remove it."))
     return found

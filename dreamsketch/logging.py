@@ -8,7 +8,8 @@ import time
 from generation.log import current_fields
 
 _SECRET = re.compile(
-    r"(dsk_[0-9a-f]{8}_|whsec_)[A-Za-z0-9_+/=-]+|((?:rediss?|postgres(?:ql)?)://[^:@/\s]*:)[^@\s]+(?=@)")
+    r"(dsk_[0-9a-f]{8}_|whsec_)[A-Za-z0-9_+/=-]+|((?:rediss?|postgres(?:ql)?)://[^:@/\s]*:)[^@\s]+(?=@)"
+)
 
 
 class ContextFilter(logging.Filter):
@@ -39,7 +40,9 @@ class JsonFormatter(logging.Formatter):
     def format(self, record):
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname, "logger": record.name, "message": record.getMessage(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
             **getattr(record, "context", {}),
         }
         if record.exc_info:

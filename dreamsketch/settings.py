@@ -75,10 +75,22 @@ ALLOWED_HOSTS = names("DJANGO_ALLOWED_HOSTS", "localhost", "127.0.0.1", "[::1]")
 CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
 CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/(api|v1|sdapi)/.*$"
-CORS_ALLOW_HEADERS = ["accept", "api-key", "authorization", "content-type", "idempotency-key", "last-event-id",
-                      "x-csrftoken"]
-CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after", "x-dreamsketch-model", "x-dreamsketch-size",
-                       "x-dreamsketch-prompt-cut"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "api-key",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-csrftoken",
+]
+CORS_EXPOSE_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    "x-dreamsketch-model",
+    "x-dreamsketch-size",
+    "x-dreamsketch-prompt-cut",
+]
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -139,9 +151,9 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "gallery.context.site",
-            ],
+            ]
         },
-    },
+    }
 ]
 
 # --- Postgres and Redis -------------------------------------------------------------------------------
@@ -172,8 +184,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = os.environ["REDIS_URL"]
 if not REDIS_URL.startswith(("redis://", "rediss://")):
     raise ImproperlyConfigured("REDIS_URL must look like redis://:password@host:6379/0.")
-CACHES = {"default": {"BACKEND": "dreamsketch.cache.ForgivingRedisCache", "LOCATION": REDIS_URL,
-                      "KEY_PREFIX": "cache"}}
+CACHES = {"default": {"BACKEND": "dreamsketch.cache.ForgivingRedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}
 # Database sessions: people stay signed in while Redis is away.
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
@@ -187,7 +198,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "global_keyprefix": "bell:", "socket_connect_timeout": 2, "socket_timeout": 5, "socket_keepalive": True,
+    "global_keyprefix": "bell:",
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
 }
 CELERY_TASK_PUBLISH_RETRY = False  # a bell that does not ring at once is not worth a visitor's time
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
@@ -214,12 +228,21 @@ STRIKES_PER_DAY = number("STRIKES_PER_DAY", 10, 1, 1000)
 PROMPT_BLOCKLIST = names("PROMPT_BLOCKLIST")
 
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {"task": "generation.sweep", "schedule": schedule(SWEEP_SECONDS),
-              "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2}},
-    "deliver": {"task": "generation.deliver", "schedule": schedule(SWEEP_SECONDS),
-                "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2}},
-    "prune": {"task": "generation.prune", "schedule": schedule(86400),
-              "options": {"queue": "maintenance", "expires": 3600}},
+    "sweep": {
+        "task": "generation.sweep",
+        "schedule": schedule(SWEEP_SECONDS),
+        "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2},
+    },
+    "deliver": {
+        "task": "generation.deliver",
+        "schedule": schedule(SWEEP_SECONDS),
+        "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2},
+    },
+    "prune": {
+        "task": "generation.prune",
+        "schedule": schedule(86400),
+        "options": {"queue": "maintenance", "expires": 3600},
+    },
 }
 
 # --- Limits ---------------------------------------------------------------------------------------------
@@ -251,17 +274,23 @@ OPENAI_IMAGES_MODEL = os.environ.get("OPENAI_IMAGES_MODEL", "")
 OPENAI_IMAGES_EXTRAS = flag("OPENAI_IMAGES_EXTRAS", False)
 OUTSIDE_SECONDS = number("OUTSIDE_SECONDS", 120, 1, 3600, float)
 OUTSIDE_ANSWER_SECONDS = number("OUTSIDE_ANSWER_SECONDS", 600, 1, 86400, float)
-outside = {"INFERENCE_SERVICE_URL": INFERENCE_SERVICE_URL, "MODAL_GENERATE_ENDPOINT": MODAL_GENERATE_ENDPOINT,
-           "OPENAI_IMAGES_URL": OPENAI_IMAGES_URL}
+outside = {
+    "INFERENCE_SERVICE_URL": INFERENCE_SERVICE_URL,
+    "MODAL_GENERATE_ENDPOINT": MODAL_GENERATE_ENDPOINT,
+    "OPENAI_IMAGES_URL": OPENAI_IMAGES_URL,
+}
 for name, url in outside.items():
     if url and not url.startswith(("https://", "http://")):
         raise ImproperlyConfigured(f"{name} must begin with https:// or http://.")
 USE_LOCAL_MODELS = flag("USE_LOCAL_MODELS", not any(outside.values()))
 if not USE_LOCAL_MODELS and not any(outside.values()) and not HF_TOKEN:
-    raise ImproperlyConfigured("USE_LOCAL_MODELS=0 needs an engine elsewhere: set HF_TOKEN, INFERENCE_SERVICE_URL, "
-                               "OPENAI_IMAGES_URL or MODAL_GENERATE_ENDPOINT.")
+    raise ImproperlyConfigured(
+        "USE_LOCAL_MODELS=0 needs an engine elsewhere: set HF_TOKEN, INFERENCE_SERVICE_URL, "
+        "OPENAI_IMAGES_URL or MODAL_GENERATE_ENDPOINT."
+    )
 DEFAULT_MODEL = os.environ.get("DEFAULT_MODEL", "") or (
-    "dreamsketch-tiny" if USE_LOCAL_MODELS or any(outside.values()) else "sdxl-base")
+    "dreamsketch-tiny" if USE_LOCAL_MODELS or any(outside.values()) else "sdxl-base"
+)
 ENABLED_MODELS = names("ENABLED_MODELS")
 OPENAI_MODEL = os.environ.get("OPENAI_MODEL", "")
 MODELS_DIR = Path(os.environ.get("MODELS_DIR") or VAR_DIR / "models")
@@ -344,8 +373,7 @@ if STORAGE == "s3":
 else:
     media_storage = {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": MEDIA_ROOT, "file_permissions_mode": 0o640,
-                    "directory_permissions_mode": 0o750},
+        "OPTIONS": {"location": MEDIA_ROOT, "file_permissions_mode": 0o640, "directory_permissions_mode": 0o750},
     }
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(os.environ.get("STATIC_ROOT") or VAR_DIR / "static")
@@ -355,7 +383,8 @@ WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["gz", "br", "map", "png", "webp", "jpg", 
 STORAGES = {
     "default": media_storage,
     "staticfiles": {
-        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG or TESTING
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG or TESTING
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
@@ -407,11 +436,16 @@ REST_FRAMEWORK = {
         "accounts.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated",
-                                   "accounts.authentication.KeyMayDoThis"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "accounts.authentication.KeyMayDoThis",
+    ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["generation.api.http.parsers.JSONParser", "generation.api.http.parsers.FormParser",
-                               "generation.api.http.parsers.MultiPartParser"],
+    "DEFAULT_PARSER_CLASSES": [
+        "generation.api.http.parsers.JSONParser",
+        "generation.api.http.parsers.FormParser",
+        "generation.api.http.parsers.MultiPartParser",
+    ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "generation.api.http.negotiation.AlwaysTheFirst",
     "DEFAULT_THROTTLE_CLASSES": ["generation.api.http.throttling.CallsPerMinute"],
     "DEFAULT_METADATA_CLASS": None,
@@ -436,8 +470,15 @@ SPECTACULAR_SETTINGS = {
         "HealthState": ["ok", "unavailable"],
         "Success": ["success"],
         "CancelResult": ["cancelled", "cancelling", "already_finished"],
-        "EngineResultStatus": ["completed", "failed", "blocked", "cancelled", "queued", "already_finished",
-                               "superseded"],
+        "EngineResultStatus": [
+            "completed",
+            "failed",
+            "blocked",
+            "cancelled",
+            "queued",
+            "already_finished",
+            "superseded",
+        ],
         "DeliveryState": "generation.models.WebhookDelivery.State",
     },
 }
@@ -452,8 +493,9 @@ INFERENCE_WEBHOOK_SECRET = os.environ.get("INFERENCE_WEBHOOK_SECRET", "")
 if INFERENCE_WEBHOOK_SECRET and len(INFERENCE_WEBHOOK_SECRET) < 24:
     raise ImproperlyConfigured("INFERENCE_WEBHOOK_SECRET is too short: use at least 24 random characters.")
 if MODAL_GENERATE_ENDPOINT and not USE_LOCAL_MODELS and not (INFERENCE_WEBHOOK_SECRET and SITE_URL):
-    raise ImproperlyConfigured("MODAL_GENERATE_ENDPOINT needs INFERENCE_WEBHOOK_SECRET and SITE_URL, for the pictures "
-                               "come back to this site.")
+    raise ImproperlyConfigured(
+        "MODAL_GENERATE_ENDPOINT needs INFERENCE_WEBHOOK_SECRET and SITE_URL, for the pictures come back to this site."
+    )
 
 # --- Logs and errors -------------------------------------------------------------------------------------------------
 

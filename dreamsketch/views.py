@@ -17,7 +17,8 @@ def _answer(request, status: int, code: str, message: str, template: str | None 
     if status >= 500:
         # No request context: that would ask the database for the user, and the database may be the trouble.
         content = get_template(template or f"errors/{status}.html").render(
-            {"request_id": getattr(request, "request_id", "")})
+            {"request_id": getattr(request, "request_id", "")}
+        )
     else:
         content = get_template(template or f"errors/{status}.html").render({"message": message}, request)
     return HttpResponse(content, status=status)
@@ -46,8 +47,13 @@ def unavailable(request):
 
 
 def csrf_failure(request, reason=""):
-    return _answer(request, 403, "csrf_failed", "This form was open for too long. Go back, reload and send it again.",
-                   template="errors/csrf.html")
+    return _answer(
+        request,
+        403,
+        "csrf_failed",
+        "This form was open for too long. Go back, reload and send it again.",
+        template="errors/csrf.html",
+    )
 
 
 def to_login(request):

@@ -153,21 +153,37 @@ class Stream:
         if data["step"] < before["step"]:
             return []  # an event from before the snapshot; the bar never goes backwards
         row.status = Generation.Status.PROCESSING
-        told = panel(row, before | {
-            "status": Generation.Status.PROCESSING, "phase": data["phase"], "step": data["step"],
-            "queue_position": None, "eta_seconds": data.get("eta_seconds") or self._eta(row, data["step"]),
-            "preview_step": data.get("preview_step") or before["preview_step"],
-            "progress": status.progress_share(row, data["phase"], data["step"]),
-        })
+        told = panel(
+            row,
+            before
+            | {
+                "status": Generation.Status.PROCESSING,
+                "phase": data["phase"],
+                "step": data["step"],
+                "queue_position": None,
+                "eta_seconds": data.get("eta_seconds") or self._eta(row, data["step"]),
+                "preview_step": data.get("preview_step") or before["preview_step"],
+                "progress": status.progress_share(row, data["phase"], data["step"]),
+            },
+        )
         self.told[told["id"]] = told
         self.dock = [told if one["id"] == told["id"] else one for one in self.dock]
         messages = [self._partials([told], frame=False)]
         tenth = told["percent"] // 10
         if tenth > self.tenths.get(told["id"], 0):
             self.tenths[told["id"]] = tenth
-            messages.append(self._named("job-progress", {
-                "id": told["id"], "step": told["step"], "steps": told["steps"], "pct": told["percent"],
-                "eta_s": told["eta_seconds"]}))
+            messages.append(
+                self._named(
+                    "job-progress",
+                    {
+                        "id": told["id"],
+                        "step": told["step"],
+                        "steps": told["steps"],
+                        "pct": told["percent"],
+                        "eta_s": told["eta_seconds"],
+                    },
+                )
+            )
         return messages
 
     @staticmethod
@@ -188,28 +204,57 @@ class Stream:
             case "processing":
                 return [self._named("job-started", about | {"model": told["model"], "steps": told["steps"]})]
             case "completed":
-                images = [{"id": one["id"], "url": one["imageUrl"], "thumb": one["thumbnailUrl"], "w": one["width"],
-                           "h": one["height"], "alt": told["alt"]} for one in told["pictures"]]
+                images = [
+                    {
+                        "id": one["id"],
+                        "url": one["imageUrl"],
+                        "thumb": one["thumbnailUrl"],
+                        "w": one["width"],
+                        "h": one["height"],
+                        "alt": told["alt"],
+                    }
+                    for one in told["pictures"]
+                ]
                 took = told["processing_time_ms"] and told["processing_time_ms"] / 1000
-                return [self._named("job-done", about | {"images": images, "took_s": took}),
-                        self._named("gallery-changed", {"count": len(images)}), self._quota_event()]
+                return [
+                    self._named("job-done", about | {"images": images, "took_s": took}),
+                    self._named("gallery-changed", {"count": len(images)}),
+                    self._quota_event(),
+                ]
             case "cancelled":
                 return [self._named("job-cancelled", about | {"at_step": told["step"]}), self._quota_event()]
-        return [self._named("job-failed", about | {"code": (told["error"] or {}).get("code", state),
-                                                   "reason": told["error_message"], "retryable": told["retryable"]}),
-                self._quota_event()]
+        return [
+            self._named(
+                "job-failed",
+                about
+                | {
+                    "code": (told["error"] or {}).get("code", state),
+                    "reason": told["error_message"],
+                    "retryable": told["retryable"],
+                },
+            ),
+            self._quota_event(),
+        ]
 
     def _quota_event(self) -> bytes:
         quota = quotas.remaining(self.user)
-        return self._named("quota", {
-            "used": quota.used, "limit": quota.limit, "resets_at": quota.resets_at.isoformat()})
+        return self._named(
+            "quota", {"used": quota.used, "limit": quota.limit, "resets_at": quota.resets_at.isoformat()}
+        )
 
     def _partials(self, shown, *, frame: bool) -> bytes:
-        html = render_to_string("_stream.html", {
-            "panels": list(shown) if "panel" in self.panes else [], "dock": self.dock, "panes": self.panes,
-            "frame": frame, "quota": self.quota, "user": self.user,
-            "active_jobs": len(self.rows),
-        })
+        html = render_to_string(
+            "_stream.html",
+            {
+                "panels": list(shown) if "panel" in self.panes else [],
+                "dock": self.dock,
+                "panes": self.panes,
+                "frame": frame,
+                "quota": self.quota,
+                "user": self.user,
+                "active_jobs": len(self.rows),
+            },
+        )
         return self._message(html)
 
     def _named(self, name: str, data: dict) -> bytes:

@@ -17,14 +17,29 @@ from generation.webhooks.egress import MAX_URL
 
 CUSTOM_SHAPE = "custom"
 SHAPES = {
-    "1:1": "Square", "4:3": "Landscape", "3:4": "Portrait", "3:2": "Photo", "2:3": "Tall photo",
-    "16:9": "Wide", "9:16": "Phone", "21:9": "Cinema",
+    "1:1": "Square",
+    "4:3": "Landscape",
+    "3:4": "Portrait",
+    "3:2": "Photo",
+    "2:3": "Tall photo",
+    "16:9": "Wide",
+    "9:16": "Phone",
+    "21:9": "Cinema",
 }
 LABELS = {
-    "prompt": "Describe your image", "negative_prompt": "Leave out", "model": "Model", "style": "Style",
-    "shape": "Shape", "width": "Width", "height": "Height", "steps": "Detail passes",
-    "guidance_scale": "How closely to follow", "sampler": "Sampler", "seed": "Starting point",
-    "num_images": "Images", "visibility": "Who can see it",
+    "prompt": "Describe your image",
+    "negative_prompt": "Leave out",
+    "model": "Model",
+    "style": "Style",
+    "shape": "Shape",
+    "width": "Width",
+    "height": "Height",
+    "steps": "Detail passes",
+    "guidance_scale": "How closely to follow",
+    "sampler": "Sampler",
+    "seed": "Starting point",
+    "num_images": "Images",
+    "visibility": "Who can see it",
 }
 
 
@@ -47,11 +62,16 @@ class ComposerForm(forms.Form):
     def asked(self) -> dict:
         """Keyword arguments for `create_generation`; None where the choice is left to the model."""
         data = self.cleaned_data
-        asked = {name: data[name] for name in ("prompt", "negative_prompt", "style", "steps", "guidance_scale", "seed",
-                                               "num_images")}
-        asked |= {"model": data["model"] or None, "sampler": data["sampler"] or None,
-                  "visibility": data["visibility"] or Visibility.PRIVATE,
-                  "idempotency_key": f"page-{data['client_token'] or uuid.uuid4()}"}
+        asked = {
+            name: data[name]
+            for name in ("prompt", "negative_prompt", "style", "steps", "guidance_scale", "seed", "num_images")
+        }
+        asked |= {
+            "model": data["model"] or None,
+            "sampler": data["sampler"] or None,
+            "visibility": data["visibility"] or Visibility.PRIVATE,
+            "idempotency_key": f"page-{data['client_token'] or uuid.uuid4()}",
+        }
         if data["shape"] == CUSTOM_SHAPE:
             return asked | {"width": data["width"], "height": data["height"]}
         return asked | {"aspect_ratio": data["shape"] or None}
@@ -79,13 +99,19 @@ def selected_numbers(data) -> list[int] | None:
 
 class KeyForm(forms.Form):
     name = forms.CharField(
-        max_length=MAX_NAME, error_messages={"required": "Give the key a name, such as the program it is for."})
+        max_length=MAX_NAME, error_messages={"required": "Give the key a name, such as the program it is for."}
+    )
     days = forms.TypedChoiceField(
         choices=[("", "Never"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")],
-        coerce=int, empty_value=None, required=False)
+        coerce=int,
+        empty_value=None,
+        required=False,
+    )
     scopes = forms.MultipleChoiceField(
-        choices=Scope.choices, initial=every_scope,
-        error_messages={"required": "Choose at least one thing that the key may be used for."})
+        choices=Scope.choices,
+        initial=every_scope,
+        error_messages={"required": "Choose at least one thing that the key may be used for."},
+    )
     daily_images = forms.IntegerField(min_value=1, required=False)
     requests_per_minute = forms.IntegerField(min_value=1, required=False)
 
@@ -93,17 +119,23 @@ class KeyForm(forms.Form):
         """Keyword arguments for `issue_key`."""
         data = self.cleaned_data
         return {"name": data["name"], "expires_at": in_days(data["days"])} | {
-            name: data[name] for name in ("scopes", "daily_images", "requests_per_minute")}
+            name: data[name] for name in ("scopes", "daily_images", "requests_per_minute")
+        }
 
 
 class WebhookForm(forms.Form):
     url = forms.CharField(
-        max_length=MAX_URL, error_messages={"required": "Give the address that shall be told, such as "
-                                                        "https://hooks.example.com/dreamsketch."})
+        max_length=MAX_URL,
+        error_messages={
+            "required": "Give the address that shall be told, such as https://hooks.example.com/dreamsketch."
+        },
+    )
     description = forms.CharField(max_length=webhooks.MAX_DESCRIPTION, required=False)
     events = forms.MultipleChoiceField(
-        choices=list(webhooks.EVENTS.items()), initial=list(webhooks.EVENTS),
-        error_messages={"required": "Choose at least one event."})
+        choices=list(webhooks.EVENTS.items()),
+        initial=list(webhooks.EVENTS),
+        error_messages={"required": "Choose at least one event."},
+    )
 
     def refuse(self, refusal: InvalidRequest | Conflict) -> None:
         """Show the service's answer at the field it is about."""

@@ -50,12 +50,18 @@ class GeneratedImageAdmin(ReadOnlyAdmin):
 
     @admin.display(description="picture")
     def picture(self, image):
-        return format_html('<img src="{}" width="64" height="64" alt="{}" loading="lazy">',
-                           reverse("admin:generation_generatedimage_thumbnail", args=[image.pk]), image.alt_text)
+        return format_html(
+            '<img src="{}" width="64" height="64" alt="{}" loading="lazy">',
+            reverse("admin:generation_generatedimage_thumbnail", args=[image.pk]),
+            image.alt_text,
+        )
 
     def get_urls(self):
-        thumbnail = path("<int:number>/thumbnail/", self.admin_site.admin_view(self.thumbnail),
-                         name="generation_generatedimage_thumbnail")
+        thumbnail = path(
+            "<int:number>/thumbnail/",
+            self.admin_site.admin_view(self.thumbnail),
+            name="generation_generatedimage_thumbnail",
+        )
         return [thumbnail, *super().get_urls()]
 
     def thumbnail(self, request, number):

@@ -32,11 +32,18 @@ def outside():
     if settings.INFERENCE_SERVICE_URL:
         return DreamSketchDialect(settings.INFERENCE_SERVICE_URL, settings.INFERENCE_SERVICE_API_KEY)
     if settings.MODAL_GENERATE_ENDPOINT:
-        return WebhookDialect(settings.MODAL_GENERATE_ENDPOINT, settings.INFERENCE_WEBHOOK_SECRET,
-                              f"{settings.SITE_URL}/api/generate/webhook")
+        return WebhookDialect(
+            settings.MODAL_GENERATE_ENDPOINT,
+            settings.INFERENCE_WEBHOOK_SECRET,
+            f"{settings.SITE_URL}/api/generate/webhook",
+        )
     if settings.OPENAI_IMAGES_URL:
-        return OpenAIDialect(settings.OPENAI_IMAGES_URL, settings.OPENAI_IMAGES_KEY, settings.OPENAI_IMAGES_MODEL,
-                             settings.OPENAI_IMAGES_EXTRAS)
+        return OpenAIDialect(
+            settings.OPENAI_IMAGES_URL,
+            settings.OPENAI_IMAGES_KEY,
+            settings.OPENAI_IMAGES_MODEL,
+            settings.OPENAI_IMAGES_EXTRAS,
+        )
     return HuggingFaceDialect(settings.HF_TOKEN)
 
 

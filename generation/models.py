@@ -111,14 +111,16 @@ class Generation(models.Model):
             models.Index(fields=["priority", "created_at"], name="generation_queue", condition=Q(status="queued")),
             models.Index(fields=["owner"], name="generation_running", condition=Q(status="processing")),
             models.Index(fields=["lease_until"], name="generation_leases", condition=Q(status="processing")),
-            models.Index(fields=["model", "-finished_at"], name="generation_durations",
-                         condition=Q(status="completed")),
+            models.Index(
+                fields=["model", "-finished_at"], name="generation_durations", condition=Q(status="completed")
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["owner", "idempotency_key"], name="generation_once_per_key"),
             models.CheckConstraint(condition=Q(num_images__gte=1), name="generation_has_images"),
-            models.CheckConstraint(condition=Q(image_count__lte=F("num_images")),
-                                   name="generation_not_more_than_asked"),
+            models.CheckConstraint(
+                condition=Q(image_count__lte=F("num_images")), name="generation_not_more_than_asked"
+            ),
             models.CheckConstraint(condition=Q(seed__gte=0, seed__lte=MAX_SEED), name="generation_seed_range"),
         ]
 
@@ -139,9 +141,16 @@ class Generation(models.Model):
         from .storage.files import load_upload
 
         return ImageRequest(
-            model=self.model, prompt=self.composed_prompt, negative_prompt=self.composed_negative_prompt,
-            width=self.width, height=self.height, steps=self.steps, guidance_scale=self.guidance_scale,
-            sampler=self.sampler, seed=self.seed, num_images=self.num_images,
+            model=self.model,
+            prompt=self.composed_prompt,
+            negative_prompt=self.composed_negative_prompt,
+            width=self.width,
+            height=self.height,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            sampler=self.sampler,
+            seed=self.seed,
+            num_images=self.num_images,
             **from_options(self.options, load_upload),
         )
 
@@ -197,8 +206,9 @@ class GeneratedImage(models.Model):
         ordering = ["-number"]
         indexes = [
             models.Index(fields=["owner", "-number"], name="image_gallery", condition=Q(deleted_at=None)),
-            models.Index(fields=["owner", "-number"], name="image_favourites",
-                         condition=Q(deleted_at=None, favourite=True)),
+            models.Index(
+                fields=["owner", "-number"], name="image_favourites", condition=Q(deleted_at=None, favourite=True)
+            ),
             models.Index(fields=["deleted_at"], name="image_trash", condition=Q(deleted_at__isnull=False)),
             models.Index(fields=["-number"], name="image_public", condition=Q(deleted_at=None, visibility="public")),
         ]

@@ -84,9 +84,17 @@ def api_client():
 
 
 GENERATION_FIELDS = {
-    "prompt": "a red boat at sea", "composed_prompt": "a red boat at sea", "model": "dreamsketch-tiny",
-    "width": 64, "height": 48, "steps": 4, "guidance_scale": 5.0, "sampler": "Euler", "seed": 7,
-    "priority": 20, "owner_slots": 1,
+    "prompt": "a red boat at sea",
+    "composed_prompt": "a red boat at sea",
+    "model": "dreamsketch-tiny",
+    "width": 64,
+    "height": 48,
+    "steps": 4,
+    "guidance_scale": 5.0,
+    "sampler": "Euler",
+    "seed": 7,
+    "priority": 20,
+    "owner_slots": 1,
 }
 
 
@@ -114,15 +122,28 @@ def make_image(make_generation):
         from django.utils import timezone
 
         now = timezone.now()
-        generation = make_generation(owner, status="completed", image_count=1, started_at=now, finished_at=now,
-                                     **(generation_fields or {}))
+        generation = make_generation(
+            owner, status="completed", image_count=1, started_at=now, finished_at=now, **(generation_fields or {})
+        )
         pixels = Image.new("RGB", (generation.width, generation.height), colour)
         drawn = EngineImage(0, generation.seed, pixels, {"model": generation.model}, 1.5)
         stored = files.store_image(generation, drawn)
         return GeneratedImage.objects.create(
-            id=stored.id, generation=generation, owner=owner, index=0, seed=stored.seed, file=stored.file,
-            thumbnail=stored.thumbnail, width=stored.width, height=stored.height, file_size=stored.file_size,
-            sha256=stored.sha256, colour=stored.colour, generation_time=1.5, **fields)
+            id=stored.id,
+            generation=generation,
+            owner=owner,
+            index=0,
+            seed=stored.seed,
+            file=stored.file,
+            thumbnail=stored.thumbnail,
+            width=stored.width,
+            height=stored.height,
+            file_size=stored.file_size,
+            sha256=stored.sha256,
+            colour=stored.colour,
+            generation_time=1.5,
+            **fields,
+        )
 
     return make
 
@@ -137,10 +158,21 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fault_site(tmp_path_factory):
     """As `site`, with the fake engine, slow enough to be interrupted, and leases that run out in seconds."""
-    with Site(tmp_path_factory.mktemp("faults"), DREAMSKETCH_ENGINE="fake", FAULTS_ALLOWED="1",
-              WEBHOOK_ALLOW_PRIVATE="1", FAKE_SECONDS_PER_STEP="0.1", LEASE_SECONDS="3", HEARTBEAT_SECONDS="0.5",
-              SWEEP_SECONDS="1", IDLE_POLL_SECONDS="2", STALL_SECONDS="4", RETRY_BACKOFF_FIRST="0.5",
-              RETRY_BACKOFF_SECOND="1", DRAIN_SECONDS="5") as running:
+    with Site(
+        tmp_path_factory.mktemp("faults"),
+        DREAMSKETCH_ENGINE="fake",
+        FAULTS_ALLOWED="1",
+        WEBHOOK_ALLOW_PRIVATE="1",
+        FAKE_SECONDS_PER_STEP="0.1",
+        LEASE_SECONDS="3",
+        HEARTBEAT_SECONDS="0.5",
+        SWEEP_SECONDS="1",
+        IDLE_POLL_SECONDS="2",
+        STALL_SECONDS="4",
+        RETRY_BACKOFF_FIRST="0.5",
+        RETRY_BACKOFF_SECOND="1",
+        DRAIN_SECONDS="5",
+    ) as running:
         yield running
 
 

@@ -42,17 +42,29 @@ class Site:
         self.url = f"http://127.0.0.1:{self.port}"
         self._strangers: dict[str, list[str]] = {}
         given = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-        self.environment = given | {
-            "VAR_DIR": str(self.var), "PYTHONUNBUFFERED": "1", "DRAIN_SECONDS": "2", "REQUESTS_PER_HOUR": "1000",
-            # Hashed and compressed once for all sites of a test run.
-            "STATIC_ROOT": str(ROOT / "var" / "test" / "site-static"),
-        } | settings
+        self.environment = (
+            given
+            | {
+                "VAR_DIR": str(self.var),
+                "PYTHONUNBUFFERED": "1",
+                "DRAIN_SECONDS": "2",
+                "REQUESTS_PER_HOUR": "1000",
+                # Hashed and compressed once for all sites of a test run.
+                "STATIC_ROOT": str(ROOT / "var" / "test" / "site-static"),
+            }
+            | settings
+        )
 
     def __enter__(self):
         self.log = open(self.var / "up.log", "w+")
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "up", "--port", str(self.port)], cwd=ROOT, env=self.environment,
-            stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True)
+            [sys.executable, "manage.py", "up", "--port", str(self.port)],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             wait_for(lambda: self.process.poll() is not None or "ready at" in self.output(), seconds=120, what="ready")
             assert self.process.poll() is None, self.output()
@@ -83,8 +95,14 @@ class Site:
 
     def manage(self, *arguments: str, check: bool = True) -> str:
         """Standard output of a management command on this site's data."""
-        result = subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment,
-                                capture_output=True, text=True, timeout=120)
+        result = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
@@ -99,13 +117,18 @@ class Site:
     def _stranger(self, plan: str) -> str:
         """The key of an account that nobody has used. Made ten at a time: starting a command takes seconds."""
         if not self._strangers.get(plan):
-            self._strangers[plan] = self.manage("shell", "--no-imports", "-c", f"""
+            self._strangers[plan] = self.manage(
+                "shell",
+                "--no-imports",
+                "-c",
+                f"""
 import uuid
 from accounts.models import ApiKey, User
 for _ in range(10):
     user = User.objects.create_user(f"{{uuid.uuid4().hex}}@example.com", plan={plan!r})
     print(ApiKey.issue(user=user, name="test")[1])
-""").split()
+""",
+            ).split()
         return self._strangers[plan].pop()
 
     def audit(self) -> dict:

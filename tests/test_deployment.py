@@ -26,11 +26,16 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 MANIFESTS = [
-    manifest for file in sorted(KUBERNETES.glob("*.yaml")) if file.name != "kustomization.yaml"
+    manifest
+    for file in sorted(KUBERNETES.glob("*.yaml"))
+    if file.name != "kustomization.yaml"
     for manifest in yaml.safe_load_all(file.read_text())
 ]
-WORKLOADS = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in MANIFESTS
-             if one["kind"] in ("Deployment", "Job")}
+WORKLOADS = {
+    one["metadata"]["name"]: one["spec"]["template"]["spec"]
+    for one in MANIFESTS
+    if one["kind"] in ("Deployment", "Job")
+}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text()
 ROLES = ("web", "worker", "maintenance", "scheduler")
@@ -83,8 +88,9 @@ def test_the_gpu_worker_and_the_image_itself_start_the_same():
     assert essence(dockerfile_command()) == STARTED["web"]
 
 
-@pytest.mark.parametrize("command", [SERVICES["web"]["command"], dockerfile_command(),
-                                     WORKLOADS["web"]["containers"][0]["command"]])
+@pytest.mark.parametrize(
+    "command", [SERVICES["web"]["command"], dockerfile_command(), WORKLOADS["web"]["containers"][0]["command"]]
+)
 def test_uvicorn_understands_the_web_command(command):
     program, *arguments = command
     context = uvicorn.make_context(program, list(arguments))
@@ -181,8 +187,18 @@ def test_the_image_runs_as_nobody_special_and_carries_no_secret():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {".env", ".git", "var", ".venv"} <= set(ignored)
     # What the image needs must not be ignored.
-    needed = {"manage.py", "requirements.txt", "accounts", "dreamsketch", "gallery", "generation", "static",
-              "templates", "deploy", "deploy/health.py"}
+    needed = {
+        "manage.py",
+        "requirements.txt",
+        "accounts",
+        "dreamsketch",
+        "gallery",
+        "generation",
+        "static",
+        "templates",
+        "deploy",
+        "deploy/health.py",
+    }
     assert not needed & set(ignored)
     assert [name for name in needed if not (ROOT / name).exists()] == []
 
@@ -211,7 +227,8 @@ def test_the_kustomization_names_every_manifest():
     patch = yaml.safe_load((KUBERNETES / "gpu" / "worker.yaml").read_text())
     assert (patch["kind"], patch["metadata"]["name"]) == ("Deployment", "worker")
     assert patch["spec"]["template"]["spec"]["containers"][0]["name"] in {
-        container["name"] for container in WORKLOADS["worker"]["containers"]}
+        container["name"] for container in WORKLOADS["worker"]["containers"]
+    }
 
 
 def test_labels_services_volumes_and_references_fit_together():
@@ -248,7 +265,10 @@ def test_pods_have_no_more_rights_than_they_need(name):
     assert pod["securityContext"]["runAsNonRoot"] is True
     for container in pod["containers"]:
         assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
         assert container["resources"]["limits"]["memory"]
 
 
@@ -282,8 +302,14 @@ def test_the_proxy_takes_bodies_that_the_site_takes_and_replaces_what_visitors_c
 
 
 def health(role: str, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "deploy/health.py", role], cwd=ROOT, env=os.environ | environment,
-                          capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        [sys.executable, "deploy/health.py", role],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
 
 
 @pytest.fixture
@@ -294,8 +320,14 @@ def free_port():
 
 
 def test_the_web_command_of_compose_serves_and_its_health_check_notices(free_port, tmp_path, settings):
-    public = {"DJANGO_ALLOWED_HOSTS": "dreamsketch.example.com", "HTTPS": "1", "TRUSTED_PROXY_COUNT": "1",
-              "SECRET_KEY": "not-a-secret-" * 4, "VAR_DIR": str(tmp_path), "PORT": free_port}
+    public = {
+        "DJANGO_ALLOWED_HOSTS": "dreamsketch.example.com",
+        "HTTPS": "1",
+        "TRUSTED_PROXY_COUNT": "1",
+        "SECRET_KEY": "not-a-secret-" * 4,
+        "VAR_DIR": str(tmp_path),
+        "PORT": free_port,
+    }
     assert health("web", **public).returncode == 1
     command = [free_port if word == "8000" else word for word in SERVICES["web"]["command"]]
     web = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=os.environ | public)

@@ -9,8 +9,10 @@ from django.core.management import get_commands
 from tests.test_settings import example, settings_read
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = [*sorted((ROOT / "docs").glob("*.md")),
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
+DOCS = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```", re.S)
 # Variables that are no settings of the site: our scripts, the container's health check, PyTorch.

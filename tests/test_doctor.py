@@ -41,7 +41,7 @@ def test_pytorch_is_tried_in_a_process_of_its_own(look):
 
 def test_a_broken_pytorch_is_told_with_its_last_words(look, monkeypatch):
     monkeypatch.setattr(doctor, "TORCH_PROGRAM", "raise ImportError('libtorch.so: cannot open shared object file')")
-    (state, said, mend), = look("PyTorch")
+    ((state, said, mend),) = look("PyTorch")
     assert state == "wrong" and "libtorch.so" in said and "troubleshooting" in mend
 
 
@@ -62,9 +62,13 @@ def test_servers_that_are_away(look, settings):
 def test_storage_that_cannot_be_written(look, settings, tmp_path):
     (tmp_path / "a-file").write_text("in the way")
     settings.MEDIA_ROOT = tmp_path / "a-file" / "media"
-    settings.STORAGES = settings.STORAGES | {"default": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": settings.MEDIA_ROOT}}}
-    (state, said, mend), = look("Storage")
+    settings.STORAGES = settings.STORAGES | {
+        "default": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": settings.MEDIA_ROOT},
+        }
+    }
+    ((state, said, mend),) = look("Storage")
     assert state == "wrong" and str(settings.MEDIA_ROOT) in said and "MEDIA_ROOT" in mend
 
 
@@ -79,12 +83,12 @@ def test_models_that_are_missing(look, settings, tmp_path, monkeypatch):
     settings.ENABLED_MODELS, settings.DEFAULT_MODEL = ["sdxl-base"], "sdxl"
     catalog.cache_clear()
     try:
-        (state, said, mend), = look("Models")
+        ((state, said, mend),) = look("Models")
         assert state == "warning" and "not downloaded" in said and "preload_models --models sdxl-base" in mend
         settings.MODEL_DOWNLOADS = False
         assert [state for state, _, _ in look("Models")] == ["wrong"]
         settings.DEFAULT_MODEL = "dreamsketch-tiny"
-        (state, said, mend), = look("Models")
+        ((state, said, mend),) = look("Models")
         assert state == "wrong" and "DEFAULT_MODEL" in mend
     finally:
         catalog.cache_clear()
@@ -93,7 +97,7 @@ def test_models_that_are_missing(look, settings, tmp_path, monkeypatch):
 def test_work_without_a_worker_is_wrong_and_a_worker_is_named(look, free_user, make_generation):
     assert [state for state, _, _ in look("Workers")] == ["warning"]
     make_generation(free_user)
-    (state, said, _), = look("Workers")
+    ((state, said, _),) = look("Workers")
     assert state == "wrong" and "1 wait in the queue" in said
     store.worker_seen("host-17", {"device": "cpu", "device_name": "A processor", "running": 2})
     findings = look("Workers")
@@ -104,16 +108,20 @@ def test_leases_that_nobody_sweeps_are_wrong(look, free_user, make_generation):
     store.worker_seen("host-17", {"device": "cpu"})
     make_generation(free_user, status="processing", lease_until=timezone.now() - dt.timedelta(minutes=5))
     assert [mend for state, _, mend in look("Workers") if state == "wrong"] == [
-        "Start the scheduler and the maintenance worker. manage.py sweep does their work once."]
+        "Start the scheduler and the maintenance worker. manage.py sweep does their work once."
+    ]
 
 
-@pytest.mark.parametrize(("changes", "state", "words"), [
-    ({"DEBUG": True}, "warning", "DEBUG"),
-    ({"ALLOWED_HOSTS": ["*"]}, "warning", "every name"),
-    ({"ALLOWED_HOSTS": ["a.example.com"]}, "warning", "HTTPS is off"),
-    ({"ALLOWED_HOSTS": ["a.example.com"], "HTTPS": True}, "wrong", "TRUSTED_PROXY_COUNT"),
-    ({"ALLOWED_HOSTS": ["a.example.com"], "HTTPS": True, "ALLAUTH_TRUSTED_PROXY_COUNT": 1}, "ok", "a.example.com"),
-])
+@pytest.mark.parametrize(
+    ("changes", "state", "words"),
+    [
+        ({"DEBUG": True}, "warning", "DEBUG"),
+        ({"ALLOWED_HOSTS": ["*"]}, "warning", "every name"),
+        ({"ALLOWED_HOSTS": ["a.example.com"]}, "warning", "HTTPS is off"),
+        ({"ALLOWED_HOSTS": ["a.example.com"], "HTTPS": True}, "wrong", "TRUSTED_PROXY_COUNT"),
+        ({"ALLOWED_HOSTS": ["a.example.com"], "HTTPS": True, "ALLAUTH_TRUSTED_PROXY_COUNT": 1}, "ok", "a.example.com"),
+    ],
+)
 def test_what_an_open_site_needs(look, settings, changes, state, words):
     for name, value in changes.items():
         setattr(settings, name, value)
@@ -131,9 +139,14 @@ def test_one_broken_check_hides_no_other(monkeypatch):
     assert second.state == "ok"
 
 
-@pytest.mark.parametrize("check", [
-    (lambda: iter([("ok", "fine")]), True), (lambda: iter([("warning", "hm", "do")]), True),
-    (lambda: iter([("wrong", "no", "mend it")]), False)])
+@pytest.mark.parametrize(
+    "check",
+    [
+        (lambda: iter([("ok", "fine")]), True),
+        (lambda: iter([("warning", "hm", "do")]), True),
+        (lambda: iter([("wrong", "no", "mend it")]), False),
+    ],
+)
 def test_only_what_is_wrong_fails_the_command(monkeypatch, check):
     monkeypatch.setattr(doctor, "CHECKS", {"Thing": check[0]})
     for arguments in ([], ["--json"]):

@@ -10,10 +10,28 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dreamsketch", "gallery", "generation", "accounts")
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
-TORCH_FILES = {"engine.py", "batch.py", "text.py", "loader.py", "images.py", "pixels.py", "steploop.py",
-               "pipelines.py", "upscale.py", "apart.py", "eight_bits.py",
-               "task.py", "sampling.py", "lora.py", "control.py", "reference.py", "precision.py",
-               "reuse.py", "depth.py", "pose.py"}
+TORCH_FILES = {
+    "engine.py",
+    "batch.py",
+    "text.py",
+    "loader.py",
+    "images.py",
+    "pixels.py",
+    "steploop.py",
+    "pipelines.py",
+    "upscale.py",
+    "apart.py",
+    "eight_bits.py",
+    "task.py",
+    "sampling.py",
+    "lora.py",
+    "control.py",
+    "reference.py",
+    "precision.py",
+    "reuse.py",
+    "depth.py",
+    "pose.py",
+}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -50,7 +68,8 @@ def test_the_engine_knows_nothing_of_django_or_of_our_apps():
     assert offenders("generation/engine", others) == []
     outside = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path in (ROOT / "generation" / "engine").rglob("*.py") for name in imports_of(path)
+        for path in (ROOT / "generation" / "engine").rglob("*.py")
+        for name in imports_of(path)
         if name.startswith("generation.") and not name.startswith("generation.engine")
     ]
     assert outside == []
@@ -60,17 +79,29 @@ def test_only_workers_and_commands_reach_for_the_heavy_half_of_the_engine():
     reaching = [
         str(path.relative_to(ROOT))
         for path in (ROOT / "generation").rglob("*.py")
-        if "engine" not in path.parts and "commands" not in path.parts
-        and any(name.rsplit(".", 1)[-1] + ".py" in TORCH_FILES and name.startswith("generation.engine.")
-                for name in imports_of(path))
+        if "engine" not in path.parts
+        and "commands" not in path.parts
+        and any(
+            name.rsplit(".", 1)[-1] + ".py" in TORCH_FILES and name.startswith("generation.engine.")
+            for name in imports_of(path)
+        )
     ]
     assert reaching == []
 
 
-@pytest.mark.parametrize("module", [
-    "dreamsketch.urls", "dreamsketch.asgi", "dreamsketch.celery", "generation.tasks", "generation.admin",
-    "generation.services.generations", "gallery.urls", "generation.api.native.urls",
-])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "dreamsketch.urls",
+        "dreamsketch.asgi",
+        "dreamsketch.celery",
+        "generation.tasks",
+        "generation.admin",
+        "generation.services.generations",
+        "gallery.urls",
+        "generation.api.native.urls",
+    ],
+)
 def test_the_web_loads_no_torch(module):
     program = (
         "import os, sys; os.environ['DJANGO_SETTINGS_MODULE'] = 'dreamsketch.settings'\n"

@@ -83,8 +83,10 @@ class TestErrorPages:
 class TestLogs:
     @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
     def test_no_secret_gets_into_a_line(self, formatter):
-        message = ("key dsk_0a1b2c3d_S3cretS3cret and whsec_aS3cret/+Zz== and redis://:hunter2@10.0.0.1:6379/0"
-                   " and postgres://u:hunter3@db/x")
+        message = (
+            "key dsk_0a1b2c3d_S3cretS3cret and whsec_aS3cret/+Zz== and redis://:hunter2@10.0.0.1:6379/0"
+            " and postgres://u:hunter3@db/x"
+        )
         line = formatter.format(logging.LogRecord("x", logging.INFO, "", 0, message, (), None))
         for secret in ("S3cret", "hunter2", "hunter3"):
             assert secret not in line

@@ -17,8 +17,12 @@ from generation.catalog import catalog
 ROOT = Path(__file__).resolve().parent.parent
 LONG_KEY = "4rT-9wq_Zc7KmB2x" * 4
 # Given, so that a process that only reads settings starts no servers.
-GIVEN = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0",
-         "SECRET_KEY": LONG_KEY, "IGNORE_ENV_FILE": "1"}
+GIVEN = {
+    "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "SECRET_KEY": LONG_KEY,
+    "IGNORE_ENV_FILE": "1",
+}
 READERS = {"number", "choice", "flag", "names"}
 
 
@@ -105,24 +109,29 @@ def read_settings(monkeypatch):
     return read
 
 
-@pytest.mark.parametrize(("environment", "said"), [
-    ({"FREE_DAILY_IMAGES": "many"}, "FREE_DAILY_IMAGES='many' is not a number"),
-    ({"MAX_BATCH": "0"}, "MAX_BATCH=0 must lie between 1 and 64"),
-    ({"LEASE_SECONDS": "nan"}, "LEASE_SECONDS=nan must lie between"),
-    ({"DREAMSKETCH_ENGINE": "onnx"}, "DREAMSKETCH_ENGINE='onnx' must be one of: torch, fake"),
-    ({"DEVICE": "gpu"}, "DEVICE='gpu' must be one of: auto, cpu, cuda, mps"),
-    ({"HTTPS": "maybe"}, "HTTPS='maybe' must be 1 or 0"),
-    ({"SECRET_KEY": "short"}, "SECRET_KEY is too short"),
-    ({"DATABASE_URL": "sqlite:///db.sqlite3"}, "DATABASE_URL must name a PostgreSQL server"),
-    ({"REDIS_URL": "amqp://localhost"}, "REDIS_URL must look like"),
-    ({"STORAGE": "s3"}, "STORAGE=s3 needs S3_BUCKET"),
-    ({"MEDIA_URL": "https://elsewhere.example/"}, "MEDIA_URL='https://elsewhere.example/' must be a path"),
-    ({"MEDIA_ACCEL_REDIRECT": "_media"}, "MEDIA_ACCEL_REDIRECT='_media' must be a path"),
-    ({"MEDIA_ACCEL_REDIRECT": "/_media/", "STORAGE": "s3", "S3_BUCKET": "b"},
-     "MEDIA_ACCEL_REDIRECT needs STORAGE=local"),
-    ({"SITE_URL": "dreamsketch.example"}, "SITE_URL='dreamsketch.example' must look like https://"),
-    ({"INFERENCE_WEBHOOK_SECRET": "short"}, "INFERENCE_WEBHOOK_SECRET is too short"),
-])
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"FREE_DAILY_IMAGES": "many"}, "FREE_DAILY_IMAGES='many' is not a number"),
+        ({"MAX_BATCH": "0"}, "MAX_BATCH=0 must lie between 1 and 64"),
+        ({"LEASE_SECONDS": "nan"}, "LEASE_SECONDS=nan must lie between"),
+        ({"DREAMSKETCH_ENGINE": "onnx"}, "DREAMSKETCH_ENGINE='onnx' must be one of: torch, fake"),
+        ({"DEVICE": "gpu"}, "DEVICE='gpu' must be one of: auto, cpu, cuda, mps"),
+        ({"HTTPS": "maybe"}, "HTTPS='maybe' must be 1 or 0"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY is too short"),
+        ({"DATABASE_URL": "sqlite:///db.sqlite3"}, "DATABASE_URL must name a PostgreSQL server"),
+        ({"REDIS_URL": "amqp://localhost"}, "REDIS_URL must look like"),
+        ({"STORAGE": "s3"}, "STORAGE=s3 needs S3_BUCKET"),
+        ({"MEDIA_URL": "https://elsewhere.example/"}, "MEDIA_URL='https://elsewhere.example/' must be a path"),
+        ({"MEDIA_ACCEL_REDIRECT": "_media"}, "MEDIA_ACCEL_REDIRECT='_media' must be a path"),
+        (
+            {"MEDIA_ACCEL_REDIRECT": "/_media/", "STORAGE": "s3", "S3_BUCKET": "b"},
+            "MEDIA_ACCEL_REDIRECT needs STORAGE=local",
+        ),
+        ({"SITE_URL": "dreamsketch.example"}, "SITE_URL='dreamsketch.example' must look like https://"),
+        ({"INFERENCE_WEBHOOK_SECRET": "short"}, "INFERENCE_WEBHOOK_SECRET is too short"),
+    ],
+)
 def test_a_bad_value_is_refused_and_named(read_settings, environment, said):
     with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
         read_settings(**environment)
@@ -138,8 +147,18 @@ def test_empty_values_mean_the_defaults(read_settings):
     """Compose and Kubernetes pass variables that somebody left empty."""
     default = read_settings()
     empty = read_settings(**{name: "" for name in settings_read() if name not in GIVEN})
-    for name in ("REGISTRATION_OPEN", "ALLOWED_HOSTS", "FREE_DAILY_IMAGES", "MEDIA_URL", "DEFAULT_MODEL", "DEBUG",
-                 "ENABLED_MODELS", "ALLOWED_IMAGE_FORMATS", "MEDIA_ROOT", "DEVICE"):
+    for name in (
+        "REGISTRATION_OPEN",
+        "ALLOWED_HOSTS",
+        "FREE_DAILY_IMAGES",
+        "MEDIA_URL",
+        "DEFAULT_MODEL",
+        "DEBUG",
+        "ENABLED_MODELS",
+        "ALLOWED_IMAGE_FORMATS",
+        "MEDIA_ROOT",
+        "DEVICE",
+    ):
         assert getattr(empty, name) == getattr(default, name), name
 
 
@@ -153,8 +172,14 @@ PUBLIC_SITE = {"HTTPS": "1", "TRUSTED_PROXY_COUNT": "1", "DJANGO_ALLOWED_HOSTS":
 
 def manage(*arguments, **environment):
     given = {name: value for name, value in os.environ.items() if name not in settings_read()}
-    return subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=given | GIVEN | environment,
-                          capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=given | GIVEN | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_the_deployment_check_is_content_with_a_public_site():
@@ -168,12 +193,15 @@ def test_the_deployment_check_refuses_what_is_for_tests():
     assert "dreamsketch.E003" in result.stderr and "dreamsketch.E004" in result.stderr
 
 
-@pytest.mark.parametrize(("enabled", "default", "wrong"), [
-    (["no-such-model"], "dreamsketch-tiny", "dreamsketch.E001"),
-    (["sdxl-base"], "dreamsketch-tiny", "dreamsketch.E002"),
-    (["sdxl-base"], "sdxl", None),
-    ([], "dreamsketch-tiny", None),
-])
+@pytest.mark.parametrize(
+    ("enabled", "default", "wrong"),
+    [
+        (["no-such-model"], "dreamsketch-tiny", "dreamsketch.E001"),
+        (["sdxl-base"], "dreamsketch-tiny", "dreamsketch.E002"),
+        (["sdxl-base"], "sdxl", None),
+        ([], "dreamsketch-tiny", None),
+    ],
+)
 def test_the_check_finds_models_that_nobody_knows(settings, enabled, default, wrong):
     settings.ENABLED_MODELS, settings.DEFAULT_MODEL = enabled, default
     catalog.cache_clear()

@@ -25,8 +25,13 @@ def test_it_serves_pages_and_api_without_torch_in_the_web_process(site):
 
 def test_a_port_in_use_is_said_plainly(site):
     result = subprocess.run(
-        [sys.executable, "manage.py", "up", "--port", str(site.port)], cwd=ROOT, env=site.environment,
-        capture_output=True, text=True, timeout=60)
+        [sys.executable, "manage.py", "up", "--port", str(site.port)],
+        cwd=ROOT,
+        env=site.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert result.returncode == 1
     assert f"Port {site.port}" in result.stderr and "--port" in result.stderr
     assert "Traceback" not in result.stderr

@@ -54,8 +54,9 @@ def is_signed(headers, body: bytes) -> bool:
     if not stamp.isascii() or not stamp.isdigit() or abs(time.time() - int(stamp)) > CLOCK_SECONDS:
         return False
     expected = signature(os.environ["INFERENCE_WEBHOOK_SECRET"], name, stamp, body)
-    return any(hmac.compare_digest(expected.encode(), given.encode())
-               for given in headers.get("webhook-signature", "").split())
+    return any(
+        hmac.compare_digest(expected.encode(), given.encode()) for given in headers.get("webhook-signature", "").split()
+    )
 
 
 def send(callback: str, name: str, content: dict) -> None:
@@ -63,8 +64,12 @@ def send(callback: str, name: str, content: dict) -> None:
     body = json.dumps(content).encode()
     for pause in (*SENDING_PAUSES, None):
         stamp = str(int(time.time()))
-        headers = {"Content-Type": "application/json", "webhook-id": name, "webhook-timestamp": stamp,
-                   "webhook-signature": signature(os.environ["INFERENCE_WEBHOOK_SECRET"], name, stamp, body)}
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": name,
+            "webhook-timestamp": stamp,
+            "webhook-signature": signature(os.environ["INFERENCE_WEBHOOK_SECRET"], name, stamp, body),
+        }
         try:
             with urllib.request.urlopen(urllib.request.Request(callback, body, headers), timeout=60):
                 return
@@ -129,9 +134,11 @@ class Engine:
             key, words = words_of(job["request"])
             request = build_request(self.catalog.get(key), **words, upscalers=upscaler_names(MODELS))
             images = self.engine.submit(request, ticket=name).result()
-            answer |= {"images": [as_base64(image.pixels) for image in images],
-                       "flagged": [image.index for image in images if image.flagged],
-                       "seconds": round(time.monotonic() - began, 2)}
+            answer |= {
+                "images": [as_base64(image.pixels) for image in images],
+                "flagged": [image.index for image in images if image.flagged],
+                "seconds": round(time.monotonic() - began, 2),
+            }
         except EngineError as error:
             answer["error"] = {"code": error.code, "message": str(error), "transient": error.transient}
         except Exception as error:

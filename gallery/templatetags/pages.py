@@ -10,8 +10,12 @@ register = template.Library()
 @register.simple_tag
 def icon(name: str, extra: str = ""):
     """A Lucide icon of the sprite. Always decoration: the control beside it carries the name."""
-    return format_html('<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"/></svg>',
-                       extra, static("icons/sprite.svg"), name)
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"/></svg>',
+        extra,
+        static("icons/sprite.svg"),
+        name,
+    )
 
 
 @register.filter

@@ -60,8 +60,20 @@ def _starting_values(request) -> dict:
         images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
         image = get_object_or_404(images, short_id=source)
         asked = image.generation
-        values |= {name: getattr(asked, name) for name in (
-            "prompt", "negative_prompt", "model", "style", "width", "height", "steps", "guidance_scale", "sampler")}
+        values |= {
+            name: getattr(asked, name)
+            for name in (
+                "prompt",
+                "negative_prompt",
+                "model",
+                "style",
+                "width",
+                "height",
+                "steps",
+                "guidance_scale",
+                "sampler",
+            )
+        }
         values |= {"seed": image.seed, "shape": _shape_of(asked), "source_image": image}
     for name in ("prompt", "style", "model"):
         if name in request.GET:
@@ -112,9 +124,11 @@ def _submit(request):
     if not wants_fragment(request):
         return redirect("job", generation.pk)
     shown = panels([generation])[0]
-    response = render(request, "create/_accepted.html", {
-        "panel": shown, "created": created, "client_token": uuid.uuid4(), **_cost_context(request, form.data),
-    })
+    response = render(
+        request,
+        "create/_accepted.html",
+        {"panel": shown, "created": created, "client_token": uuid.uuid4(), **_cost_context(request, form.data)},
+    )
     if not created:
         response["HX-Reswap"] = "none"
     return announce(response, f"Queued. {shown['headline']}.")
@@ -146,14 +160,16 @@ def _composer_context(request, form) -> dict:
         "chosen_model": chosen,
         "models": [{"spec": spec, "ready": is_ready(spec)} for spec in specs],
         "styles": STYLES.values(),
-        "shapes": [{"key": key, "name": name, "across": ASPECT_RATIOS[key][0], "down": ASPECT_RATIOS[key][1]}
-                   for key, name in SHAPES.items()],
+        "shapes": [
+            {"key": key, "name": name, "across": ASPECT_RATIOS[key][0], "down": ASPECT_RATIOS[key][1]}
+            for key, name in SHAPES.items()
+        ],
         "visibilities": Visibility.choices,
         "max_images": plan.max_images,
         "max_prompt": MAX_PROMPT_CHARACTERS,
         "ideas": suggestions(IDEAS),
-        "fine_tuned": values.get("shape") == CUSTOM_SHAPE or any(
-            name in form.errors or name in CHOSEN and values.get(name) not in (None, "") for name in FINE_TUNING),
+        "fine_tuned": values.get("shape") == CUSTOM_SHAPE
+        or any(name in form.errors or name in CHOSEN and values.get(name) not in (None, "") for name in FINE_TUNING),
         **_cost_context(request, values),
     }
 
@@ -162,11 +178,16 @@ def _results_context(user) -> dict:
     now = timezone.now()
     jobs = Generation.objects.visible_to(user).filter(
         Q(status__in=Generation.ACTIVE)
-        | Q(status__in=(Generation.Status.FAILED, Generation.Status.BLOCKED, Generation.Status.EXPIRED),
-            finished_at__gt=now - RECENT))
+        | Q(
+            status__in=(Generation.Status.FAILED, Generation.Status.BLOCKED, Generation.Status.EXPIRED),
+            finished_at__gt=now - RECENT,
+        )
+    )
     today = GeneratedImage.objects.owned_by(user).kept().filter(created_at__date=now.date())
-    return {"panels": panels(jobs.order_by("-created_at")[:10]),
-            "today": list(today.select_related("generation")[:TODAY_IMAGES])}
+    return {
+        "panels": panels(jobs.order_by("-created_at")[:10]),
+        "today": list(today.select_related("generation")[:TODAY_IMAGES]),
+    }
 
 
 @login_required
@@ -183,16 +204,24 @@ def _cost_context(request, values) -> dict:
         spec = model_named(values.get("model"))
         size = {"width": _whole(values.get("width")), "height": _whole(values.get("height"))}
         custom = values.get("shape") == CUSTOM_SHAPE
-        asked = build_request(spec, prompt="x", steps=_whole(values.get("steps")), num_images=count,
-                              **(size if custom else {"aspect_ratio": values.get("shape") or None}))
+        asked = build_request(
+            spec,
+            prompt="x",
+            steps=_whole(values.get("steps")),
+            num_images=count,
+            **(size if custom else {"aspect_ratio": values.get("shape") or None}),
+        )
         pace = estimates.seconds_per_step(spec.key, asked.width, asked.height)
         seconds = pace and pace * asked.steps * count
     except InvalidRequest:
         asked = None
     quota = quotas.remaining(request.user)
     return {
-        "count": count, "size": asked, "took": f"≈ {duration_words(seconds)}" if seconds else "",
-        "quota": quota, "short": quota.remaining is not None and count > quota.remaining,
+        "count": count,
+        "size": asked,
+        "took": f"≈ {duration_words(seconds)}" if seconds else "",
+        "quota": quota,
+        "short": quota.remaining is not None and count > quota.remaining,
     }
 
 

@@ -69,8 +69,14 @@ def _grid(request, view, images):
     rows = rows[:wanted]
     filters = {name: request.GET[name] for name in ("q", "model") if request.GET.get(name)}
     context = {
-        "view": view, "views": VIEWS, "days": _days(rows, request.GET.get("day", "")), "rows": rows,
-        "filters": filters, "query": urlencode(filters), "before": before, "more": more,
+        "view": view,
+        "views": VIEWS,
+        "days": _days(rows, request.GET.get("day", "")),
+        "rows": rows,
+        "filters": filters,
+        "query": urlencode(filters),
+        "before": before,
+        "more": more,
         "last_day": f"{rows[-1].created_at:%Y-%m-%d}" if rows else "",
         "trash_days": settings.TRASH_DAYS,
     }
@@ -103,8 +109,14 @@ def _days(rows, continued: str) -> list[dict]:
     """Day sections; the first goes without a heading where it continues the day of the page before."""
     days = []
     for day, group in itertools.groupby(rows, key=lambda image: image.created_at.date()):
-        days.append({"day": day, "images": list(group), "continued": not days and f"{day:%Y-%m-%d}" == continued,
-                     "name": _day_name(day)})
+        days.append(
+            {
+                "day": day,
+                "images": list(group),
+                "continued": not days and f"{day:%Y-%m-%d}" == continued,
+                "name": _day_name(day),
+            }
+        )
     return days
 
 
@@ -167,15 +179,24 @@ def _delete(request, images):
     images = images.trashed()
     if request.POST.get("sure") != "yes":
         named = list(images.select_related("generation")[:MOST_SELECTED])
-        return render(request, "gallery/confirm_delete.html", {
-            "images": named, "count": images.count(), "action": request.POST["action"]})
+        return render(
+            request,
+            "gallery/confirm_delete.html",
+            {"images": named, "count": images.count(), "action": request.POST["action"]},
+        )
     gone = delete_images(request.user, list(images))
     messages.success(request, f"{images_word(gone)} deleted for good.")
     return redirect("trash")
 
 
-BULK = {"favourite": _favourite, "unfavourite": _favourite, "trash": _trash, "restore": _restore, "delete": _delete,
-        "empty": _delete}
+BULK = {
+    "favourite": _favourite,
+    "unfavourite": _favourite,
+    "trash": _trash,
+    "restore": _restore,
+    "delete": _delete,
+    "empty": _delete,
+}
 
 
 def _cards_left(request, moved):

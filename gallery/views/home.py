@@ -27,12 +27,16 @@ def home(request):
         prompt = request.GET.get("prompt", "")
         return redirect(f"{reverse('create')}?{urlencode({'prompt': prompt})}" if prompt else "create")
     public = GeneratedImage.objects.visible_to(request.user).filter(visibility=Visibility.PUBLIC)
-    return render(request, "home.html", {
-        "strip": public.select_related("generation")[:STRIP_IMAGES],
-        "ideas": suggestions(5),
-        "plans": PLANS.values(),
-        "max_prompt": MAX_PROMPT_CHARACTERS,
-    })
+    return render(
+        request,
+        "home.html",
+        {
+            "strip": public.select_related("generation")[:STRIP_IMAGES],
+            "ideas": suggestions(5),
+            "plans": PLANS.values(),
+            "max_prompt": MAX_PROMPT_CHARACTERS,
+        },
+    )
 
 
 @require_safe
@@ -47,6 +51,8 @@ def docs(request):
 
 @require_safe
 def docs_prompts(request):
-    return render(request, "docs/prompts.html", {
-        "moods": SUGGESTIONS, "styles": STYLES.values(), "models": catalog(), "max_prompt": MAX_PROMPT_CHARACTERS,
-    })
+    return render(
+        request,
+        "docs/prompts.html",
+        {"moods": SUGGESTIONS, "styles": STYLES.values(), "models": catalog(), "max_prompt": MAX_PROMPT_CHARACTERS},
+    )

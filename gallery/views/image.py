@@ -40,7 +40,10 @@ def image(request, short_id):
     mine = request.user.is_authenticated and shown.owner_id == request.user.pk
     asked = shown.generation
     context = {
-        "image": shown, "generation": asked, "mine": mine, "ratio": round(shown.width / shown.height, 4),
+        "image": shown,
+        "generation": asked,
+        "mine": mine,
+        "ratio": round(shown.width / shown.height, 4),
         "model_title": model_title(asked.model),
         "style_title": STYLES[asked.style].title if asked.style in STYLES else "None",
         "took": seconds_words(shown.generation_time),
@@ -55,8 +58,10 @@ def image(request, short_id):
 
 def _neighbours(user, shown) -> dict:
     own = GeneratedImage.objects.owned_by(user).kept()
-    return {"newer": own.filter(number__gt=shown.number).order_by("number").first(),
-            "older": own.filter(number__lt=shown.number).order_by("-number").first()}
+    return {
+        "newer": own.filter(number__gt=shown.number).order_by("number").first(),
+        "older": own.filter(number__lt=shown.number).order_by("-number").first(),
+    }
 
 
 def _visibility_context(shown) -> dict:
@@ -83,8 +88,10 @@ def favourite(request, short_id):
     set_favourite(shown, wanted)
     words = "Added to favourites." if wanted else "Removed from favourites."
     if wants_fragment(request):
-        return announce(render(request, "image/_favourite.html", {
-            "image": shown, "labelled": request.POST.get("labelled", "")}), words)
+        return announce(
+            render(request, "image/_favourite.html", {"image": shown, "labelled": request.POST.get("labelled", "")}),
+            words,
+        )
     messages.success(request, words)
     return _after(request, shown)
 

@@ -79,8 +79,10 @@ def job_retry(request, pk):
     if not wants_fragment(request):
         return redirect("job", again.pk)
     shown = panels([again])[0]
-    return announce(render(request, "jobs/_panel_and_frame.html", {"panel": shown, "oob_bus": True}),
-                    f"Queued. {shown['headline']}.")
+    return announce(
+        render(request, "jobs/_panel_and_frame.html", {"panel": shown, "oob_bus": True}),
+        f"Queued. {shown['headline']}.",
+    )
 
 
 @login_required

@@ -32,8 +32,11 @@ def overview(request):
 @login_required
 @require_safe
 def plan(request):
-    return render(request, "settings/plan.html", {
-        "section": "plan", "plan": plan_of(request.user), "pro": PRO, "week": _week(request.user)})
+    return render(
+        request,
+        "settings/plan.html",
+        {"section": "plan", "plan": plan_of(request.user), "pro": PRO, "week": _week(request.user)},
+    )
 
 
 def _week(user) -> list[dict]:
@@ -98,7 +101,8 @@ def appearance(request):
     else:
         back = request.POST.get("next", "")
         safe = url_has_allowed_host_and_scheme(
-            back, allowed_hosts={request.get_host()}, require_https=request.is_secure())
+            back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+        )
         response = redirect(back if safe else "settings-appearance")
     response.set_cookie("theme", theme, max_age=YEAR_SECONDS, samesite="Lax", secure=request.is_secure())
     return response

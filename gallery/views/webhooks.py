@@ -43,8 +43,11 @@ def endpoints(request):
 def endpoint(request, pk):
     """One webhook: its fields, its buttons, its deliveries."""
     found = get_object_or_404(_own(request), pk=pk)
-    form = WebhookForm(request.POST) if request.method == "POST" else WebhookForm(initial={
-        "url": found.url, "description": found.description, "events": found.events})
+    form = (
+        WebhookForm(request.POST)
+        if request.method == "POST"
+        else WebhookForm(initial={"url": found.url, "description": found.description, "events": found.events})
+    )
     if form.is_bound and form.is_valid():
         try:
             events.change_endpoint(found, **form.cleaned_data)

@@ -72,8 +72,13 @@ class FakeEngine(Front):
         self._join(timeout=5)
 
     def status(self) -> dict:
-        return {"device": "fake", "device_name": "no device", "dtype": "fp32", "memory": None,
-                "models": list(self._loaded)}
+        return {
+            "device": "fake",
+            "device_name": "no device",
+            "dtype": "fp32",
+            "memory": None,
+            "models": list(self._loaded),
+        }
 
     def _run(self) -> None:
         while job := self._inbox.take():

@@ -132,8 +132,12 @@ class Hub:
         """Hand out events until the connection breaks, which raises."""
         # No retries inside the client: it would reconnect in silence, and what was said meanwhile is lost.
         client = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0))
+            settings.REDIS_URL,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
         async with client, client.pubsub() as subscription:
             await subscription.subscribe(store.CHANNEL)
             asked = False

@@ -22,7 +22,8 @@ EVENTS_KEPT = 256
 WATCHED_SECONDS = 20
 
 _client = redis.Redis.from_url(
-    settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, health_check_interval=30, max_connections=32)
+    settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, health_check_interval=30, max_connections=32
+)
 _silent_until = 0.0
 SILENCE_SECONDS = 3.0
 """After an error Redis is left alone this long, so that its absence slows nobody."""
@@ -46,8 +47,16 @@ def with_redis(action, default=None):
     return _try(action, default)
 
 
-def publish_progress(generation_id, owner_id: int, *, phase: str, step: int, steps: int,
-                     eta_seconds: float | None = None, preview: bytes | None = None) -> None:
+def publish_progress(
+    generation_id,
+    owner_id: int,
+    *,
+    phase: str,
+    step: int,
+    steps: int,
+    eta_seconds: float | None = None,
+    preview: bytes | None = None,
+) -> None:
     """Report where a running generation stands."""
     report = {"phase": phase, "step": step, "steps": steps, "eta_seconds": eta_seconds}
 
@@ -101,6 +110,7 @@ def forget_preview(generation_id) -> None:
 
 def watch(*owner_ids: int) -> None:
     """Note that somebody watches these accounts' generations; previews are made only then."""
+
     def send(client):
         pipe = client.pipeline(transaction=False)
         for owner_id in owner_ids:

@@ -77,8 +77,12 @@ def examine() -> Iterator[Finding]:
             for state, said, *mend in check():
                 yield Finding(name, state, said, *mend)
         except Exception as error:  # a check that breaks is a finding, and the others still count
-            yield Finding(name, WRONG, f"The check itself failed: {type(error).__name__}: {error}",
-                          "Please report this with the lines above.")
+            yield Finding(
+                name,
+                WRONG,
+                f"The check itself failed: {type(error).__name__}: {error}",
+                "Please report this with the lines above.",
+            )
 
 
 # Each check yields (state, what was seen, how to mend it).
@@ -89,8 +93,11 @@ def python():
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         yield OK, f"Python {version}"
     else:
-        yield (WRONG, f"Python {version} is not supported.",
-               "Use Python 3.11, 3.12 or 3.13; remove .venv and start again.")
+        yield (
+            WRONG,
+            f"Python {version} is not supported.",
+            "Use Python 3.11, 3.12 or 3.13; remove .venv and start again.",
+        )
 
 
 def torch():
@@ -105,22 +112,29 @@ def torch():
         found = json.loads(_run_torch())
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         words = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        yield (WRONG, f"PyTorch cannot be loaded: {words[-1] if words else error}",
-               "Install requirements.txt again; see “PyTorch does not load” in docs/troubleshooting.md.")
+        yield (
+            WRONG,
+            f"PyTorch cannot be loaded: {words[-1] if words else error}",
+            "Install requirements.txt again; see “PyTorch does not load” in docs/troubleshooting.md.",
+        )
         return
     build = f"for CUDA {found['cuda_build']}" if found["cuda_build"] else "for CPU"
     wanted = _pinned("torch")
     if wanted and found["version"].partition("+")[0] != wanted:
-        yield (WARNING, f"PyTorch {found['version']} ({build}); requirements.txt names {wanted}.",
-               "Install requirements.txt again. Other versions may draw other pictures for the same seed.")
+        yield (
+            WARNING,
+            f"PyTorch {found['version']} ({build}); requirements.txt names {wanted}.",
+            "Install requirements.txt again. Other versions may draw other pictures for the same seed.",
+        )
     else:
         yield OK, f"PyTorch {found['version']}, built {build}"
     yield from _device(found)
 
 
 def _run_torch() -> str:
-    done = subprocess.run([sys.executable, "-c", TORCH_PROGRAM], capture_output=True, text=True, check=True,
-                          timeout=TORCH_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", TORCH_PROGRAM], capture_output=True, text=True, check=True, timeout=TORCH_SECONDS
+    )
     return done.stdout.strip().splitlines()[-1]
 
 
@@ -136,14 +150,21 @@ def _device(found):
     if device == "auto":
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available[device]:
-        cause = ("this build of PyTorch has no CUDA" if device == "cuda" and not found["cuda_build"]
-                 else f"PyTorch sees no {device} device")
-        yield (WRONG, f"DEVICE={device}, but {cause}.",
-               "Set DEVICE=auto, or install a CUDA build and the GPU driver (docs/troubleshooting.md).")
+        cause = (
+            "this build of PyTorch has no CUDA"
+            if device == "cuda" and not found["cuda_build"]
+            else f"PyTorch sees no {device} device"
+        )
+        yield (
+            WRONG,
+            f"DEVICE={device}, but {cause}.",
+            "Set DEVICE=auto, or install a CUDA build and the GPU driver (docs/troubleshooting.md).",
+        )
         return
     if device == "cuda":
-        gpus = ", ".join(f"{name} with {gib:.0f} GiB" for name, gib in
-                         zip(found["gpus"], found["gpu_gib"], strict=True))
+        gpus = ", ".join(
+            f"{name} with {gib:.0f} GiB" for name, gib in zip(found["gpus"], found["gpu_gib"], strict=True)
+        )
         yield OK, f"Draws on {gpus}; {'bf16' if found['gpu_bf16'] else 'fp16'} by default"
         return
     if device == "mps":
@@ -155,8 +176,11 @@ def _device(found):
     if settings.DTYPE == "fp16" or (settings.DTYPE == "bf16" and fast is False):
         yield (WARNING, f"DTYPE={settings.DTYPE} is slower than fp32 on this CPU.", "Set DTYPE=auto.")
     if found["cuda_build"] and settings.DEVICE == "auto" and shutil.which("nvidia-smi"):
-        yield (WARNING, "There is an NVIDIA driver, but PyTorch sees no GPU.",
-               "Check that nvidia-smi works and that a container was started with its GPU.")
+        yield (
+            WARNING,
+            "There is an NVIDIA driver, but PyTorch sees no GPU.",
+            "Check that nvidia-smi works and that a container was started with its GPU.",
+        )
 
 
 def _cpu_bf16() -> bool | None:
@@ -172,8 +196,11 @@ def postgres():
     try:
         connection.ensure_connection()
     except DatabaseError as error:
-        yield (WRONG, f"Postgres does not answer: {_one_line(error)}",
-               "Start it, or correct DATABASE_URL. Empty, DreamSketch starts one of its own.")
+        yield (
+            WRONG,
+            f"Postgres does not answer: {_one_line(error)}",
+            "Start it, or correct DATABASE_URL. Empty, DreamSketch starts one of its own.",
+        )
         return
     number = connection.connection.info.server_version
     if number < MIN_POSTGRES:
@@ -202,29 +229,42 @@ def redis_server():
             version = client.info("server")["redis_version"]
             policy = client.info("memory").get("maxmemory_policy", "")
     except redis.RedisError as error:
-        yield (WRONG, f"Redis does not answer: {_one_line(error)}",
-               "Start it, or correct REDIS_URL. Meanwhile work is accepted, but starts late and shows no progress.")
+        yield (
+            WRONG,
+            f"Redis does not answer: {_one_line(error)}",
+            "Start it, or correct REDIS_URL. Meanwhile work is accepted, but starts late and shows no progress.",
+        )
         return
     yield OK, f"Redis {version}"
     if policy and policy != "noeviction":
-        yield (WARNING, f"Redis may throw keys away: maxmemory-policy is {policy}.",
-               "Set maxmemory-policy noeviction; live progress and bells get lost otherwise.")
+        yield (
+            WARNING,
+            f"Redis may throw keys away: maxmemory-policy is {policy}.",
+            "Set maxmemory-policy noeviction; live progress and bells get lost otherwise.",
+        )
 
 
 def storage():
     name = f"doctor-{uuid.uuid4().hex}.tmp"
     content = uuid.uuid4().bytes
-    where = f"bucket {settings.STORAGES['default']['OPTIONS']['bucket_name']}" if settings.STORAGE == "s3" \
+    where = (
+        f"bucket {settings.STORAGES['default']['OPTIONS']['bucket_name']}"
+        if settings.STORAGE == "s3"
         else str(settings.MEDIA_ROOT)
+    )
     stored = None
     try:
         stored = default_storage.save(name, ContentFile(content))
         with default_storage.open(stored) as file:
             same = file.read() == content
     except Exception as error:  # whatever the store's client raises
-        yield (WRONG, f"Pictures cannot be stored in {where}: {_one_line(error)}",
-               "Check S3_BUCKET, S3_ENDPOINT and the keys." if settings.STORAGE == "s3"
-               else "Let this user write to that folder, or set MEDIA_ROOT.")
+        yield (
+            WRONG,
+            f"Pictures cannot be stored in {where}: {_one_line(error)}",
+            "Check S3_BUCKET, S3_ENDPOINT and the keys."
+            if settings.STORAGE == "s3"
+            else "Let this user write to that folder, or set MEDIA_ROOT.",
+        )
         return
     finally:
         if stored:
@@ -276,25 +316,40 @@ def models():
         if found:
             yield OK, f"{spec.key}{role} is ready, in {found.path}"
         elif spec.built_in:
-            yield (WRONG, f"{spec.key}{role} is built in, but its weights are missing from {spec.sources[0]}.",
-                   "Take the complete repository, or train it: manage.py train_sketch.")
+            yield (
+                WRONG,
+                f"{spec.key}{role} is built in, but its weights are missing from {spec.sources[0]}.",
+                "Take the complete repository, or train it: manage.py train_sketch.",
+            )
         elif strange := unusable(spec):
-            yield (WRONG, f"{spec.key}{role}: “{strange[0]}” is neither an absolute path nor the id of a repository.",
-                   "Correct its sources, or leave it out with ENABLED_MODELS.")
+            yield (
+                WRONG,
+                f"{spec.key}{role}: “{strange[0]}” is neither an absolute path nor the id of a repository.",
+                "Correct its sources, or leave it out with ENABLED_MODELS.",
+            )
         elif settings.MODEL_DOWNLOADS:
             state = WARNING if role else OK
-            yield (state, f"{spec.key}{role} is not downloaded; its first use does that",
-                   f"manage.py preload_models --models {spec.key}" if role else "")
+            yield (
+                state,
+                f"{spec.key}{role} is not downloaded; its first use does that",
+                f"manage.py preload_models --models {spec.key}" if role else "",
+            )
         else:
-            yield (WRONG if role else WARNING, f"{spec.key}{role} is not here, and MODEL_DOWNLOADS=0.",
-                   f"Put it into {Path(settings.MODELS_DIR) / spec.key}, or leave it out with ENABLED_MODELS.")
+            yield (
+                WRONG if role else WARNING,
+                f"{spec.key}{role} is not here, and MODEL_DOWNLOADS=0.",
+                f"Put it into {Path(settings.MODELS_DIR) / spec.key}, or leave it out with ENABLED_MODELS.",
+            )
 
 
 def mail():
     if not settings.EMAIL_URL:
         local = set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
-        yield (OK if local else WARNING, f"Mail is written to {settings.EMAIL_FILE_PATH}",
-               "" if local else "Set EMAIL_URL, or nobody can reset a password.")
+        yield (
+            OK if local else WARNING,
+            f"Mail is written to {settings.EMAIL_FILE_PATH}",
+            "" if local else "Set EMAIL_URL, or nobody can reset a password.",
+        )
         return
     backend = settings.EMAIL_BACKEND.rsplit(".", 1)[-1]
     if not settings.EMAIL_BACKEND.endswith(".smtp.EmailBackend"):
@@ -319,38 +374,60 @@ def workers():
         stray = Generation.objects.filter(status=Generation.Status.PROCESSING, lease_until__lt=Now() - UNSWEPT).count()
     seen = store.workers()
     for worker in seen:
-        yield OK, (f"Worker {worker['name']} on {worker.get('device_name') or worker.get('device')},"
-                   f" drawing {worker.get('running', 0)}")
+        yield (
+            OK,
+            (
+                f"Worker {worker['name']} on {worker.get('device_name') or worker.get('device')},"
+                f" drawing {worker.get('running', 0)}"
+            ),
+        )
     if not seen:
         waiting = f" {queued} wait in the queue." if queued else ""
-        yield (WRONG if queued else WARNING,
-               f"No worker has reported within {store.WORKER_SECONDS} seconds.{waiting}",
-               "Start bin/serve, or a worker; see docs/deployment.md.")
+        yield (
+            WRONG if queued else WARNING,
+            f"No worker has reported within {store.WORKER_SECONDS} seconds.{waiting}",
+            "Start bin/serve, or a worker; see docs/deployment.md.",
+        )
     elif queued:
         yield OK, f"{queued} wait in the queue"
     if stray:
-        yield (WRONG, f"{stray} generations of lost workers were not queued again.",
-               "Start the scheduler and the maintenance worker. manage.py sweep does their work once.")
+        yield (
+            WRONG,
+            f"{stray} generations of lost workers were not queued again.",
+            "Start the scheduler and the maintenance worker. manage.py sweep does their work once.",
+        )
 
 
 def security():
     if settings.DEBUG:
-        yield (WARNING, "DEBUG is on: error pages show code and settings.",
-               "Set DEBUG=0 where others can reach the site.")
+        yield (
+            WARNING,
+            "DEBUG is on: error pages show code and settings.",
+            "Set DEBUG=0 where others can reach the site.",
+        )
         return
     hosts = ", ".join(settings.ALLOWED_HOSTS)
     if "*" in settings.ALLOWED_HOSTS:
-        yield (WARNING, "DJANGO_ALLOWED_HOSTS accepts every name.",
-               "Name the hosts, or password mails may carry a false link.")
+        yield (
+            WARNING,
+            "DJANGO_ALLOWED_HOSTS accepts every name.",
+            "Name the hosts, or password mails may carry a false link.",
+        )
     else:
         yield OK, f"Answers to {hosts}"
     public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
     if public and not settings.HTTPS:
-        yield (WARNING, "HTTPS is off: passwords and cookies travel in the clear.",
-               "Put a proxy with TLS in front and set HTTPS=1 and TRUSTED_PROXY_COUNT=1.")
+        yield (
+            WARNING,
+            "HTTPS is off: passwords and cookies travel in the clear.",
+            "Put a proxy with TLS in front and set HTTPS=1 and TRUSTED_PROXY_COUNT=1.",
+        )
     if settings.HTTPS and not settings.ALLAUTH_TRUSTED_PROXY_COUNT:
-        yield (WRONG, "HTTPS=1 without TRUSTED_PROXY_COUNT: every page redirects to itself behind a proxy.",
-               "Set TRUSTED_PROXY_COUNT to the number of proxies in front.")
+        yield (
+            WRONG,
+            "HTTPS=1 without TRUSTED_PROXY_COUNT: every page redirects to itself behind a proxy.",
+            "Set TRUSTED_PROXY_COUNT to the number of proxies in front.",
+        )
     key_file = Path(settings.VAR_DIR) / "secret_key"
     made = key_file.exists() and key_file.read_text().strip() == settings.SECRET_KEY
     yield OK, f"SECRET_KEY has {len(settings.SECRET_KEY)} characters" + (f", from {key_file}" if made else "")
@@ -361,6 +438,14 @@ def _one_line(error) -> str:
 
 
 CHECKS = {
-    "Python": python, "PyTorch": torch, "Postgres": postgres, "Redis": redis_server, "Storage": storage,
-    "Disk": disk, "Models": models, "Mail": mail, "Workers": workers, "Security": security,
+    "Python": python,
+    "PyTorch": torch,
+    "Postgres": postgres,
+    "Redis": redis_server,
+    "Storage": storage,
+    "Disk": disk,
+    "Models": models,
+    "Mail": mail,
+    "Workers": workers,
+    "Security": security,
 }

@@ -30,8 +30,12 @@ def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> d
         age = older_than or (dt.timedelta(days=plan.retention_days) if plan.retention_days else None)
         if age is not None:
             old = GeneratedImage.objects.kept().filter(
-                owner__plan=plan.key, owner__is_staff=False, favourite=False, visibility=Visibility.PRIVATE,
-                created_at__lt=Now() - age)
+                owner__plan=plan.key,
+                owner__is_staff=False,
+                favourite=False,
+                visibility=Visibility.PRIVATE,
+                created_at__lt=Now() - age,
+            )
             report["past their retention"] += _delete(old, dry_run)
     report["uploads past their time"] = _delete_uploads(dry_run)
     orphans = list(orphan_files())

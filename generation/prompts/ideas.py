@@ -58,15 +58,79 @@ SUGGESTIONS = {
 }
 """Mood → prompts."""
 
-_THINGS = ("boat", "ship", "house", "castle", "lighthouse", "tent", "bridge", "tree", "palm", "flower", "mushroom",
-           "cactus", "balloon", "rocket", "plane", "car", "train", "bicycle", "cat", "dog", "fish", "bird", "butterfly",
-           "whale", "apple", "cup", "umbrella", "lamp", "book", "crown", "star", "moon", "heart")
-_COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "white", "golden", "violet",
-            "emerald", "crimson")
-_PLACES = ("at sea", "on a meadow", "in the forest", "in the desert", "in the mountains", "in a city", "at sunset",
-           "at night", "at dawn", "in the rain", "in the snow", "on paper", "under the stars")
-_OPENINGS = ("a {} {} {}", "a {} {} {}", "a {} {} {}", "a watercolour of a {} {} {}", "a pencil drawing of a {} {} {}",
-             "a flat poster of a {} {} {}")
+_THINGS = (
+    "boat",
+    "ship",
+    "house",
+    "castle",
+    "lighthouse",
+    "tent",
+    "bridge",
+    "tree",
+    "palm",
+    "flower",
+    "mushroom",
+    "cactus",
+    "balloon",
+    "rocket",
+    "plane",
+    "car",
+    "train",
+    "bicycle",
+    "cat",
+    "dog",
+    "fish",
+    "bird",
+    "butterfly",
+    "whale",
+    "apple",
+    "cup",
+    "umbrella",
+    "lamp",
+    "book",
+    "crown",
+    "star",
+    "moon",
+    "heart",
+)
+_COLOURS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "teal",
+    "blue",
+    "purple",
+    "pink",
+    "white",
+    "golden",
+    "violet",
+    "emerald",
+    "crimson",
+)
+_PLACES = (
+    "at sea",
+    "on a meadow",
+    "in the forest",
+    "in the desert",
+    "in the mountains",
+    "in a city",
+    "at sunset",
+    "at night",
+    "at dawn",
+    "in the rain",
+    "in the snow",
+    "on paper",
+    "under the stars",
+)
+_OPENINGS = (
+    "a {} {} {}",
+    "a {} {} {}",
+    "a {} {} {}",
+    "a watercolour of a {} {} {}",
+    "a pencil drawing of a {} {} {}",
+    "a flat poster of a {} {} {}",
+)
 
 
 def suggestions(count: int = 6, rng: random.Random | None = None) -> list[str]:
@@ -84,13 +148,16 @@ def surprise(rng: random.Random | None = None) -> str:
 
 # Each rule: a word that says the matter is settled already, and what is added when no such word is there.
 _DETAILS = (
-    (r"\b(light|lit|lighting|sun|sunset|sunrise|dawn|dusk|night|moon|stars|glow\w*|shadow\w*|evening|morning)\b",
-     "soft natural light"),
-    (r"\b(composition|composed|close-up|closeup|portrait|wide|view|centred|centered|framed)\b",
-     "balanced composition"),
+    (
+        r"\b(light|lit|lighting|sun|sunset|sunrise|dawn|dusk|night|moon|stars|glow\w*|shadow\w*|evening|morning)\b",
+        "soft natural light",
+    ),
+    (r"\b(composition|composed|close-up|closeup|portrait|wide|view|centred|centered|framed)\b", "balanced composition"),
     (r"\b(detail|details|detailed|intricate|minimal\w*|simple|flat|logo|sketch|poster)\b", "fine detail"),
-    (r"\b(colou?rs?|colou?red|palette|black and white|monochrome|pastel|vivid|muted|line art|ink)\b",
-     "harmonious colours"),
+    (
+        r"\b(colou?rs?|colou?red|palette|black and white|monochrome|pastel|vivid|muted|line art|ink)\b",
+        "harmonious colours",
+    ),
 )
 
 
@@ -127,10 +194,13 @@ _STYLE_WORDS = (
 _FORM = re.compile(
     r"^(?:(?:an?|the|one)\s+)?(?:[\w-]+\s+){0,3}?(?:photo(?:graph)?|picture|image|painting|drawing|illustration|"
     r"watercolou?r|sketch|poster|logo|icon|portrait|render(?:ing)?|close-?up|view)\s+(?:of|showing|with)\s+",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 _AFTER_SUBJECT = re.compile(
     r"\s*(?:[,.;:()\[\]|]|\b(?:at|in|on|under|over|above|among|against|near|beside|behind|by|inside|before|during|with|"
-    r"in front of|next to|surrounded by)\b|\bin the style of\b)", re.IGNORECASE)
+    r"in front of|next to|surrounded by)\b|\bin the style of\b)",
+    re.IGNORECASE,
+)
 _RATIO = re.compile(r"(?:--ar|--aspect|aspect ratio)?\s*\b(\d{1,2})\s*:\s*(\d{1,2})\b", re.IGNORECASE)
 _SHAPES = (
     ("9:16", r"phone wallpaper|story|stories|vertical video|reel"),

@@ -50,8 +50,11 @@ def matched_rules(prompt: str, spec: ModelSpec) -> list[dict]:
     if not matching or "loras" not in spec.features:
         return []
     installed, width = addons().loras, text_width(spec, settings.MODELS_DIR)
-    return [{"key": rule.lora, "weight": rule.weight} for rule in matching
-            if rule.lora in installed and installed[rule.lora].fits(width)]
+    return [
+        {"key": rule.lora, "weight": rule.weight}
+        for rule in matching
+        if rule.lora in installed and installed[rule.lora].fits(width)
+    ]
 
 
 def _words(text: str) -> str:

@@ -15,15 +15,10 @@ _MINORS = (
     r"child|children|kid|kids|toddler|baby|babies|infant|minor|underage|preteen|schoolgirl|schoolboy|loli|shota|"
     r"(?:[1-9]|1[0-7])\s*(?:years?|yrs?|yo)\s*old"
 )
-_SEXUAL = (
-    r"nude|naked|nsfw|porn\w*|sex|sexual\w*|sexy|erotic\w*|genital\w*|topless|undress\w*|lingerie|hentai"
-)
+_SEXUAL = r"nude|naked|nsfw|porn\w*|sex|sexual\w*|sexy|erotic\w*|genital\w*|topless|undress\w*|lingerie|hentai"
 _ALWAYS = r"child\s*porn\w*|csam|lolicon|shotacon|bestiality|zoophilia"
 
-_LOOKALIKES = str.maketrans(
-    "01345" "7@$!|" "аеорсхуіѕ" "οαε",
-    "oieas" "tasii" "aeopcxyis" "oae",
-)
+_LOOKALIKES = str.maketrans("013457@$!|аеорсхуіѕοαε", "oieastasiiaeopcxyisoae")
 
 
 def _words(pattern: str) -> re.Pattern:
@@ -44,8 +39,10 @@ def check_prompt(text: str, *, param: str) -> None:
     joined = re.sub(r"(?<!\w)(?:\w[\W_]){2,}\w(?!\w)", lambda found: re.sub(r"[\W_]", "", found[0]), letters)
     for form in (plain, letters, joined):
         if _words(_ALWAYS).search(form) or (_words(_MINORS).search(form) and _words(_SEXUAL).search(form)):
-            raise PromptRejected("This prompt asks for something that is not drawn here: sexual content with minors "
-                                 "or animals.", param=param)
+            raise PromptRejected(
+                "This prompt asks for something that is not drawn here: sexual content with minors or animals.",
+                param=param,
+            )
         for word in settings.PROMPT_BLOCKLIST:
             if _words(re.escape(fold(word))).search(form):
                 raise PromptRejected("This prompt contains a word that this site does not allow.", param=param)

@@ -24,15 +24,20 @@ def _join(*parts: str) -> str:
 STYLES = {
     style.key: style
     for style in (
-        Style("standard", "Standard", "professional, balanced composition, fine detail",
-              "blurry, low quality, distorted"),
+        Style(
+            "standard", "Standard", "professional, balanced composition, fine detail", "blurry, low quality, distorted"
+        ),
         Style("anime", "Anime", "anime style, vivid colours, detailed shading", "photograph, dull colours, blurry"),
-        Style("line-art", "Line art", "line art, clean lines, minimal, vector",
-              "colour, shading, texture, photograph"),
-        Style("flat-logo", "Flat logo", "flat logo, flat design, bold shapes",
-              "gradient, texture, photograph, clutter"),
-        Style("watercolour", "Watercolour", "watercolour, soft blending, visible brush strokes",
-              "hard edges, photograph, 3d render"),
+        Style("line-art", "Line art", "line art, clean lines, minimal, vector", "colour, shading, texture, photograph"),
+        Style(
+            "flat-logo", "Flat logo", "flat logo, flat design, bold shapes", "gradient, texture, photograph, clutter"
+        ),
+        Style(
+            "watercolour",
+            "Watercolour",
+            "watercolour, soft blending, visible brush strokes",
+            "hard edges, photograph, 3d render",
+        ),
         Style("abstract", "Abstract", "abstract, geometric shapes", "realistic, photograph, figure"),
         Style("minimalist", "Minimalist", "minimalist, simple, much negative space", "clutter, busy, ornate"),
         Style("vintage", "Vintage", "vintage, retro, aged texture, faded colours", "modern, neon, glossy"),

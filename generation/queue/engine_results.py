@@ -148,8 +148,9 @@ def _read_images(generation, content) -> list[EngineImage]:
     request = generation.request()
     width, height = request.final_size
     return [
-        EngineImage(index, request.seed_of(index), _decode(data, width, height), recipe, seconds,
-                    flagged=index in held_back)
+        EngineImage(
+            index, request.seed_of(index), _decode(data, width, height), recipe, seconds, flagged=index in held_back
+        )
         for index, data in enumerate(given)
     ]
 

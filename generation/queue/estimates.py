@@ -30,11 +30,16 @@ def with_places(generations: QuerySet) -> QuerySet:
     from .jobs import queue_rank
 
     # One that waits after a failure, or whose time is over, is passed by; the index of queued rows serves the rest.
-    return generations.annotate(place=RawSQL(
-        "CASE WHEN generation_generation.status = 'queued' THEN (SELECT count(*) + 1 FROM generation_generation g"
-        " WHERE g.status = 'queued' AND g.not_before <= statement_timestamp() AND g.deadline_at > statement_timestamp()"
-        f" AND ({queue_rank('g')}, g.created_at)"
-        f" < ({queue_rank('generation_generation')}, generation_generation.created_at)) END", []))
+    return generations.annotate(
+        place=RawSQL(
+            "CASE WHEN generation_generation.status = 'queued' THEN (SELECT count(*) + 1 FROM generation_generation g"
+            " WHERE g.status = 'queued'"
+            " AND g.not_before <= statement_timestamp() AND g.deadline_at > statement_timestamp()"
+            f" AND ({queue_rank('g')}, g.created_at)"
+            f" < ({queue_rank('generation_generation')}, generation_generation.created_at)) END",
+            [],
+        )
+    )
 
 
 def queue_positions(generations) -> dict:
@@ -55,8 +60,11 @@ def seconds_until_start(position: int, workers: int = 1) -> float | None:
     """A guess from the mean duration of the last completed generations."""
     mean = cache.get("mean-duration")
     if mean is None:
-        rows = (Generation.objects.filter(status=Generation.Status.COMPLETED, started_at__isnull=False)
-                .order_by("-finished_at").values_list(F("finished_at") - F("started_at"), flat=True)[:SAMPLE])
+        rows = (
+            Generation.objects.filter(status=Generation.Status.COMPLETED, started_at__isnull=False)
+            .order_by("-finished_at")
+            .values_list(F("finished_at") - F("started_at"), flat=True)[:SAMPLE]
+        )
         seconds = [row.total_seconds() for row in rows]
         mean = statistics.mean(seconds) if seconds else 0.0
         cache.set("mean-duration", mean, KEPT_SECONDS)

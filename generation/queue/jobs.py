@@ -69,7 +69,9 @@ def claim(worker: str) -> Generation | None:
             "   AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
             "   AND (here.n = 0 OR (here.worst = 1 AND g.attempt = 0))"
             f" ORDER BY {queue_rank('g')}, coalesce(running.n, 0), g.created_at"
-            " FOR UPDATE OF g SKIP LOCKED LIMIT 1", [worker])
+            " FOR UPDATE OF g SKIP LOCKED LIMIT 1",
+            [worker],
+        )
         row = cursor.fetchone()
         if row is None:
             return None
@@ -84,7 +86,8 @@ def claim(worker: str) -> Generation | None:
             " WHERE g.id = %s AND (g.owner_slots IS NULL OR g.owner_slots > (SELECT count(*)"
             "   FROM generation_generation r WHERE r.owner_id = g.owner_id AND r.status = 'processing'))"
             " RETURNING g.id",
-            [worker, _seconds(settings.LEASE_SECONDS), generation_id])
+            [worker, _seconds(settings.LEASE_SECONDS), generation_id],
+        )
         if cursor.fetchone() is None:
             return None
         generation = Generation.objects.get(pk=generation_id)
@@ -99,7 +102,8 @@ def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) ->
         cursor.execute(
             f"UPDATE generation_generation SET phase = %s, step = %s, lease_until = {lease}"
             " WHERE id = %s AND epoch = %s AND status = 'processing' RETURNING cancel_requested",
-            [phase, step, _seconds(settings.LEASE_SECONDS if extend else 0), generation.pk, generation.epoch])
+            [phase, step, _seconds(settings.LEASE_SECONDS if extend else 0), generation.pk, generation.epoch],
+        )
         row = cursor.fetchone()
     return Beat(alive=row is not None, cancel_requested=bool(row and row[0]))
 
@@ -110,7 +114,9 @@ def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) ->
 def _end(generation: Generation, status: str, **fields) -> None:
     """Change our own processing row to `status`, or raise LeaseLost. Must run in a transaction."""
     changed = Generation.objects.filter(
-        pk=generation.pk, epoch=generation.epoch, status=Status.PROCESSING,
+        pk=generation.pk,
+        epoch=generation.epoch,
+        status=Status.PROCESSING,
         # A cancel that came before the finish wins; one that comes later finds a final row.
         **({"cancel_requested": False} if status == Status.COMPLETED else {}),
     ).update(status=status, finished_at=Now(), lease_until=None, **fields)
@@ -157,10 +163,20 @@ def _settle_cancel(generation, finished) -> None:
 def _insert_images(generation, stored) -> None:
     GeneratedImage.objects.bulk_create(
         GeneratedImage(
-            id=image.id, generation=generation, owner_id=generation.owner_id, index=image.index, seed=image.seed,
-            file=image.file, thumbnail=image.thumbnail, width=image.width, height=image.height,
-            file_size=image.file_size, sha256=image.sha256, colour=image.colour,
-            generation_time=image.seconds, visibility=generation.visibility,
+            id=image.id,
+            generation=generation,
+            owner_id=generation.owner_id,
+            index=image.index,
+            seed=image.seed,
+            file=image.file,
+            thumbnail=image.thumbnail,
+            width=image.width,
+            height=image.height,
+            file_size=image.file_size,
+            sha256=image.sha256,
+            colour=image.colour,
+            generation_time=image.seconds,
+            visibility=generation.visibility,
         )
         for image in stored
     )
@@ -183,13 +199,18 @@ def fail(generation: Generation, *, code: str, message: str, transient: bool) ->
 def block(generation: Generation) -> None:
     """End as blocked: every picture was held back by the safety check. Not charged, but a strike."""
     with transaction.atomic():
-        _end(generation, Status.BLOCKED, error_code="output_blocked",
-             error_message="The picture was held back by the safety check. It was not counted.")
+        _end(
+            generation,
+            Status.BLOCKED,
+            error_code="output_blocked",
+            error_message="The picture was held back by the safety check. It was not counted.",
+        )
         quotas.release(generation.pk, reason="output blocked")
         day = QuotaHold.objects.values_list("day", flat=True).get(generation_id=generation.pk)
         if quotas.strike(generation.owner_id, day) >= settings.STRIKES_PER_DAY:
             generation.owner.__class__.objects.filter(pk=generation.owner_id, locked_reason="").update(
-                locked_reason="Too many pictures were held back today. A moderator will have a look.")
+                locked_reason="Too many pictures were held back today. A moderator will have a look."
+            )
         events.generation_ended(generation.pk, generation.owner_id, Status.BLOCKED)
     announce_end(generation.pk)
 
@@ -204,7 +225,8 @@ def hand_back(generation: Generation) -> None:
 
 def _back_to_queue(generation, **fields) -> None:
     changed = Generation.objects.filter(pk=generation.pk, epoch=generation.epoch, status=Status.PROCESSING).update(
-        status=Status.QUEUED, lease_until=None, worker="", phase="", step=0, **fields)
+        status=Status.QUEUED, lease_until=None, worker="", phase="", step=0, **fields
+    )
     if not changed:
         raise LeaseLost(str(generation.pk))
 
@@ -227,11 +249,7 @@ def announce_end(generation_id) -> None:
 
 def sweep() -> dict:
     """Repair what lost processes left behind. Safe to run twice at once; returns what it changed."""
-    report = {
-        "requeued": 0, "failed": 0, "cancelled": 0,
-        "expired": expire(),
-        "holds_released": _release_stray_holds(),
-    }
+    report = {"requeued": 0, "failed": 0, "cancelled": 0, "expired": expire(), "holds_released": _release_stray_holds()}
     while True:
         outcome = _sweep_one_lease()
         if outcome is None:
@@ -247,8 +265,12 @@ def sweep() -> dict:
 def _sweep_one_lease() -> str | None:
     """Decide about one generation whose lease ran out; None when there is none left."""
     with transaction.atomic():
-        lost = (Generation.objects.select_for_update(skip_locked=True)
-                .filter(status=Status.PROCESSING, lease_until__lt=Now()).order_by("lease_until").first())
+        lost = (
+            Generation.objects.select_for_update(skip_locked=True)
+            .filter(status=Status.PROCESSING, lease_until__lt=Now())
+            .order_by("lease_until")
+            .first()
+        )
         if lost is None:
             return None
         if lost.cancel_requested:
@@ -257,8 +279,12 @@ def _sweep_one_lease() -> str | None:
             events.generation_ended(lost.pk, lost.owner_id, Status.CANCELLED)
             outcome = "cancelled"
         elif lost.attempt >= settings.MAX_ATTEMPTS:
-            _end(lost, Status.FAILED, error_code="worker_lost",
-                 error_message="The image could not be finished: its worker was lost three times. It was not counted.")
+            _end(
+                lost,
+                Status.FAILED,
+                error_code="worker_lost",
+                error_message="The image could not be finished: its worker was lost three times. It was not counted.",
+            )
             quotas.release(lost.pk, reason="worker_lost")
             events.generation_ended(lost.pk, lost.owner_id, Status.FAILED)
             outcome = "failed"
@@ -278,9 +304,17 @@ def expire() -> int:
     overdue = Generation.objects.active().filter(deadline_at__lt=Now()).values_list("pk", "owner_id")
     for generation_id, owner_id in list(overdue[:1000]):
         with transaction.atomic():
-            changed = Generation.objects.active().filter(pk=generation_id, deadline_at__lt=Now()).update(
-                status=Status.EXPIRED, finished_at=Now(), lease_until=None, error_code="deadline",
-                error_message="This waited too long and was given up. It was not counted.")
+            changed = (
+                Generation.objects.active()
+                .filter(pk=generation_id, deadline_at__lt=Now())
+                .update(
+                    status=Status.EXPIRED,
+                    finished_at=Now(),
+                    lease_until=None,
+                    error_code="deadline",
+                    error_message="This waited too long and was given up. It was not counted.",
+                )
+            )
             if changed:
                 quotas.release(generation_id, reason="deadline")
                 events.generation_ended(generation_id, owner_id, Status.EXPIRED)
@@ -297,6 +331,7 @@ def _release_stray_holds() -> int:
             "SELECT h.generation_id FROM accounts_quotahold h"
             " WHERE h.state = 'held' AND h.created_at < clock_timestamp() - interval '1 minute'"
             "   AND NOT EXISTS (SELECT 1 FROM generation_generation g WHERE g.id = h.generation_id"
-            "     AND g.status IN ('queued', 'processing')) LIMIT 1000")
+            "     AND g.status IN ('queued', 'processing')) LIMIT 1000"
+        )
         stray = [row[0] for row in cursor.fetchall()]
     return sum(quotas.release(generation_id, reason="generation gone") for generation_id in stray)

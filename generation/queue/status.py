@@ -124,4 +124,3 @@ def describe_image(image) -> dict:
 def timestamp(moment) -> str:
     """ISO 8601 in UTC with a Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-

@@ -82,7 +82,8 @@ class Worker:
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         self._threads = [
-            threading.Thread(target=self._claim_loop, name=f"claim-{n}", daemon=True) for n in range(threads)]
+            threading.Thread(target=self._claim_loop, name=f"claim-{n}", daemon=True) for n in range(threads)
+        ]
         self._reporter = threading.Thread(target=self._report_loop, name="reporter", daemon=True)
 
     def start(self) -> None:
@@ -166,8 +167,12 @@ class Worker:
         except Exception:
             log.exception("%s failed unexpectedly.", generation.pk)
             with contextlib.suppress(jobs.LeaseLost, DatabaseError):
-                jobs.fail(generation, code="internal_error", transient=True,
-                          message="The image could not be finished. Your prompt is saved and this one was not counted.")
+                jobs.fail(
+                    generation,
+                    code="internal_error",
+                    transient=True,
+                    message="The image could not be finished. Your prompt is saved and this one was not counted.",
+                )
         finally:
             with self._lock:
                 self._running.discard(running)
@@ -179,8 +184,12 @@ class Worker:
         log.info("Drawing (attempt %d, %s, %d steps).", generation.attempt, generation.model, generation.total_steps)
         try:
             running.job = self.engine.submit(
-                generation.request(), on_progress=running.advance, wants_preview=lambda: running.watched,
-                ticket=f"{generation.pk}:{generation.epoch}", deadline=_on_our_clock(generation.deadline_at))
+                generation.request(),
+                on_progress=running.advance,
+                wants_preview=lambda: running.watched,
+                ticket=f"{generation.pk}:{generation.epoch}",
+                deadline=_on_our_clock(generation.deadline_at),
+            )
             images = running.job.result()
         except Cancelled as error:
             if not running.lost:
@@ -212,8 +221,12 @@ class Worker:
         except files.StorageUnavailable as error:
             files.delete_files(name for one in stored for name in (one.file, one.thumbnail))
             log.error("%s", error)
-            jobs.fail(generation, code="storage_unavailable", transient=True,
-                      message="The picture could not be stored just now. It was not counted.")
+            jobs.fail(
+                generation,
+                code="storage_unavailable",
+                transient=True,
+                message="The picture could not be stored just now. It was not counted.",
+            )
         except jobs.LeaseLost:
             if end is jobs.finish and self._cancel_came_first(generation):
                 return self._record(jobs.finish_cancelled, generation, stored)
@@ -237,8 +250,12 @@ class Worker:
             try:
                 if doubt:
                     row = Generation.objects.get(pk=generation.pk)
-                    if row.is_final and row.epoch == generation.epoch and row.images.filter(
-                            pk__isnull=False, id__in=[one.id for one in stored]).count() == len(stored):
+                    if (
+                        row.is_final
+                        and row.epoch == generation.epoch
+                        and row.images.filter(pk__isnull=False, id__in=[one.id for one in stored]).count()
+                        == len(stored)
+                    ):
                         return
                 return end(generation, stored)
             except DatabaseError as error:
@@ -285,8 +302,13 @@ class Worker:
             preview, running.preview = running.preview, None
             generation = running.generation
             store.publish_progress(
-                generation.pk, generation.owner_id, phase=latest.phase, step=latest.step,
-                steps=generation.total_steps, preview=preview)
+                generation.pk,
+                generation.owner_id,
+                phase=latest.phase,
+                step=latest.step,
+                steps=generation.total_steps,
+                preview=preview,
+            )
 
     def _beat(self, running: Running) -> None:
         generation = running.generation
@@ -342,19 +364,35 @@ def configured_engine() -> Engine:
 
     if dialect := outside():
         return make_engine(
-            "remote", catalog(), dialect=dialect, wire=Wire(seconds=settings.OUTSIDE_SECONDS),
-            at_once=settings.MAX_BATCH, answer_seconds=settings.OUTSIDE_ANSWER_SECONDS)
+            "remote",
+            catalog(),
+            dialect=dialect,
+            wire=Wire(seconds=settings.OUTSIDE_SECONDS),
+            at_once=settings.MAX_BATCH,
+            answer_seconds=settings.OUTSIDE_ANSWER_SECONDS,
+        )
     if settings.DREAMSKETCH_ENGINE == "fake":
         return make_engine(
-            "fake", catalog(), seconds_per_step=settings.FAKE_SECONDS_PER_STEP, faults_allowed=settings.FAULTS_ALLOWED,
-            faults_folder=settings.VAR_DIR / "faults")
+            "fake",
+            catalog(),
+            seconds_per_step=settings.FAKE_SECONDS_PER_STEP,
+            faults_allowed=settings.FAULTS_ALLOWED,
+            faults_folder=settings.VAR_DIR / "faults",
+        )
     return make_engine(
-        "torch", catalog(), device=settings.DEVICE, dtype=settings.DTYPE, models_dir=settings.MODELS_DIR,
-        allow_download=settings.MODEL_DOWNLOADS, hf_token=settings.HF_TOKEN or None,
+        "torch",
+        catalog(),
+        device=settings.DEVICE,
+        dtype=settings.DTYPE,
+        models_dir=settings.MODELS_DIR,
+        allow_download=settings.MODEL_DOWNLOADS,
+        hf_token=settings.HF_TOKEN or None,
         idle_unload=None if settings.IDLE_UNLOAD_SECONDS < 0 else settings.IDLE_UNLOAD_SECONDS,
-        compile=settings.COMPILE, compile_cache=settings.VAR_DIR / "compiled",
+        compile=settings.COMPILE,
+        compile_cache=settings.VAR_DIR / "compiled",
         # With guidance a picture takes two places in a forward pass.
-        max_rows=2 * settings.MAX_BATCH)
+        max_rows=2 * settings.MAX_BATCH,
+    )
 
 
 def _on_our_clock(moment: dt.datetime) -> float:

@@ -102,8 +102,13 @@ def _prepare(
         raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
     words, loras = all_loras(prompt, loras, spec)
     asked = build_request(
-        spec, prompt=words, negative_prompt=negative_prompt, loras=loras, upscalers=upscalers(),
-        **_with_pictures(user, drawing))
+        spec,
+        prompt=words,
+        negative_prompt=negative_prompt,
+        loras=loras,
+        upscalers=upscalers(),
+        **_with_pictures(user, drawing),
+    )
     asked = addons().complete(asked, spec)
     plan = plan_of(user)
     if asked.num_images > plan.max_images:
@@ -115,22 +120,37 @@ def _prepare(
 
     composed, composed_negative = composed_prompts(asked, chosen_style, spec)
     return Generation(
-        owner=user, source=source, api_key=api_key, retry_of=retry_of,
+        owner=user,
+        source=source,
+        api_key=api_key,
+        retry_of=retry_of,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(asked, drawing.get("seed"), style, visibility),
-        prompt=prompt.strip(), negative_prompt=asked.negative_prompt,
+        prompt=prompt.strip(),
+        negative_prompt=asked.negative_prompt,
         style=chosen_style.key if chosen_style else "",
-        composed_prompt=composed, composed_negative_prompt=composed_negative, model=asked.model,
-        width=asked.width, height=asked.height, steps=asked.steps, guidance_scale=asked.guidance_scale,
-        sampler=asked.sampler, seed=asked.seed, num_images=asked.num_images,
-        mode=asked.mode, options=to_options(asked), visibility=visibility,
-        priority=plan.priority, owner_slots=plan.running,
+        composed_prompt=composed,
+        composed_negative_prompt=composed_negative,
+        model=asked.model,
+        width=asked.width,
+        height=asked.height,
+        steps=asked.steps,
+        guidance_scale=asked.guidance_scale,
+        sampler=asked.sampler,
+        seed=asked.seed,
+        num_images=asked.num_images,
+        mode=asked.mode,
+        options=to_options(asked),
+        visibility=visibility,
+        priority=plan.priority,
+        owner_slots=plan.running,
         deadline_at=timezone.now() + dt.timedelta(seconds=settings.GENERATION_DEADLINE_SECONDS),
     )
 
 
 def _with_pictures(user, drawing: dict) -> dict:
     """`drawing` with every `Upload` as the engine's Picture. Somebody else's is no different from none."""
+
     def exchanged(value, param):
         if isinstance(value, Upload):
             if value.owner_id != user.pk:
@@ -157,15 +177,32 @@ def _announce(generation) -> None:
 def _fingerprint(asked: ImageRequest, seed, style, visibility) -> str:
     """The same for the same request. A seed that was left to us does not count, nor a picture's name:
     a program that asks again uploads again."""
+
     def nameless(value):
         if isinstance(value, dict):
             return {name: nameless(each) for name, each in value.items() if not (name == "name" and "digest" in value)}
         return value
 
-    content = {name: getattr(asked, name) for name in (
-        "model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler", "num_images")}
-    content |= {"seed": None if seed in (None, -1) else asked.seed, "style": style, "visibility": visibility,
-                "options": nameless(to_options(asked))}
+    content = {
+        name: getattr(asked, name)
+        for name in (
+            "model",
+            "prompt",
+            "negative_prompt",
+            "width",
+            "height",
+            "steps",
+            "guidance_scale",
+            "sampler",
+            "num_images",
+        )
+    }
+    content |= {
+        "seed": None if seed in (None, -1) else asked.seed,
+        "style": style,
+        "visibility": visibility,
+        "options": nameless(to_options(asked)),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -179,7 +216,7 @@ def _earlier(user, generation) -> Generation | None:
     if generation.idempotency_key is None:
         return None
     Generation.objects.filter(
-        owner=user, idempotency_key=generation.idempotency_key, created_at__lt=Now() - IDEMPOTENCY,
+        owner=user, idempotency_key=generation.idempotency_key, created_at__lt=Now() - IDEMPOTENCY
     ).update(idempotency_key=None)
     earlier = Generation.objects.filter(owner=user, idempotency_key=generation.idempotency_key).first()
     if earlier and earlier.fingerprint != generation.fingerprint:
@@ -198,12 +235,15 @@ def _check_key(generation) -> None:
         cursor.execute(
             "SELECT coalesce(sum(CASE h.state WHEN 'held' THEN h.images ELSE h.charged END), 0)"
             " FROM accounts_quotahold h JOIN generation_generation g ON g.id = h.generation_id"
-            " WHERE h.user_id = %s AND h.day = %s AND g.api_key_id = %s", [generation.owner_id, day, key.pk])
+            " WHERE h.user_id = %s AND h.day = %s AND g.api_key_id = %s",
+            [generation.owner_id, day, key.pk],
+        )
         (taken,) = cursor.fetchone()
     if taken + generation.num_images > key.daily_images:
         raise QuotaExceeded(
             f"This API key may make {key.daily_images} images a day; {max(0, key.daily_images - taken)} are left.",
-            retry_after=quotas.seconds_until(quota.resets_at))
+            retry_after=quotas.seconds_until(quota.resets_at),
+        )
 
 
 def _check_limits(user, plan) -> None:
@@ -211,14 +251,17 @@ def _check_limits(user, plan) -> None:
     if plan.running is not None and own.active().count() >= plan.running + plan.queued:
         raise TooManyRunning(
             f"You already have {plan.running + plan.queued} generations running or waiting. Let one finish first.",
-            retry_after=10)
+            retry_after=10,
+        )
     if plan.hourly_requests is not None:
         last_hour = own.filter(created_at__gt=Now() - dt.timedelta(hours=1)).order_by("-created_at")
         recent = list(last_hour.values_list("created_at", flat=True)[: plan.hourly_requests])
         if len(recent) >= plan.hourly_requests:
             wait = recent[-1] + dt.timedelta(hours=1) - timezone.now()
-            raise RateLimited(f"At most {plan.hourly_requests} requests an hour are accepted. Please wait a little.",
-                              retry_after=max(1, int(wait.total_seconds()) + 1))
+            raise RateLimited(
+                f"At most {plan.hourly_requests} requests an hour are accepted. Please wait a little.",
+                retry_after=max(1, int(wait.total_seconds()) + 1),
+            )
 
 
 def cancel_generation(generation: Generation) -> str:
@@ -230,7 +273,8 @@ def cancel_generation(generation: Generation) -> str:
 
     with transaction.atomic():
         changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
-            status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now())
+            status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now()
+        )
         if changed:
             quotas.release(generation.pk, reason="cancelled while queued")
             events.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
@@ -251,9 +295,16 @@ def retry_generation(generation: Generation, *, source: str, api_key=None) -> Ge
     if not generation.is_final or generation.status == Generation.Status.COMPLETED:
         raise InvalidRequest("Only a generation that failed, expired or was cancelled can be tried again.", "id")
     again, _ = create_generation(
-        user=generation.owner, prompt=generation.prompt, negative_prompt=generation.negative_prompt,
-        model=generation.model, style=generation.style, visibility=generation.visibility,
-        source=source, api_key=api_key, retry_of=generation, **_drawing(generation),
+        user=generation.owner,
+        prompt=generation.prompt,
+        negative_prompt=generation.negative_prompt,
+        model=generation.model,
+        style=generation.style,
+        visibility=generation.visibility,
+        source=source,
+        api_key=api_key,
+        retry_of=generation,
+        **_drawing(generation),
     )
     return again
 
@@ -263,8 +314,10 @@ def _drawing(generation) -> dict:
     words = to_words(generation.request())
     if generation.mode == "upscale":
         return {"upscale": words["upscale"], "seed": generation.seed}
-    return words | {name: getattr(generation, name) for name in (
-        "width", "height", "steps", "guidance_scale", "sampler", "seed", "num_images")}
+    return words | {
+        name: getattr(generation, name)
+        for name in ("width", "height", "steps", "guidance_scale", "sampler", "seed", "num_images")
+    }
 
 
 def trash_images(user, images) -> list[GeneratedImage]:

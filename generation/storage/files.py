@@ -59,9 +59,17 @@ def store_image(generation, image: EngineImage) -> StoredImage:
         delete_files([file, thumbnail])
         raise StorageUnavailable(f"The picture could not be stored: {error}") from error
     return StoredImage(
-        id=name, index=image.index, seed=image.seed, file=file, thumbnail=thumbnail, width=image.pixels.width,
-        height=image.pixels.height, file_size=len(png), sha256=hashlib.sha256(png).hexdigest(),
-        colour=dominant_colour(image.pixels), seconds=image.seconds,
+        id=name,
+        index=image.index,
+        seed=image.seed,
+        file=file,
+        thumbnail=thumbnail,
+        width=image.pixels.width,
+        height=image.pixels.height,
+        file_size=len(png),
+        sha256=hashlib.sha256(png).hexdigest(),
+        colour=dominant_colour(image.pixels),
+        seconds=image.seconds,
     )
 
 

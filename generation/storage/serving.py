@@ -38,17 +38,30 @@ def visible_image(request, **lookup) -> GeneratedImage:
 def image_response(request, image: GeneratedImage, variant: str, *, download: bool = False) -> HttpResponse:
     """The stored bytes of one variant ("file" or "thumbnail"). The caller has checked the permission."""
     field, content_type = VARIANTS[variant]
-    return _response(request, image, f"{image.sha256[:32]}-{variant}", content_type, file_name(image), download,
-                     lambda: _file(getattr(image, field)))
+    return _response(
+        request,
+        image,
+        f"{image.sha256[:32]}-{variant}",
+        content_type,
+        file_name(image),
+        download,
+        lambda: _file(getattr(image, field)),
+    )
 
 
 def converted_response(request, image: GeneratedImage, *, format: str, quality: int, strip: bool) -> HttpResponse:
     """The image to save, as png, jpeg or webp (see `engine.metadata`). The caller has checked the permission."""
     convert = metadata.strip if strip else metadata.convert
     said = "plain" if strip else "full"
-    return _response(request, image, f"{image.sha256[:32]}-{said}-{format}-{quality}", f"image/{format}",
-                     file_name(image, format), True,
-                     lambda: HttpResponse(convert(_read(image.file), format, quality)))
+    return _response(
+        request,
+        image,
+        f"{image.sha256[:32]}-{said}-{format}-{quality}",
+        f"image/{format}",
+        file_name(image, format),
+        True,
+        lambda: HttpResponse(convert(_read(image.file), format, quality)),
+    )
 
 
 def _response(request, image, version: str, content_type: str, name: str, download: bool, content) -> HttpResponse:

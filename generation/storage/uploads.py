@@ -139,7 +139,7 @@ def _known_picture(user, known, param, mask) -> Upload:
 def decoded(value: str, param: str) -> bytes:
     """The bytes that base64 text stands for, in either alphabet, with or without the head of a data URI."""
     head = DATA_URI.match(value[:200].lstrip())
-    text = value.lstrip()[head.end():] if head else value
+    text = value.lstrip()[head.end() :] if head else value
     if len(text) > settings.MAX_IMAGE_FILE_SIZE * 1.5:
         raise _too_large(param)
     with contextlib.suppress(UnicodeEncodeError, binascii.Error):
@@ -155,8 +155,14 @@ def _cleaned(data: bytes, kind: str, param: str) -> bytes:
     try:
         with _places:
             result = subprocess.run(
-                [sys.executable, "-I", str(PROGRAM), kind, str(MAX_PIXELS), formats], input=data,
-                capture_output=True, timeout=CLEANING_SECONDS, check=False, cwd="/", env={})
+                [sys.executable, "-I", str(PROGRAM), kind, str(MAX_PIXELS), formats],
+                input=data,
+                capture_output=True,
+                timeout=CLEANING_SECONDS,
+                check=False,
+                cwd="/",
+                env={},
+            )
     except subprocess.TimeoutExpired:
         raise InvalidRequest("This picture takes too long to read.", param) from None
     if result.returncode == 0:
@@ -166,8 +172,12 @@ def _cleaned(data: bytes, kind: str, param: str) -> bytes:
         if said["kind"] == "unsupported":
             raise UnsupportedPicture(said["message"], param=param)
         raise InvalidRequest(said["message"], param)
-    log.warning("A picture of %s bytes could not be cleaned (%s): %s", len(data), result.returncode,
-                result.stderr[-300:].decode(errors="replace"))
+    log.warning(
+        "A picture of %s bytes could not be cleaned (%s): %s",
+        len(data),
+        result.returncode,
+        result.stderr[-300:].decode(errors="replace"),
+    )
     raise InvalidRequest("This picture could not be read.", param)
 
 
@@ -179,8 +189,16 @@ def _keep(user, png: bytes, param: str) -> Upload:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as header:
         width, height = header.size
     pk = uuid.uuid4()
-    upload = Upload(pk=pk, owner=user, file=f"uploads/{timezone.now():%Y/%m}/{pk}.png", width=width, height=height,
-                    file_size=len(png), sha256=digest, expires_at=expires)
+    upload = Upload(
+        pk=pk,
+        owner=user,
+        file=f"uploads/{timezone.now():%Y/%m}/{pk}.png",
+        width=width,
+        height=height,
+        file_size=len(png),
+        sha256=digest,
+        expires_at=expires,
+    )
     try:
         files.write_file(upload.file, png)
     except Exception as error:
@@ -225,9 +243,15 @@ def _check_room(user, param, more: int) -> None:
     recent = Q(created_at__gt=Now() - timedelta(hours=1))
     kept = Upload.objects.filter(owner=user).aggregate(size=Sum("file_size"), lately=Count("pk", filter=recent))
     if kept["lately"] >= settings.UPLOADS_PER_HOUR:
-        raise TooManyUploads(f"At most {settings.UPLOADS_PER_HOUR} pictures an hour are taken. Please wait a little.",
-                             param=param, retry_after=600)
+        raise TooManyUploads(
+            f"At most {settings.UPLOADS_PER_HOUR} pictures an hour are taken. Please wait a little.",
+            param=param,
+            retry_after=600,
+        )
     if (kept["size"] or 0) + more > settings.UPLOAD_MEGABYTES * 2**20:
         raise TooManyUploads(
             f"Your pictures to draw from fill their {settings.UPLOAD_MEGABYTES} MiB. They are removed after"
-            f" {settings.UPLOAD_HOURS} hours.", param=param, retry_after=3600)
+            f" {settings.UPLOAD_HOURS} hours.",
+            param=param,
+            retry_after=3600,
+        )

@@ -254,8 +254,7 @@ def measure_latents(recipe: Recipe, work: Path, device: str, say=print) -> None:
     error = (inputs @ fit - colours).abs().mean().item()
     say(f"latents: deviations {np.round(out.std((0, 2, 3)) * deviation, 2)}, preview error {error:.4f}")
     save(
-        work / "latents.pt",
-        {"mean": torch.from_numpy(mean), "deviation": torch.from_numpy(deviation), "preview": fit},
+        work / "latents.pt", {"mean": torch.from_numpy(mean), "deviation": torch.from_numpy(deviation), "preview": fit}
     )
 
 

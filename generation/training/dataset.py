@@ -85,8 +85,14 @@ class Shelf:
 
 def shelves(recipe: Recipe, work: Path) -> list[Shelf]:
     return [
-        Shelf(size, width, height, share, pictures(work, width, height).read(rows),
-              latents(recipe, work, width, height).read(rows))
+        Shelf(
+            size,
+            width,
+            height,
+            share,
+            pictures(work, width, height).read(rows),
+            latents(recipe, work, width, height).read(rows),
+        )
         for size, width, height, rows, share in wanted(recipe)
     ]
 

@@ -76,10 +76,7 @@ def draw_item(sheet: Sheet, scene: Scene, index: int, dark: bool, flat=None) -> 
     cos, sin = math.cos(turn) * size, math.sin(turn) * size
 
     def place(p):
-        return (
-            item.x + (p[0] * cos - p[1] * sin) * sheet.across,
-            item.y + (p[0] * sin + p[1] * cos) * sheet.down,
-        )
+        return (item.x + (p[0] * cos - p[1] * sin) * sheet.across, item.y + (p[0] * sin + p[1] * cos) * sheet.down)
 
     for patch in SHAPES[item.thing]():
         draw_patch(sheet, look, patch, place, COLOUR[item.colour].rgb, size, dark, flat, rng)

@@ -41,8 +41,7 @@ def small(large: torch.Tensor) -> torch.Tensor:
     return functional.avg_pool2d(large, SCALE)
 
 
-def train(recipe: Recipe, out: Path = UPSCALER, device: str = "cpu", processes: int = 0,
-          say=print) -> dict[str, float]:
+def train(recipe: Recipe, out: Path = UPSCALER, device: str = "cpu", processes: int = 0, say=print) -> dict[str, float]:
     """Trains it and writes it to `out`; its figures on drawings that it never saw (see `measure`)."""
     with ProcessPoolExecutor(processes or None) as pool:
         drawings = list(pool.map(drawing, range(recipe.enlarger_pictures), chunksize=16))

@@ -256,11 +256,7 @@ def elsewhere(taken: list[tuple[Box, int]], rng: random.Random) -> Box:
 
 def write(whole: Whole, close: nn.Sequential, out: Path, figures: dict[str, float]) -> None:
     """Saves the weights in half precision, with the words they stand for and how well they do."""
-    words = {
-        "things": [t.key for t in THINGS],
-        "places": [p.key for p in PLACES],
-        "styles": [s.key for s in STYLES],
-    }
+    words = {"things": [t.key for t in THINGS], "places": [p.key for p in PLACES], "styles": [s.key for s in STYLES]}
     state = nn.ModuleDict({"whole": whole, "close": close}).state_dict()
     weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
     save_file(weights, out, {"words": json.dumps(words), "figures": json.dumps(figures)})

@@ -39,12 +39,7 @@ def checkpoint(path: Path, step: int, model, optimiser, average: Average) -> Non
     """Everything that going on needs."""
     save(
         path,
-        {
-            "step": step,
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "average": average.state(),
-        },
+        {"step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average.state()},
     )
 
 

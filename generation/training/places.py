@@ -46,8 +46,7 @@ def forest(sheet: Sheet, _: str) -> None:
             base, w, h = 0.74 + 0.04 * row, 0.11 * sheet.across, height * sheet.rng.uniform(0.85, 1.1)
             trunk = 0.012 * sheet.across
             sheet.fill(
-                [(x - trunk, base), (x + trunk, base), (x + trunk, base + 0.07), (x - trunk, base + 0.07)],
-                (96, 72, 52),
+                [(x - trunk, base), (x + trunk, base), (x + trunk, base + 0.07), (x - trunk, base + 0.07)], (96, 72, 52)
             )
             for k in range(3):
                 foot = base - h * 0.28 * k
@@ -140,8 +139,7 @@ def dawn(sheet: Sheet, _: str) -> None:
     for i in range(9):
         a = math.radians(188 + 20.5 * i)
         sheet.fill(
-            [(x, y)] + [(x + 1.3 * math.cos(a + t), y + 0.62 * math.sin(a + t)) for t in (-0.07, 0.07)],
-            (254, 228, 208),
+            [(x, y)] + [(x + 1.3 * math.cos(a + t), y + 0.62 * math.sin(a + t)) for t in (-0.07, 0.07)], (254, 228, 208)
         )
     sheet.dot(x, y, 0.15, (255, 240, 176))
     sheet.ground(0.66, (176, 192, 196), 0.03)

@@ -188,10 +188,7 @@ def abstract_behind(sheet, shape, rng):
     small = np.asarray(sheet.image.resize((nx, ny), Image.Resampling.BOX), np.float32)
     knots = [
         [
-            (
-                (i + (0 < i < nx) * rng.uniform(-0.3, 0.3)) / nx,
-                (j + (0 < j < ny) * rng.uniform(-0.3, 0.3)) / ny,
-            )
+            ((i + (0 < i < nx) * rng.uniform(-0.3, 0.3)) / nx, (j + (0 < j < ny) * rng.uniform(-0.3, 0.3)) / ny)
             for i in range(nx + 1)
         ]
         for j in range(ny + 1)

@@ -82,8 +82,9 @@ def run(
             return
 
 
-def train_judge(preset: str | Recipe, work: Path, *, out: Path | None = None, device: str = "", processes: int = 0,
-                say=print) -> dict[str, float]:
+def train_judge(
+    preset: str | Recipe, work: Path, *, out: Path | None = None, device: str = "", processes: int = 0, say=print
+) -> dict[str, float]:
     """Trains the judge on the data in `work`, drawing what is missing; its figures, in percent."""
     from . import dataset, judge
 
@@ -93,8 +94,9 @@ def train_judge(preset: str | Recipe, work: Path, *, out: Path | None = None, de
     return judge.train(recipe, work, out or JUDGE, device or best_device(), say)
 
 
-def train_enlarger(preset: str | Recipe, *, out: Path | None = None, device: str = "", processes: int = 0,
-                   say=print) -> dict[str, float]:
+def train_enlarger(
+    preset: str | Recipe, *, out: Path | None = None, device: str = "", processes: int = 0, say=print
+) -> dict[str, float]:
     """Trains the upscaler; its figures in dB."""
     from . import enlarger
 

@@ -25,8 +25,10 @@ from . import egress, events
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER = [dt.timedelta(seconds=seconds) for seconds in (
-    5, 300, 1800, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)]
+RETRY_AFTER = [
+    dt.timedelta(seconds=seconds)
+    for seconds in (5, 300, 1800, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
+]
 """Pauses between the attempts; after the last one a delivery is given up."""
 DISABLE_AFTER = dt.timedelta(days=5)
 """An endpoint that fails this long is switched off."""
@@ -85,7 +87,8 @@ def _take_endpoint(quick_only: bool):
             "     AND e.id IN (SELECT d.endpoint_id FROM generation_webhookdelivery d"
             "       WHERE d.state = 'pending' AND d.next_at <= clock_timestamp())"
             "   ORDER BY NOT e.quick, random() FOR NO KEY UPDATE OF e SKIP LOCKED LIMIT 1) RETURNING id",
-            [dt.timedelta(seconds=LEASE_SECONDS), quick_only])
+            [dt.timedelta(seconds=LEASE_SECONDS), quick_only],
+        )
         row = cursor.fetchone()
     return row and row[0]
 
@@ -94,9 +97,12 @@ def _attempt_next(endpoint_id) -> bool:
     """Make one attempt at the oldest due delivery of a leased endpoint. False when none is due."""
     with transaction.atomic():
         endpoint = WebhookEndpoint.objects.filter(pk=endpoint_id, enabled=True).first()
-        delivery = (WebhookDelivery.objects.select_for_update(skip_locked=True)
-                    .filter(endpoint_id=endpoint_id, state=State.PENDING, next_at__lte=Now())
-                    .order_by("created_at").first())
+        delivery = (
+            WebhookDelivery.objects.select_for_update(skip_locked=True)
+            .filter(endpoint_id=endpoint_id, state=State.PENDING, next_at__lte=Now())
+            .order_by("created_at")
+            .first()
+        )
         if endpoint is None or delivery is None:
             return False
         lease = Now() + dt.timedelta(seconds=LEASE_SECONDS)
@@ -115,8 +121,7 @@ def attempt(endpoint, delivery) -> Outcome:
     began = time.monotonic()
     status, problem = None, ""
     try:
-        status = egress.post(endpoint.url, delivery.body.encode(), headers(endpoint, delivery),
-                                seconds=TIMEOUT_SECONDS)
+        status = egress.post(endpoint.url, delivery.body.encode(), headers(endpoint, delivery), seconds=TIMEOUT_SECONDS)
         if not 200 <= status < 300:
             problem = "Redirects are not followed." if 300 <= status < 400 else f"The answer was {status}."
     except (egress.AddressRefused, egress.CallFailed) as error:
@@ -152,8 +157,7 @@ def _record(endpoint, delivery, outcome: Outcome) -> None:
     else:
         fields["next_at"] = Now() + RETRY_AFTER[delivery.attempts - 1]
     with transaction.atomic():
-        WebhookDelivery.objects.filter(
-            pk=delivery.pk, state=State.PENDING, attempts=delivery.attempts).update(**fields)
+        WebhookDelivery.objects.filter(pk=delivery.pk, state=State.PENDING, attempts=delivery.attempts).update(**fields)
         # Only while it is the address that was called: its owner may have mended it since.
         same = WebhookEndpoint.objects.filter(pk=endpoint.pk, url=endpoint.url, enabled=True)
         if outcome.good:
@@ -164,8 +168,11 @@ def _record(endpoint, delivery, outcome: Outcome) -> None:
         if outcome.status == 410:
             _switch_off(same, endpoint, "The receiver answered 410 Gone.")
         else:
-            _switch_off(same.filter(failing_since__lt=Now() - DISABLE_AFTER), endpoint,
-                        "Nothing could be delivered for five days.")
+            _switch_off(
+                same.filter(failing_since__lt=Now() - DISABLE_AFTER),
+                endpoint,
+                "Nothing could be delivered for five days.",
+            )
 
 
 def _switch_off(which, endpoint, reason: str) -> None:

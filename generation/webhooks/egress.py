@@ -26,20 +26,43 @@ _URL = re.compile(
     # No user, no fragment, no backslash, nothing outside ASCII: nothing that two parsers read differently.
     r"(?P<scheme>https?)://(?P<host>[^/?#@:\\\[\]]{1,253}|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[!$&'()*+,;=:@A-Za-z0-9._~%/-]*)?(?P<query>\?[!$&'()*+,;=:@A-Za-z0-9._~%/?-]*)?",
-    re.IGNORECASE | re.ASCII)
+    re.IGNORECASE | re.ASCII,
+)
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _NUMBER_AT_THE_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 
-_NOT_PUBLIC = [ipaddress.ip_network(one) for one in (
-    # What `is_global` lets through although it leads elsewhere: protocol assignments, 6to4 relays and
-    # tunnels (they carry an IPv4 address of anybody's choice), documentation.
-    "192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
+_NOT_PUBLIC = [
+    ipaddress.ip_network(one)
+    for one in (
+        # What `is_global` lets through although it leads elsewhere: protocol assignments, 6to4 relays and
+        # tunnels (they carry an IPv4 address of anybody's choice), documentation.
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+    )
+]
 _UNICAST = ipaddress.ip_network("2000::/3")
 _LOCAL = ipaddress.ip_network("fc00::/7")
-_NEVER = [ipaddress.ip_network(one) for one in (
-    # Also not on a private network: link-local with the metadata services of clouds, and their other addresses.
-    "169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32",
-    "0.0.0.0/8", "::/128", "224.0.0.0/4", "240.0.0.0/4", "ff00::/8")]
+_NEVER = [
+    ipaddress.ip_network(one)
+    for one in (
+        # Also not on a private network: link-local with the metadata services of clouds, and their other addresses.
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::/32",
+        "100.100.100.200/32",
+        "192.0.0.192/32",
+        "168.63.129.16/32",
+        "0.0.0.0/8",
+        "::/128",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "ff00::/8",
+    )
+]
 
 
 class AddressRefused(Exception):
@@ -131,8 +154,13 @@ def post(url: str, body: bytes, headers: dict[str, str], *, seconds: float) -> i
     """
     target = parse(url)
     deadline = time.monotonic() + seconds
-    lines = [f"POST {target.path} HTTP/1.1", f"Host: {target.authority}", f"Content-Length: {len(body)}",
-             "Connection: close", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"POST {target.path} HTTP/1.1",
+        f"Host: {target.authority}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     if any("\r" in line or "\n" in line for line in lines):
         raise ValueError("a header with a line break")
     try:

@@ -138,7 +138,8 @@ def change_endpoint(endpoint: WebhookEndpoint, *, url=None, events=None, descrip
 def give_up(endpoint) -> None:
     """End the deliveries that an endpoint still waits for."""
     WebhookDelivery.objects.filter(endpoint=endpoint, state=WebhookDelivery.State.PENDING).update(
-        state=WebhookDelivery.State.FAILED, problem="The webhook was switched off.", ended_at=Now())
+        state=WebhookDelivery.State.FAILED, problem="The webhook was switched off.", ended_at=Now()
+    )
 
 
 def delete_endpoint(endpoint: WebhookEndpoint) -> None:
@@ -198,8 +199,12 @@ def images_removed(images) -> None:
     if not images or not _anybody_listens(images[0].owner_id, "image.removed"):
         return
     for image in images:
-        _queue(image.owner_id, "image.removed", str(image.id), {
-            "id": str(image.id), "number": image.number, "generation_id": str(image.generation_id)})
+        _queue(
+            image.owner_id,
+            "image.removed",
+            str(image.id),
+            {"id": str(image.id), "number": image.number, "generation_id": str(image.generation_id)},
+        )
 
 
 def quota_held(user) -> None:
@@ -209,9 +214,18 @@ def quota_held(user) -> None:
     quota = quotas.remaining(user)
     if quota.remaining == 0:
         day = (quota.resets_at - dt.timedelta(days=1)).date().isoformat()
-        _queue(user.pk, "quota.exhausted", day, {
-            "plan": quota.plan, "limit": quota.limit, "used": quota.used, "held": quota.held,
-            "resets_at": status.timestamp(quota.resets_at)})
+        _queue(
+            user.pk,
+            "quota.exhausted",
+            day,
+            {
+                "plan": quota.plan,
+                "limit": quota.limit,
+                "used": quota.used,
+                "held": quota.held,
+                "resets_at": status.timestamp(quota.resets_at),
+            },
+        )
 
 
 def _anybody_listens(owner_id, event) -> bool:
@@ -253,7 +267,9 @@ def _queue(owner_id, event, subject, data) -> None:
             "INSERT INTO generation_webhookdelivery (id, endpoint_id, event, subject, body, state, attempts, problem)"
             " SELECT gen_random_uuid(), e.id, %s, %s, %s, 'pending', 0, '' FROM generation_webhookendpoint e"
             " WHERE e.owner_id = %s AND e.enabled AND e.events ? %s FOR KEY SHARE"
-            " ON CONFLICT DO NOTHING", [event, subject, _body(event, data), owner_id, event])
+            " ON CONFLICT DO NOTHING",
+            [event, subject, _body(event, data), owner_id, event],
+        )
         if cursor.rowcount:
             transaction.on_commit(doorbell.ring_courier)
 
@@ -266,8 +282,11 @@ def send_test(endpoint: WebhookEndpoint) -> WebhookDelivery:
     if minute.count() >= TESTS_PER_MINUTE:
         raise RateLimited(f"At most {TESTS_PER_MINUTE} tests a minute. Please wait a little.", retry_after=60)
     delivery = WebhookDelivery.objects.create(
-        endpoint=endpoint, event=TEST, subject=uuid.uuid4().hex,
-        body=_body(TEST, {"message": "This is a test of your webhook.", "webhook": str(endpoint.pk)}))
+        endpoint=endpoint,
+        event=TEST,
+        subject=uuid.uuid4().hex,
+        body=_body(TEST, {"message": "This is a test of your webhook.", "webhook": str(endpoint.pk)}),
+    )
     transaction.on_commit(doorbell.ring_courier)
     delivery.refresh_from_db()
     return delivery
@@ -277,8 +296,18 @@ def resend(delivery: WebhookDelivery) -> None:
     """Send a delivery that has ended once more, with the same id. Raises Conflict while it is on its way."""
     if not delivery.endpoint.enabled:
         raise Conflict("Switch the webhook on first.")
-    again = WebhookDelivery.objects.filter(pk=delivery.pk).exclude(state=WebhookDelivery.State.PENDING).update(
-        state=WebhookDelivery.State.PENDING, attempts=0, next_at=Now(), ended_at=None, answer_status=None, problem="")
+    again = (
+        WebhookDelivery.objects.filter(pk=delivery.pk)
+        .exclude(state=WebhookDelivery.State.PENDING)
+        .update(
+            state=WebhookDelivery.State.PENDING,
+            attempts=0,
+            next_at=Now(),
+            ended_at=None,
+            answer_status=None,
+            problem="",
+        )
+    )
     if not again:
         raise Conflict("This delivery is still on its way.")
     transaction.on_commit(doorbell.ring_courier)

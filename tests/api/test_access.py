@@ -26,9 +26,10 @@ def test_a_key_counts_in_the_authorization_header_only(free_user, api_client, re
     refused(Client(headers={"Authorization": f"Token {token}"}).get("/api/usage"), 401)
 
 
-@pytest.mark.parametrize("token", [
-    "", " ", "dsk_", "dsk__", "dsk_12345678_", "nonsense", "dsk_\x00_x", "dsk_é_x", "dsk_" + "x" * 10_000, "dsk_%_%",
-])
+@pytest.mark.parametrize(
+    "token",
+    ["", " ", "dsk_", "dsk__", "dsk_12345678_", "nonsense", "dsk_\x00_x", "dsk_é_x", "dsk_" + "x" * 10_000, "dsk_%_%"],
+)
 def test_made_up_keys(token, client, refused):
     refused(client.get("/api/usage", headers={"Authorization": f"Bearer {token}"}), 401, "invalid_api_key")
 
@@ -36,7 +37,7 @@ def test_made_up_keys(token, client, refused):
 def test_a_key_with_one_letter_changed(free_user, api_client, refused):
     token = api_client(free_user).token
     for place in (5, 14, len(token) - 1):
-        other = token[:place] + ("a" if token[place] != "a" else "b") + token[place + 1:]
+        other = token[:place] + ("a" if token[place] != "a" else "b") + token[place + 1 :]
         refused(Client(headers={"Authorization": f"Bearer {other}"}).get("/api/usage"), 401, "invalid_api_key")
 
 
@@ -67,10 +68,17 @@ def test_keys_die_with_expiry_revocation_and_the_account(free_user, refused):
 def test_a_session_needs_its_csrf_token(free_user, page_client, make_generation, make_image, refused):
     browser = page_client(free_user, enforce_csrf_checks=True)
     generation, image = make_generation(free_user), make_image(free_user)
-    changes = [("post", "/api/generate"), ("post", f"/api/generate/{generation.pk}/cancel"),
-               ("post", f"/api/generate/{generation.pk}/retry"), ("delete", f"/api/images/{image.id}"),
-               ("patch", f"/api/images/{image.id}"), ("post", "/api/images/bulk"), ("post", "/api/txt2img"),
-               ("post", "/api/keys"), ("delete", "/api/keys/1")]
+    changes = [
+        ("post", "/api/generate"),
+        ("post", f"/api/generate/{generation.pk}/cancel"),
+        ("post", f"/api/generate/{generation.pk}/retry"),
+        ("delete", f"/api/images/{image.id}"),
+        ("patch", f"/api/images/{image.id}"),
+        ("post", "/api/images/bulk"),
+        ("post", "/api/txt2img"),
+        ("post", "/api/keys"),
+        ("delete", "/api/keys/1"),
+    ]
     for method, path in changes:
         for headers in ({}, {"Origin": "null"}, {"Origin": "http://evil.testserver"}, {"X-CSRFToken": "x" * 32}):
             send = getattr(browser, method)
@@ -80,8 +88,9 @@ def test_a_session_needs_its_csrf_token(free_user, page_client, make_generation,
     assert GeneratedImage.objects.kept().count() == 1
 
     browser.cookies["csrftoken"] = "a" * 32
-    response = browser.post("/api/generate", {"prompt": "a boat"}, content_type="application/json",
-                            headers={"X-CSRFToken": "a" * 32})
+    response = browser.post(
+        "/api/generate", {"prompt": "a boat"}, content_type="application/json", headers={"X-CSRFToken": "a" * 32}
+    )
     assert response.status_code == 202
 
 
@@ -130,8 +139,8 @@ def addresses(route, converters, things):
 
 
 def test_nobody_reaches_anothers_things(
-        free_user, other_user, api_client, page_client, make_image, make_generation, media_folder,
-        settings):
+    free_user, other_user, api_client, page_client, make_image, make_generation, media_folder, settings
+):
     """Every route that takes an id × every id of the first user × every method, by session, by key and by nobody."""
     settings.API_CALLS_PER_MINUTE = 1_000_000
     image = make_image(free_user, generation_fields={"prompt": "quagga"})
@@ -139,8 +148,17 @@ def test_nobody_reaches_anothers_things(
     failed = make_generation(free_user, status="failed", width=256, height=256, prompt="quagga")
     key, _ = ApiKey.issue(user=free_user, name="spare")
     hook = events.create_endpoint(user=free_user, url="https://hooks.example.com/quagga")
-    things = [image.id, image.short_id, image.number, image.generation_id, running.pk, failed.pk, key.pk, hook.pk,
-              events.send_test(hook).pk]
+    things = [
+        image.id,
+        image.short_id,
+        image.number,
+        image.generation_id,
+        running.pk,
+        failed.pk,
+        key.pk,
+        hook.pk,
+        events.send_test(hook).pk,
+    ]
     crawled = 0
     for route, converters in routes():
         if len(converters) != 1:

@@ -28,9 +28,22 @@ def client(fault_site):
 
 
 def test_txt2img(client, fault_site):
-    answer = client.post("/api/txt2img/", json={
-        "prompt": "a red boat at sea", "model_id": "dreamsketch-tiny", "width": 128, "height": 128, "steps": 2,
-        "guidance_scale": 5, "seed": 7}).raise_for_status().json()
+    answer = (
+        client.post(
+            "/api/txt2img/",
+            json={
+                "prompt": "a red boat at sea",
+                "model_id": "dreamsketch-tiny",
+                "width": 128,
+                "height": 128,
+                "steps": 2,
+                "guidance_scale": 5,
+                "seed": 7,
+            },
+        )
+        .raise_for_status()
+        .json()
+    )
     assert answer["status"] == "success"
     result = answer["result"]
     assert isinstance(result["id"], int) and result["prompt"] == "a red boat at sea"
@@ -42,8 +55,11 @@ def test_txt2img(client, fault_site):
 
 def test_img2img_with_a_file_and_all_results(client):
     files = {"image": ("../a.png", base64.b64decode(png()), "image/png")}
-    answer = client.post("/api/img2img", data={"prompt": "a boat", "n": "2", "steps": "3", "strength": "0.5"},
-                         files=files).raise_for_status().json()
+    answer = (
+        client.post("/api/img2img", data={"prompt": "a boat", "n": "2", "steps": "3", "strength": "0.5"}, files=files)
+        .raise_for_status()
+        .json()
+    )
     assert len(answer["results"]) == 2 and answer["result"] == answer["results"][0]
     listed = client.get("/api/results/", params={"limit": 5}).json()
     assert listed["results"][0] == answer["results"][0] and len(listed["results"]) == 1
@@ -60,13 +76,22 @@ def test_a_wait_is_ended_by_a_cancel(client, fault_site):
 
     answers = []
     headers = dict(client.headers)
-    waiting = threading.Thread(target=lambda: answers.append(httpx.post(
-        f"{fault_site.url}/api/txt2img", json={"prompt": "a slow boat", "steps": 100}, headers=headers, timeout=60)))
+    waiting = threading.Thread(
+        target=lambda: answers.append(
+            httpx.post(
+                f"{fault_site.url}/api/txt2img",
+                json={"prompt": "a slow boat", "steps": 100},
+                headers=headers,
+                timeout=60,
+            )
+        )
+    )
     waiting.start()
     try:
         deadline = time.monotonic() + 30
-        while not (jobs := [receipt for receipt in client.get("/api/usage").json()["receipts"]
-                            if receipt["state"] == "held"]):
+        while not (
+            jobs := [receipt for receipt in client.get("/api/usage").json()["receipts"] if receipt["state"] == "held"]
+        ):
             assert time.monotonic() < deadline
         client.post(f"/api/generate/{jobs[0]['generationId']}/cancel")
     finally:
@@ -93,12 +118,16 @@ class TestWithoutAWorker:
         documented(client.post("/api/img2img", body, JSON), "post", "/api/img2img")
         documented(client.get("/api/results"), "get", "/api/results")
 
-    @pytest.mark.parametrize(("end", "status", "code"), [
-        ({"status": "failed", "error_code": "worker_lost"}, 503, "not_finished"),
-        ({"status": "failed", "error_code": "bad_output", "error_message": "Black."}, 422, "bad_output"),
-        ({"status": "blocked", "error_code": "output_blocked"}, 422, "output_blocked"),
-        ({"status": "cancelled"}, 422, "cancelled"), ({"status": "expired"}, 503, "not_finished"),
-    ])
+    @pytest.mark.parametrize(
+        ("end", "status", "code"),
+        [
+            ({"status": "failed", "error_code": "worker_lost"}, 503, "not_finished"),
+            ({"status": "failed", "error_code": "bad_output", "error_message": "Black."}, 422, "bad_output"),
+            ({"status": "blocked", "error_code": "output_blocked"}, 422, "output_blocked"),
+            ({"status": "cancelled"}, 422, "cancelled"),
+            ({"status": "expired"}, 503, "not_finished"),
+        ],
+    )
     def test_other_ends(self, end, status, code, pro_user, api_client, monkeypatch, make_generation, refused):
         ended = make_generation(pro_user, **end)
         monkeypatch.setattr(generations, "wait_for", lambda generation, seconds: ended)

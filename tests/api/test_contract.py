@@ -21,15 +21,22 @@ print(ApiKey.issue(user=User.objects.get(email="staff@example.com"), name="spare
 
 @pytest.fixture(scope="module")
 def quick_site(tmp_path_factory):
-    with Site(tmp_path_factory.mktemp("contract"), DREAMSKETCH_ENGINE="fake", FAKE_SECONDS_PER_STEP="0.001",
-              API_CALLS_PER_MINUTE="1000000", REQUESTS_PER_HOUR="1000000", BLOCKING_SECONDS="5") as running:
+    with Site(
+        tmp_path_factory.mktemp("contract"),
+        DREAMSKETCH_ENGINE="fake",
+        FAKE_SECONDS_PER_STEP="0.001",
+        API_CALLS_PER_MINUTE="1000000",
+        REQUESTS_PER_HOUR="1000000",
+        BLOCKING_SECONDS="5",
+    ) as running:
         yield running
 
 
 @pytest.mark.timeout(600)
 def test_every_operation_keeps_what_the_document_promises(quick_site, tmp_path):
-    key = quick_site.manage("create_user", "staff@example.com", "--staff", "--password", "correct horse battery",
-                            "--api-key").strip()
+    key = quick_site.manage(
+        "create_user", "staff@example.com", "--staff", "--password", "correct horse battery", "--api-key"
+    ).strip()
     with quick_site.user("") as client:
         client.headers["Authorization"] = f"Bearer {key}"
         job = client.post("/api/generate", json={"prompt": "a red boat at sea", "steps": 1}).json()["id"]
@@ -52,8 +59,27 @@ checks.positive_data_acceptance.expected-statuses = [
     "2xx", "3xx", 400, 401, 403, 404, 409, 413, 415, 422, 429, "5xx"]
 """)
     result = subprocess.run(
-        [str(Path(sys.executable).with_name("schemathesis")), "run", f"{quick_site.url}/api/schema/",
-         "--header", f"Authorization: Bearer {key}", "--max-examples", "4", "--seed", "1",
-         "--no-shrink", "--continue-on-failure", "--request-timeout", "20", "--output-truncate", "false"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=550, check=False)
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{quick_site.url}/api/schema/",
+            "--header",
+            f"Authorization: Bearer {key}",
+            "--max-examples",
+            "4",
+            "--seed",
+            "1",
+            "--no-shrink",
+            "--continue-on-failure",
+            "--request-timeout",
+            "20",
+            "--output-truncate",
+            "false",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout[-20000:] + result.stderr[-2000:]

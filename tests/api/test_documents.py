@@ -48,8 +48,13 @@ def test_every_operation_says_how_it_is_used(document):
             for status, answer in answers.items():
                 if int(status) >= 400:
                     schema = answer["content"]["application/json"]["schema"]
-                    shape = ("A1111Error" if path.startswith(("/sdapi/", "/internal/"))
-                             else "OpenAIError" if path.startswith("/v1/") else "Error")
+                    shape = (
+                        "A1111Error"
+                        if path.startswith(("/sdapi/", "/internal/"))
+                        else "OpenAIError"
+                        if path.startswith("/v1/")
+                        else "Error"
+                    )
                     assert schema == {"$ref": f"#/components/schemas/{shape}"}, (where, status)
 
 
@@ -81,9 +86,11 @@ def test_every_route_needs_a_permission():
     assert default == [IsAuthenticated, KeyMayDoThis]
     included = next(one for one in get_resolver().url_patterns if str(one.pattern) == "api/")
     open_views = {
-        str(pattern.pattern).rstrip("/") for pattern in included.url_patterns
+        str(pattern.pattern).rstrip("/")
+        for pattern in included.url_patterns
         if AllowAny in getattr(getattr(pattern.callback, "cls", None), "permission_classes", [])
-        or not hasattr(pattern.callback, "cls")}
+        or not hasattr(pattern.callback, "cls")
+    }
     assert open_views == {"", "health", "status", "schema", "generate/webhook"}
 
 
@@ -99,8 +106,12 @@ def test_the_page_shows_the_document_in_a_browser(live_server):
         page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("requestfailed", lambda request: troubles.append(request.url))
-        page.on("request", lambda request: None if request.url.startswith((live_server.url, "data:", "blob:"))
-                else troubles.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((live_server.url, "data:", "blob:")) else troubles.append(request.url)
+            ),
+        )
         page.goto(f"{live_server.url}/docs/api/")
         page.wait_for_selector(".opblock-summary-path")
         assert page.locator(".opblock").count() >= 17

@@ -110,7 +110,12 @@ def test_info_tells_where_things_are(documented, client):
 
 def test_health(documented, client, monkeypatch):
     assert documented(client.get("/api/health"), "get", "/api/health") == {
-        "status": "ok", "database": "ok", "redis": "ok", "storage": "ok", "workers": 0}
+        "status": "ok",
+        "database": "ok",
+        "redis": "ok",
+        "storage": "ok",
+        "workers": 0,
+    }
     store.worker_seen("one", {"models": []})
     assert client.get("/api/health/").json()["workers"] == 1
 
@@ -133,8 +138,16 @@ def test_health_without_postgres(documented, client, monkeypatch):
 def test_system_status(documented, client, free_user, api_client, make_generation, make_image):
     make_generation(free_user)
     make_image(free_user)
-    store.worker_seen("host-1", {"device": "cuda", "device_name": "H200", "memory": {"used": 1, "total": 2},
-                                    "models": ["sdxl-base"], "running": 3})
+    store.worker_seen(
+        "host-1",
+        {
+            "device": "cuda",
+            "device_name": "H200",
+            "memory": {"used": 1, "total": 2},
+            "models": ["sdxl-base"],
+            "running": 3,
+        },
+    )
     answer = documented(client.get("/api/status/"), "get", "/api/status")
     assert answer["queue"] == {"queued": 1, "processing": 0}
     assert answer["throughput"]["images"] == 1
@@ -174,8 +187,11 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     assert (bare["loras"], bare["controls"], upscalers) == ([], [], ["lanczos", "nearest", "sketch-2x"])
     assert flow["features"] == []
 
-    weights = {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight":
-               np.zeros((4, 768), np.float16)}
+    weights = {
+        "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": np.zeros(
+            (4, 768), np.float16
+        )
+    }
     for name in ("loras/ink", "upscalers/sharp", "controlnet/canny-sd15/model", "controlnet/seg-sd15/model"):
         file = settings.MODELS_DIR / f"{name}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,8 +201,10 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     models, upscalers = offered()
     full = models["stable-diffusion-v1-5"]
     assert full["loras"] == [{"key": "ink", "title": "Ink"}]
-    assert full["controls"] == [{"key": "canny-sd15", "kind": "canny", "preprocess": True},
-                                {"key": "seg-sd15", "kind": "segmentation", "preprocess": False}]
+    assert full["controls"] == [
+        {"key": "canny-sd15", "kind": "canny", "preprocess": True},
+        {"key": "seg-sd15", "kind": "segmentation", "preprocess": False},
+    ]
     assert set(full["features"]) - set(bare["features"]) == {"loras", "control"}
     assert upscalers == ["lanczos", "nearest", "sketch-2x", "sharp"]
     # They were made for another width of text.
@@ -194,9 +212,16 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     assert not {"loras", "control"} & set(models["sdxl-base"]["features"])
 
     picture = base64.b64encode(png()).decode()
-    fields = {"hires_fix": True, "variation": {"seed": 1, "strength": 0.5}, "loras": ["ink"], "tiling": True,
-              "control": {"key": "canny-sd15", "image": picture}, "reference": picture, "clip_skip": 1,
-              "quality": "fast"}
+    fields = {
+        "hires_fix": True,
+        "variation": {"seed": 1, "strength": 0.5},
+        "loras": ["ink"],
+        "tiling": True,
+        "control": {"key": "canny-sd15", "image": picture},
+        "reference": picture,
+        "clip_skip": 1,
+        "quality": "fast",
+    }
     for key in ("stable-diffusion-v1-5", "sdxl-base", "qwen-image"):
         for field, value in fields.items():
             asked = {"prompt": "a boat", "model": key, "dry_run": True, field: value}
@@ -278,8 +303,11 @@ def test_history_by_page_and_cursor(documented, refused, free_user, other_user, 
     by_cursor = client.get("/api/images/history", {"perPage": 3, "cursor": first["nextCursor"]}).json()
     assert (ids(by_cursor), by_cursor["page"], by_cursor["nextCursor"]) == (newest_first[3:], None, None)
     assert ids(client.get("/api/images/history?page=9999").json()) == []
-    for name, values in {"page": ["0", "-1", "x", "1e9", "9" * 30, "\x00", "1.5", ""],
-                         "perPage": ["0", "101", "ten", "9" * 400], "cursor": ["-5", "abc", "9" * 19]}.items():
+    for name, values in {
+        "page": ["0", "-1", "x", "1e9", "9" * 30, "\x00", "1.5", ""],
+        "perPage": ["0", "101", "ten", "9" * 400],
+        "cursor": ["-5", "abc", "9" * 19],
+    }.items():
         for value in values:
             refused(client.get("/api/images/history", {name: value}), 400, "invalid_request", name)
 
@@ -352,8 +380,14 @@ def test_keys(documented, refused, free_user, page_client, api_client):
 
 
 def test_unknown_addresses_answer_in_json(refused, client, free_user, api_client):
-    for path in ("/api/nothing", "/api/status/not-a-uuid", "/api/images/1/", "/api/generate/x/y/z", "/v1/nothing",
-                 "/inference/nothing"):
+    for path in (
+        "/api/nothing",
+        "/api/status/not-a-uuid",
+        "/api/images/1/",
+        "/api/generate/x/y/z",
+        "/v1/nothing",
+        "/inference/nothing",
+    ):
         refused(client.get(path), 404, "not_found")
         refused(api_client(free_user).post(path, {}, "application/json"), 404, "not_found")
 
@@ -364,26 +398,30 @@ def test_accept_and_format_do_not_matter(free_user, api_client):
         assert client.get("/api/usage?format=xml", headers={"Accept": accept}).json()["plan"] == "free"
 
 
-@pytest.mark.parametrize(("path", "queries"), [
-    ("/api", 0),
-    ("/api/health", 1),
-    ("/api/status", 0),
-    ("/api/models", 0),
-    ("/api/usage", 2),
-    ("/api/keys", 1),
-    ("/api/status/{running}", 1),
-    ("/api/status/{queued}", 1),
-    ("/api/status/{generation}", 2),
-    ("/api/generate/status/{running}", 1),
-    ("/api/images/history", 2),
-    ("/api/images/history?page=2&perPage=2", 2),
-    ("/api/results", 1),
-    ("/api/images/{image}", 1),
-    ("/api/images/{image}/download", 1),
-    ("/v1/models", 0),
-])
-def test_query_counts(path, queries, ids, free_user, api_client, make_image, make_generation,
-                      django_assert_num_queries):
+@pytest.mark.parametrize(
+    ("path", "queries"),
+    [
+        ("/api", 0),
+        ("/api/health", 1),
+        ("/api/status", 0),
+        ("/api/models", 0),
+        ("/api/usage", 2),
+        ("/api/keys", 1),
+        ("/api/status/{running}", 1),
+        ("/api/status/{queued}", 1),
+        ("/api/status/{generation}", 2),
+        ("/api/generate/status/{running}", 1),
+        ("/api/images/history", 2),
+        ("/api/images/history?page=2&perPage=2", 2),
+        ("/api/results", 1),
+        ("/api/images/{image}", 1),
+        ("/api/images/{image}/download", 1),
+        ("/v1/models", 0),
+    ],
+)
+def test_query_counts(
+    path, queries, ids, free_user, api_client, make_image, make_generation, django_assert_num_queries
+):
     """Of any amount of images, beside the one that finds the key, and what is read once in some seconds for all."""
     for _ in range(5):
         make_image(free_user)

@@ -78,8 +78,10 @@ def test_generate_watch_fetch(site):
     assert client.get("/api/images/history").json()["images"][0]["id"] == last["images"][1]["id"]
 
     stranger = site.user()
-    for url in (*(job[name] for name in ("status_url", "events_url")), *(
-            image[name] for image in last["images"] for name in ("imageUrl", "thumbnailUrl", "pageUrl"))):
+    for url in (
+        *(job[name] for name in ("status_url", "events_url")),
+        *(image[name] for image in last["images"] for name in ("imageUrl", "thumbnailUrl", "pageUrl")),
+    ):
         assert stranger.get(url).status_code == 404
         assert httpx.get(url).status_code in (401, 404)
 
@@ -146,8 +148,11 @@ def test_a_signed_in_browser_may_watch(fault_site):
     job = submit(fault_site.user(address), steps=1)
     with httpx.Client(base_url=fault_site.url, follow_redirects=True) as browser:
         browser.get("/accounts/login/")
-        sent = {"login": address, "password": "correct horse battery",
-                "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        sent = {
+            "login": address,
+            "password": "correct horse battery",
+            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+        }
         assert browser.post("/accounts/login/", data=sent).status_code == 200
         seen, _ = read_stream(browser, job, Accept="text/event-stream")
     assert seen[-1][2]["status"] == "completed"

@@ -76,76 +76,108 @@ def test_both_addresses_take_a_body(pro_user, api_client, slash):
     assert made(api_client(pro_user).post(f"/api/generate{slash}", {"prompt": "a boat"}, JSON)).prompt == "a boat"
 
 
-@pytest.mark.parametrize(("fields", "expected"), [
-    ({"negative_prompt": "people"}, {"negative_prompt": "people"}),
-    ({"negativePrompt": "people"}, {"negative_prompt": "people"}),
-    ({"steps": 7}, {"steps": 7}),
-    ({"num_inference_steps": 7}, {"steps": 7}),
-    ({"guidance_scale": 2.5}, {"guidance_scale": 2.5}),
-    ({"cfg_scale": 2}, {"guidance_scale": 2.0}),
-    ({"cfgScale": "2"}, {"guidance_scale": 2.0}),
-    ({"seed": 0}, {"seed": 0}),
-    ({"seed": 2**32 - 1}, {"seed": 2**32 - 1}),
-    ({"width": 128, "height": 192}, {"width": 128, "height": 192}),
-    ({"size": "128x192"}, {"width": 128, "height": 192}),
-    ({"size": "128×192", "width": 256, "height": 256}, {"width": 256, "height": 256}),
-    ({"size": "auto"}, {"width": 256, "height": 256}),
-    ({"aspect_ratio": "1:1"}, {"width": 256, "height": 256}),
-    ({"aspectRatio": "1:1"}, {"width": 256, "height": 256}),
-    ({"model": "tiny"}, {"model": "dreamsketch-tiny"}),
-    ({"model_id": "runwayml/stable-diffusion-v1-5"}, {"model": "stable-diffusion-v1-5", "width": 512}),
-    ({"sampler": "k_euler_a"}, {"sampler": "Euler a"}),
-    ({"sampler_name": "DPM++ 2M Karras"}, {"sampler": "DPM++ 2M Karras"}),
-    ({"num_images": 3}, {"num_images": 3}),
-    ({"n": 3}, {"num_images": 3}),
-    ({"style": "Line Art"}, {"style": "line-art"}),
-    ({"visibility": "unlisted"}, {"visibility": "unlisted"}),
-    ({"quality": "exact"}, {}),
-    ({"steps": None, "seed": None, "model": None, "negative_prompt": None, "style": None}, {"steps": 20, "style": ""}),
-    ({"hires_fix": False, "loras": [], "image": None}, {"mode": "txt2img", "options": {}}),
-    ({"image": PNG}, {"mode": "img2img", "width": 176, "height": 128}),
-    ({"image": PNG, "width": 128, "height": 128, "fit": "crop"}, {"width": 128, "height": 128}),
-    ({"image": f"data:image/png;base64,{PNG}", "mask": MASK}, {"mode": "inpaint"}),
-    ({"image": PNG, "expand": 64}, {"mode": "outpaint"}),
-    ({"image": PNG, "expand": {"left": 64}}, {"mode": "outpaint"}),
-    ({"image": PNG, "upscale": 2}, {"mode": "upscale", "width": 128, "height": 96}),
-    ({"upscale": {"image": PNG, "factor": 4, "upscaler": "lanczos"}}, {"mode": "upscale", "width": 256}),
-])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"negative_prompt": "people"}, {"negative_prompt": "people"}),
+        ({"negativePrompt": "people"}, {"negative_prompt": "people"}),
+        ({"steps": 7}, {"steps": 7}),
+        ({"num_inference_steps": 7}, {"steps": 7}),
+        ({"guidance_scale": 2.5}, {"guidance_scale": 2.5}),
+        ({"cfg_scale": 2}, {"guidance_scale": 2.0}),
+        ({"cfgScale": "2"}, {"guidance_scale": 2.0}),
+        ({"seed": 0}, {"seed": 0}),
+        ({"seed": 2**32 - 1}, {"seed": 2**32 - 1}),
+        ({"width": 128, "height": 192}, {"width": 128, "height": 192}),
+        ({"size": "128x192"}, {"width": 128, "height": 192}),
+        ({"size": "128×192", "width": 256, "height": 256}, {"width": 256, "height": 256}),
+        ({"size": "auto"}, {"width": 256, "height": 256}),
+        ({"aspect_ratio": "1:1"}, {"width": 256, "height": 256}),
+        ({"aspectRatio": "1:1"}, {"width": 256, "height": 256}),
+        ({"model": "tiny"}, {"model": "dreamsketch-tiny"}),
+        ({"model_id": "runwayml/stable-diffusion-v1-5"}, {"model": "stable-diffusion-v1-5", "width": 512}),
+        ({"sampler": "k_euler_a"}, {"sampler": "Euler a"}),
+        ({"sampler_name": "DPM++ 2M Karras"}, {"sampler": "DPM++ 2M Karras"}),
+        ({"num_images": 3}, {"num_images": 3}),
+        ({"n": 3}, {"num_images": 3}),
+        ({"style": "Line Art"}, {"style": "line-art"}),
+        ({"visibility": "unlisted"}, {"visibility": "unlisted"}),
+        ({"quality": "exact"}, {}),
+        (
+            {"steps": None, "seed": None, "model": None, "negative_prompt": None, "style": None},
+            {"steps": 20, "style": ""},
+        ),
+        ({"hires_fix": False, "loras": [], "image": None}, {"mode": "txt2img", "options": {}}),
+        ({"image": PNG}, {"mode": "img2img", "width": 176, "height": 128}),
+        ({"image": PNG, "width": 128, "height": 128, "fit": "crop"}, {"width": 128, "height": 128}),
+        ({"image": f"data:image/png;base64,{PNG}", "mask": MASK}, {"mode": "inpaint"}),
+        ({"image": PNG, "expand": 64}, {"mode": "outpaint"}),
+        ({"image": PNG, "expand": {"left": 64}}, {"mode": "outpaint"}),
+        ({"image": PNG, "upscale": 2}, {"mode": "upscale", "width": 128, "height": 96}),
+        ({"upscale": {"image": PNG, "factor": 4, "upscaler": "lanczos"}}, {"mode": "upscale", "width": 256}),
+    ],
+)
 def test_names_of_fields(post, fields, expected):
     generation = made(post({"prompt": "a boat"} | fields))
     assert {name: getattr(generation, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(("fields", "part", "expected"), [
-    ({"image": PNG, "strength": 0.4}, "start", {"strength": 0.4}),
-    ({"image": PNG, "denoising_strength": "0.4"}, "start", {"strength": 0.4}),
-    ({"image": PNG, "mask": MASK, "mask_blur": 7, "fill": "noise", "padding": 16}, "start",
-     {"mask_blur": 7, "fill": "noise", "padding": 16}),
-    ({"image": PNG, "maskBlur": 7, "fit": "pad"}, "start", {"mask_blur": 7, "fit": "pad"}),
-    ({"image": PNG, "expand": {"left": 8, "top": 16}}, "start",
-     {"expand": {"left": 8, "right": 0, "top": 16, "bottom": 0}}),
-    ({"hires_fix": True}, "hires", {"scale": 2.0, "strength": 0.5, "steps": None, "upscaler": "latent"}),
-    ({"hiresFix": "true", "hires_scale": 1.5, "hires_strength": 0.3, "hires_steps": 4, "hires_upscaler": "lanczos"},
-     "hires", {"scale": 1.5, "strength": 0.3, "steps": 4, "upscaler": "lanczos"}),
-    ({"hires_scale": "1.5"}, "hires", {"scale": 1.5}),
-    ({"hires_fix": {"scale": 1.5, "steps": 3}}, "hires", {"scale": 1.5, "steps": 3}),
-    ({"variation": {"seed": 5, "strength": 0.2}}, "variation", {"seed": 5, "strength": 0.2}),
-])
+@pytest.mark.parametrize(
+    ("fields", "part", "expected"),
+    [
+        ({"image": PNG, "strength": 0.4}, "start", {"strength": 0.4}),
+        ({"image": PNG, "denoising_strength": "0.4"}, "start", {"strength": 0.4}),
+        (
+            {"image": PNG, "mask": MASK, "mask_blur": 7, "fill": "noise", "padding": 16},
+            "start",
+            {"mask_blur": 7, "fill": "noise", "padding": 16},
+        ),
+        ({"image": PNG, "maskBlur": 7, "fit": "pad"}, "start", {"mask_blur": 7, "fit": "pad"}),
+        (
+            {"image": PNG, "expand": {"left": 8, "top": 16}},
+            "start",
+            {"expand": {"left": 8, "right": 0, "top": 16, "bottom": 0}},
+        ),
+        ({"hires_fix": True}, "hires", {"scale": 2.0, "strength": 0.5, "steps": None, "upscaler": "latent"}),
+        (
+            {
+                "hiresFix": "true",
+                "hires_scale": 1.5,
+                "hires_strength": 0.3,
+                "hires_steps": 4,
+                "hires_upscaler": "lanczos",
+            },
+            "hires",
+            {"scale": 1.5, "strength": 0.3, "steps": 4, "upscaler": "lanczos"},
+        ),
+        ({"hires_scale": "1.5"}, "hires", {"scale": 1.5}),
+        ({"hires_fix": {"scale": 1.5, "steps": 3}}, "hires", {"scale": 1.5, "steps": 3}),
+        ({"variation": {"seed": 5, "strength": 0.2}}, "variation", {"seed": 5, "strength": 0.2}),
+    ],
+)
 def test_what_is_said_about_starts_and_second_passes(post, fields, part, expected):
     found = made(post({"prompt": "a boat"} | fields)).options[part]
     assert {name: found[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize(("fields", "expected"), [
-    ({"tiling": True}, {"tiling": True}), ({"clip_skip": 1}, {"clip_skip": 1}), ({"clipSkip": "1"}, {"clip_skip": 1}),
-])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"tiling": True}, {"tiling": True}), ({"clip_skip": 1}, {"clip_skip": 1}), ({"clipSkip": "1"}, {"clip_skip": 1})],
+)
 def test_what_is_said_about_the_model(post, fields, expected):
     assert made(post({"prompt": "a boat"} | fields)).options == expected
 
 
 def test_a_form_with_files(pro_user, api_client):
-    fields = {"prompt": "a boat", "image": file(PNG), "mask": file(MASK), "strength": "0.5",
-              "expand": '{"left": 8}', "hires_fix": '{"scale": 1.5}', "tiling": "on"}
+    fields = {
+        "prompt": "a boat",
+        "image": file(PNG),
+        "mask": file(MASK),
+        "strength": "0.5",
+        "expand": '{"left": 8}',
+        "hires_fix": '{"scale": 1.5}',
+        "tiling": "on",
+    }
     generation = made(api_client(pro_user).post("/api/generate", fields))
     assert (generation.mode, generation.options["start"]["strength"]) == ("outpaint", 0.5)
     assert generation.options["hires"]["scale"] == 1.5 and generation.options["tiling"] is True
@@ -191,8 +223,30 @@ def test_a_random_seed_is_reported_and_differs(post):
     assert made(post({"prompt": "a boat"})).seed != made(post({"prompt": "a boat", "seed": -1})).seed
 
 
-NOT_NUMBERS = [True, "seven", [], {}, [7], {"a": 7}, "", "NaN", "Infinity", float("nan"), float("inf"), -float("inf"),
-               1e308, 10**400, -(10**30), "1" * 41, "0x10", "1_0", "١٢", "1e", "1 0", "+-1"]
+NOT_NUMBERS = [
+    True,
+    "seven",
+    [],
+    {},
+    [7],
+    {"a": 7},
+    "",
+    "NaN",
+    "Infinity",
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e308,
+    10**400,
+    -(10**30),
+    "1" * 41,
+    "0x10",
+    "1_0",
+    "١٢",
+    "1e",
+    "1 0",
+    "+-1",
+]
 NOT_TEXT = [True, 7, 0, 1.5, [], {}, ["x"], {"a": "b"}]
 UNSTORABLE = ["a\x00b", "\ud800", "x\udfff"]
 
@@ -227,18 +281,45 @@ HOSTILE = {
     "hires_strength": [-0.1, 1.1, *NOT_NUMBERS],
     "hires_steps": [1000, 1.5, -1, *NOT_NUMBERS],
     "hires_upscaler": ["no such upscaler", *NOT_TEXT],
-    "loras": [{"key": "x"}, "x", 1, True, ["no-such-lora"], [{"weight": 1}], [{"key": 5}],
-              [{"key": []}], [{"key": {}}],
-              [{"key": "a", "weight": "b"}], [{"key": "a", "weight": 99}],
-              [{"key": "a", "other": 1}], [[]], [None], "[", '{"a": 1}', ["x"] * 1000],
+    "loras": [
+        {"key": "x"},
+        "x",
+        1,
+        True,
+        ["no-such-lora"],
+        [{"weight": 1}],
+        [{"key": 5}],
+        [{"key": []}],
+        [{"key": {}}],
+        [{"key": "a", "weight": "b"}],
+        [{"key": "a", "weight": 99}],
+        [{"key": "a", "other": 1}],
+        [[]],
+        [None],
+        "[",
+        '{"a": 1}',
+        ["x"] * 1000,
+    ],
     "control": ["canny", 1, [], True, {}, {"key": "canny"}, {"key": "canny", "image": 7}, "{", [{"key": "canny"}]],
     "reference": [1, [], True, {}, {"scale": 1}, "nothing", {"image": {}}],
     "variation": ["x", 1, [], {"strength": 2}, {"seed": -1, "strength": 0.5}, {"seed": 1, "x": 2}, {"seed": "a"}],
     "tiling": ["perhaps", 1, 0, 2.5, [], {}],
     "clip_skip": [-1, 99, 1.5, *NOT_NUMBERS],
     "clipSkip": [-1, *NOT_NUMBERS],
-    "image": ["data:image/png;base64,", "x", "http://example.com/a.png", "/etc/passwd", 1, True, [1], {"a": 1}, "",
-              "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7", "\x00", "\ud800"],
+    "image": [
+        "data:image/png;base64,",
+        "x",
+        "http://example.com/a.png",
+        "/etc/passwd",
+        1,
+        True,
+        [1],
+        {"a": 1},
+        "",
+        "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7",
+        "\x00",
+        "\ud800",
+    ],
     "mask": ["x", 7, [], {"image": "x"}],
     "upscale": ["x", 3, 5, 2, [], True, {}, {"factor": 2}, {"factor": 3}, {"image": 1}, float("nan")],
 }
@@ -295,12 +376,31 @@ def test_a_refusal_keeps_no_picture(post, refused, settings, nothing_happened):
     nothing_happened()
 
 
-@pytest.mark.parametrize("body", [
-    "", "   ", "null", "[]", '["prompt"]', '"prompt"', "7", "true", "{", "{'prompt': 1}", '{"prompt": "x",}', "\x00",
-    '{"prompt": "a boat"} extra', b"\xff\xfe\x00", b'{"prompt": "\xff"}', '{"prompt": ' + "9" * 5000 + "}",
-    "[" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000,
-    '{"prompt":"a boat","x":' + "[" * 50_000 + "]" * 50_000 + "}",
-], ids=range(19))
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "   ",
+        "null",
+        "[]",
+        '["prompt"]',
+        '"prompt"',
+        "7",
+        "true",
+        "{",
+        "{'prompt': 1}",
+        '{"prompt": "x",}',
+        "\x00",
+        '{"prompt": "a boat"} extra',
+        b"\xff\xfe\x00",
+        b'{"prompt": "\xff"}',
+        '{"prompt": ' + "9" * 5000 + "}",
+        "[" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '{"prompt":"a boat","x":' + "[" * 50_000 + "]" * 50_000 + "}",
+    ],
+    ids=range(19),
+)
 def test_bodies_that_are_no_request(body, post, refused, nothing_happened):
     refused(post(body), 400)
     nothing_happened()
@@ -345,8 +445,11 @@ def test_the_charset_cannot_change_how_a_body_is_read(charset, pro_user, api_cli
     client = api_client(pro_user)
     body = json.dumps({"prompt": "a böat"}, ensure_ascii=False).encode()
     parts = '--B\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na böat\r\n--B--\r\n'.encode()
-    bodies = {"application/json": body, "application/x-www-form-urlencoded": b"prompt=a+b%C3%B6at",
-              "multipart/form-data; boundary=B": parts}
+    bodies = {
+        "application/json": body,
+        "application/x-www-form-urlencoded": b"prompt=a+b%C3%B6at",
+        "multipart/form-data; boundary=B": parts,
+    }
     for kind, content in bodies.items():
         # `generic`: the test client's own `post` would encode the body anew.
         response = client.generic("POST", "/api/generate", content, f"{kind}; charset={charset}")
@@ -359,12 +462,30 @@ def test_unicode_prompts_are_kept(post):
 
 
 def test_unknown_fields_assign_nothing(post, pro_user, other_user):
-    sent = {"prompt": "a boat", "id": "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7", "owner": other_user.pk,
-            "owner_id": other_user.pk, "user": other_user.pk, "status": "completed", "priority": -5, "epoch": 9,
-            "attempt": 9, "image_count": 4, "created_at": "2001-01-01", "deadline_at": "2999-01-01",
-            "source": "page", "api_key": 1, "composed_prompt": "something else", "owner_slots": 1000,
-            "retry_of": 1, "idempotency_key": "k", "fingerprint": "f", "__class__": "x", "": 1,
-            "x" * 5000: float("nan")}
+    sent = {
+        "prompt": "a boat",
+        "id": "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7",
+        "owner": other_user.pk,
+        "owner_id": other_user.pk,
+        "user": other_user.pk,
+        "status": "completed",
+        "priority": -5,
+        "epoch": 9,
+        "attempt": 9,
+        "image_count": 4,
+        "created_at": "2001-01-01",
+        "deadline_at": "2999-01-01",
+        "source": "page",
+        "api_key": 1,
+        "composed_prompt": "something else",
+        "owner_slots": 1000,
+        "retry_of": 1,
+        "idempotency_key": "k",
+        "fingerprint": "f",
+        "__class__": "x",
+        "": 1,
+        "x" * 5000: float("nan"),
+    }
     generation = made(post(json.dumps(sent)))
     assert str(generation.pk) != sent["id"]
     assert (generation.owner, generation.status, generation.priority) == (pro_user, "queued", 10)
@@ -411,8 +532,15 @@ def test_a_quote_knows_how_long_it_took_before(post, pro_user, make_generation):
     from django.utils import timezone
 
     now = timezone.now()
-    make_generation(pro_user, status="completed", width=256, height=256, steps=10, finished_at=now,
-                    started_at=now - dt.timedelta(seconds=5))
+    make_generation(
+        pro_user,
+        status="completed",
+        width=256,
+        height=256,
+        steps=10,
+        finished_at=now,
+        started_at=now - dt.timedelta(seconds=5),
+    )
     assert post({"prompt": "a boat", "steps": 20, "dry_run": True}).json()["eta_seconds"] == pytest.approx(10)
 
 

@@ -20,9 +20,26 @@ def generated(fault_site, tmp_path, monkeypatch):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"content_type_overrides": PICTURES, "post_hooks": []}))
     result = subprocess.run(
-        [sys.executable, "-m", "openapi_python_client", "generate", "--url", f"{fault_site.url}/api/schema",
-         "--config", str(config), "--meta", "none", "--output-path", str(tmp_path / PACKAGE), "--fail-on-warning"],
-        capture_output=True, text=True, timeout=60, check=False)
+        [
+            sys.executable,
+            "-m",
+            "openapi_python_client",
+            "generate",
+            "--url",
+            f"{fault_site.url}/api/schema",
+            "--config",
+            str(config),
+            "--meta",
+            "none",
+            "--output-path",
+            str(tmp_path / PACKAGE),
+            "--fail-on-warning",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     monkeypatch.syspath_prepend(tmp_path)
     yield lambda name: importlib.import_module(f"{PACKAGE}.{name}" if name else PACKAGE)
@@ -44,8 +61,15 @@ def test_it_draws_and_fetches_and_understands_refusals(generated, fault_site):
     assert models.Mode.INPAINT in default.modes and offered.upscalers[0] == "lanczos"
 
     asked = models.GenerateRequest(
-        "a red boat at sea", model=default.key, width=256, height=256, steps=2, seed=7, num_images=2,
-        hires_fix=models.HiresFix(scale=1.5, steps=1))
+        "a red boat at sea",
+        model=default.key,
+        width=256,
+        height=256,
+        steps=2,
+        seed=7,
+        num_images=2,
+        hires_fix=models.HiresFix(scale=1.5, steps=1),
+    )
     job = api("generations.generate", body=asked, idempotency_key="order-1742")
     assert isinstance(job, models.Submitted) and job.status is models.GenerationStatusName.QUEUED
     assert api("generations.generate", body=asked, idempotency_key="order-1742").id == job.id

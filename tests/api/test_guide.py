@@ -24,16 +24,24 @@ def examples(language: str) -> str:
 @pytest.fixture
 def where(fault_site):
     client = fault_site.user()
-    return {"DREAMSKETCH_URL": fault_site.url,
-            "DREAMSKETCH_KEY": client.headers["Authorization"].removeprefix("Bearer ")}
+    return {
+        "DREAMSKETCH_URL": fault_site.url,
+        "DREAMSKETCH_KEY": client.headers["Authorization"].removeprefix("Bearer "),
+    }
 
 
 @pytest.mark.parametrize("language", RUNS)
 def test_the_examples_run(language, where, tmp_path):
     script = tmp_path / f"guide.{language}"
     script.write_text(examples(language))
-    result = subprocess.run([*RUNS[language], str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=240,
-                            env=os.environ | where)
+    result = subprocess.run(
+        [*RUNS[language], str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | where,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert [file for file in tmp_path.glob("boat*.png") if file.read_bytes()[:4] == b"\x89PNG"]
     assert "invalid_request" in result.stdout

@@ -31,16 +31,20 @@ def test_change(client, free_user, make_image, documented):
     assert (answer["title"], answer["favourite"], answer["visibility"]) == ("My boat", True, "unlisted")
     assert client.patch(path + "/", {"favourite": "false"}, JSON).json()["title"] == "My boat", "the rest stays"
     assert client.patch(path, {"title": "", "favourite": None, "id": 5, "owner": 1, "number": 9}, JSON).json() == (
-        client.get(path).json())
+        client.get(path).json()
+    )
     image.refresh_from_db()
     assert (image.title, image.favourite, image.owner) == ("", False, free_user)
 
 
-@pytest.mark.parametrize(("field", "values"), [
-    ("visibility", ["secret", "PUBLIC", "", 1, [], {}, True, "\x00"]),
-    ("favourite", ["perhaps", 1, 2.5, [], {}]),
-    ("title", ["x" * 121, 5, [], {}, True, "a\x00b", "\ud800"]),
-])
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("visibility", ["secret", "PUBLIC", "", 1, [], {}, True, "\x00"]),
+        ("favourite", ["perhaps", 1, 2.5, [], {}]),
+        ("title", ["x" * 121, 5, [], {}, True, "a\x00b", "\ud800"]),
+    ],
+)
 def test_bad_changes(field, values, client, free_user, make_image, refused):
     image = make_image(free_user)
     for value in values:
@@ -81,13 +85,24 @@ def test_bulk_actions(client, free_user, other_user, make_image, documented, med
     assert (media_folder / theirs.file).exists() and not (media_folder / own[0].file).exists()
 
 
-@pytest.mark.parametrize("fields", [
-    {}, {"action": "trash"}, {"ids": [str(uuid.uuid4())]}, {"action": "explode", "ids": [str(uuid.uuid4())]},
-    {"action": ["trash"], "ids": [str(uuid.uuid4())]}, {"action": "trash", "ids": []},
-    {"action": "trash", "ids": ["x"]}, {"action": "trash", "ids": [5]}, {"action": "trash", "ids": {"a": 1}},
-    {"action": "trash", "ids": [str(uuid.uuid4())] * 101}, {"action": "trash", "ids": None},
-    {"action": "trash", "ids": "a\x00,b"},
-], ids=range(12))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"action": "trash"},
+        {"ids": [str(uuid.uuid4())]},
+        {"action": "explode", "ids": [str(uuid.uuid4())]},
+        {"action": ["trash"], "ids": [str(uuid.uuid4())]},
+        {"action": "trash", "ids": []},
+        {"action": "trash", "ids": ["x"]},
+        {"action": "trash", "ids": [5]},
+        {"action": "trash", "ids": {"a": 1}},
+        {"action": "trash", "ids": [str(uuid.uuid4())] * 101},
+        {"action": "trash", "ids": None},
+        {"action": "trash", "ids": "a\x00,b"},
+    ],
+    ids=range(12),
+)
 def test_bad_bulk_requests(fields, client, free_user, make_image, refused):
     image = make_image(free_user)
     refused(client.post("/api/images/bulk/", fields, JSON), 400)
@@ -111,12 +126,16 @@ def test_a_key_that_may_not_manage(free_user, make_image, refused):
 # --- downloads --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("format", "kind", "ending"), [
-    ("png", "image/png", ".png"), ("jpeg", "image/jpeg", ".jpg"), ("webp", "image/webp", ".webp")])
+@pytest.mark.parametrize(
+    ("format", "kind", "ending"),
+    [("png", "image/png", ".png"), ("jpeg", "image/jpeg", ".jpg"), ("webp", "image/webp", ".webp")],
+)
 def test_download(format, kind, ending, client, free_user, make_image):
     image = make_image(free_user)
-    answers = {said: client.get(f"/api/images/{image.id}/download?format={format}&metadata={said}&quality=80")
-               for said in ("keep", "strip")}
+    answers = {
+        said: client.get(f"/api/images/{image.id}/download?format={format}&metadata={said}&quality=80")
+        for said in ("keep", "strip")
+    }
     for answer in answers.values():
         assert answer["Content-Type"] == kind
         assert answer["Content-Disposition"].startswith("attachment;") and ending in answer["Content-Disposition"]
@@ -132,8 +151,11 @@ def test_download(format, kind, ending, client, free_user, make_image):
 
 def test_bad_downloads(client, free_user, other_user, make_image, refused):
     path = f"/api/images/{make_image(free_user).id}/download"
-    for name, values in {"format": ["gif", "", "png\x00", "../x"], "quality": ["0", "101", "x", "1.5", ""],
-                         "metadata": ["some", "", "KEEP"]}.items():
+    for name, values in {
+        "format": ["gif", "", "png\x00", "../x"],
+        "quality": ["0", "101", "x", "1.5", ""],
+        "metadata": ["some", "", "KEEP"],
+    }.items():
         for value in values:
             refused(client.get(path, {name: value}), 400, param=name)
     refused(client.get(f"/api/images/{make_image(other_user).id}/download"), 404, "not_found")
@@ -144,16 +166,24 @@ def test_bad_downloads(client, free_user, other_user, make_image, refused):
 
 def test_what_is_known_is_not_sent_again(client, free_user, make_image):
     image = make_image(free_user)
-    for path in (f"/api/images/{image.id}", "/api/images/history", "/api/results", "/api/models",
-                 f"/media/images/{image.id}.png", f"/media/thumbnails/{image.id}.webp",
-                 f"/api/images/{image.id}/download?format=jpeg"):
+    for path in (
+        f"/api/images/{image.id}",
+        "/api/images/history",
+        "/api/results",
+        "/api/models",
+        f"/media/images/{image.id}.png",
+        f"/media/thumbnails/{image.id}.webp",
+        f"/api/images/{image.id}/download?format=jpeg",
+    ):
         first = client.get(path)
         again = client.get(path, headers={"If-None-Match": first["ETag"]})
         assert (again.status_code, again.content) == (304, b""), path
         assert again["ETag"] == first["ETag"] and "private" in again["Cache-Control"]
         assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
-    etags = {client.get(f"/api/images/{image.id}/download?{query}")["ETag"]
-             for query in ("", "format=jpeg", "format=jpeg&quality=5", "metadata=strip")}
+    etags = {
+        client.get(f"/api/images/{image.id}/download?{query}")["ETag"]
+        for query in ("", "format=jpeg", "format=jpeg&quality=5", "metadata=strip")
+    }
     assert len(etags) == 4
     first = client.get(f"/api/images/{image.id}")
     client.patch(f"/api/images/{image.id}", {"title": "new"}, JSON)

@@ -41,12 +41,21 @@ class TestTheEndpoint:
 
     def test_a_repeat_with_its_key_gives_the_same_picture_and_counts_once(self, api_client, pro_user, drawn_at_once):
         client = api_client(pro_user)
-        first, again = (client.post(f"{URL}/", self.asked, content_type="application/json",
-                                    headers={"Idempotency-Key": "abc:1:0"}) for _ in range(2))
+        first, again = (
+            client.post(f"{URL}/", self.asked, content_type="application/json", headers={"Idempotency-Key": "abc:1:0"})
+            for _ in range(2)
+        )
         assert first.content == again.content and Generation.objects.count() == 1
 
-    @pytest.mark.parametrize("wrong, param", [({"num_images": 2}, "num_images"), ({"prompt": ""}, "prompt"),
-                                              ({"steps": 1000}, "steps"), ({"model": "nonsense"}, "model")])
+    @pytest.mark.parametrize(
+        "wrong, param",
+        [
+            ({"num_images": 2}, "num_images"),
+            ({"prompt": ""}, "prompt"),
+            ({"steps": 1000}, "steps"),
+            ({"model": "nonsense"}, "model"),
+        ],
+    )
     def test_it_refuses_as_the_api_does_and_nothing_is_kept(self, api_client, pro_user, refused, wrong, param):
         response = api_client(pro_user).post(URL, self.asked | wrong, content_type="application/json")
         refused(response, 400, param=param)
@@ -65,8 +74,16 @@ def test_one_dreamsketch_draws_for_another(fault_site, tmp_path):
     """Two whole sites. The one that is asked has no engine of its own; its worker asks the other one."""
     there = fault_site.user()
     key = there.headers["Authorization"].removeprefix("Bearer ")
-    with Site(tmp_path, INFERENCE_SERVICE_URL=fault_site.url, INFERENCE_SERVICE_API_KEY=key,
-              IDLE_POLL_SECONDS="1", HEARTBEAT_SECONDS="0.5") as site, site.user() as here:
+    with (
+        Site(
+            tmp_path,
+            INFERENCE_SERVICE_URL=fault_site.url,
+            INFERENCE_SERVICE_API_KEY=key,
+            IDLE_POLL_SECONDS="1",
+            HEARTBEAT_SECONDS="0.5",
+        ) as site,
+        site.user() as here,
+    ):
         assert [worker["device"] for worker in site.workers()] == ["remote"]
         asked = {"prompt": "a red boat", "steps": 4, "width": 128, "height": 128, "seed": 40, "num_images": 2}
         status = here.post("/api/generate", json=asked).json()["status_url"]
@@ -74,15 +91,19 @@ def test_one_dreamsketch_draws_for_another(fault_site, tmp_path):
         assert done["status"] == "completed", done["error"]
         theirs = there.get("/api/images/history/").json()["images"]
         assert len(theirs) == 2 and len(done["images"]) == 2
-        pictures = [Image.open(io.BytesIO(client.get(image["imageUrl"]).content)).convert("RGB").tobytes()
-                    for client, images in ((here, done["images"]), (there, theirs)) for image in images]
+        pictures = [
+            Image.open(io.BytesIO(client.get(image["imageUrl"]).content)).convert("RGB").tobytes()
+            for client, images in ((here, done["images"]), (there, theirs))
+            for image in images
+        ]
         assert set(pictures[:2]) == set(pictures[2:]), "what was drawn there is shown here"
         assert key not in site.output()
 
         slow = {"prompt": "a slow boat", "steps": 100, "width": 128, "height": 128}
         cancelled = here.post("/api/generate", json=slow).json()
         wait_for(lambda: here.get(cancelled["status_url"]).json()["status"] == "processing")
-        threading.Thread(target=httpx.post, args=(cancelled["cancel_url"],),
-                         kwargs={"headers": dict(here.headers)}, daemon=True).start()
+        threading.Thread(
+            target=httpx.post, args=(cancelled["cancel_url"],), kwargs={"headers": dict(here.headers)}, daemon=True
+        ).start()
         wait_for(lambda: here.get(cancelled["status_url"]).json()["status"] == "cancelled", seconds=20)
         assert site.audit() == {}

@@ -41,6 +41,7 @@ def with_key(free_user):
 
 def api_routes():
     """Every address of the APIs for programs, with made-up ids: method, address, the scope that it needs."""
+
     def walk(patterns, before):
         for pattern in patterns:
             route = before + str(pattern.pattern)
@@ -77,10 +78,16 @@ def test_what_changes_something_needs_more_than_reading():
     assert found <= harmless
 
 
-@pytest.mark.parametrize(("scopes", "allowed"), [
-    (["read"], {"usage"}), (["generate"], {"generate"}), (["manage"], {"keys", "webhooks"}),
-    (["read", "generate"], {"usage", "generate"}), (None, {"usage", "generate", "keys", "webhooks"}),
-])
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        (["read"], {"usage"}),
+        (["generate"], {"generate"}),
+        (["manage"], {"keys", "webhooks"}),
+        (["read", "generate"], {"usage", "generate"}),
+        (None, {"usage", "generate", "keys", "webhooks"}),
+    ],
+)
 def test_scopes_open_what_they_name(scopes, allowed, with_key, refused):
     client = with_key(scopes=scopes)
     calls = {
@@ -112,8 +119,13 @@ def test_managing_keys_revoke_but_never_make(with_key, free_user, refused):
 
 
 def test_a_key_with_everything(free_user, page_client, documented):
-    asked = {"name": " robot ", "scopes": ["generate", "read"], "expires_in_days": 30, "daily_images": 3,
-             "requests_per_minute": 10}
+    asked = {
+        "name": " robot ",
+        "scopes": ["generate", "read"],
+        "expires_in_days": 30,
+        "daily_images": 3,
+        "requests_per_minute": 10,
+    }
     response = page_client(free_user).post("/api/keys", asked, JSON)
     made = documented(response, "post", "/api/keys")
     assert "no-store" in response["Cache-Control"]

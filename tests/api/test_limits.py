@@ -212,8 +212,11 @@ def test_many_repeats_at_once_make_one_job(clients):
     def ask(number):
         try:
             barrier.wait()
-            return clients[number % 3].post(
-                "/api/generate", {"prompt": "a boat"}, JSON, headers={"Idempotency-Key": "k"}).json()["id"]
+            return (
+                clients[number % 3]
+                .post("/api/generate", {"prompt": "a boat"}, JSON, headers={"Idempotency-Key": "k"})
+                .json()["id"]
+            )
         finally:
             connection.close()
 

@@ -48,8 +48,11 @@ def test_many_streams_share_one_subscription():
             await asyncio.to_thread(store.publish_state, mine)
             await asyncio.to_thread(store.publish_state, theirs)
             (one,), (two,), (three,) = await take(first, 1), await take(second, 1), await take(other, 1)
-            assert one == two == {"id": str(mine.pk), "owner": 1, "number": 1, "event": "state",
-                                  "data": {"status": "processing"}}
+            assert (
+                one
+                == two
+                == {"id": str(mine.pk), "owner": 1, "number": 1, "event": "state", "data": {"status": "processing"}}
+            )
             assert three["id"] == str(theirs.pk), "and nothing of the other account's before it"
         await until(lambda: subscriptions() == 0)
         async with hub.subscribe(1) as again:
@@ -73,7 +76,11 @@ def test_a_slow_reader_gets_the_newest_progress_and_every_state():
                 pass  # the quick one reads along; when it has the last event, so has the slow one's queue
             slow = await take(events, 4)
             assert [(event["event"], event["id"]) for event in slow] == [
-                ("state", str(one.pk)), ("progress", str(one.pk)), ("progress", str(two.pk)), ("state", str(one.pk))]
+                ("state", str(one.pk)),
+                ("progress", str(one.pk)),
+                ("progress", str(two.pk)),
+                ("state", str(one.pk)),
+            ]
             assert (slow[1]["data"]["step"], slow[2]["data"]["step"]) == (100, 7)
             assert [event["number"] for event in slow if event["id"] == str(one.pk)] == [1, 101, 102]
 
@@ -147,8 +154,8 @@ class OwnRedis:
 
     def start(self):
         self.process = subprocess.Popen(
-            [self.program, "--port", str(self.port), "--save", "", "--dir", str(self.folder)],
-            stdout=subprocess.DEVNULL)
+            [self.program, "--port", str(self.port), "--save", "", "--dir", str(self.folder)], stdout=subprocess.DEVNULL
+        )
 
     def answers(self):
         try:

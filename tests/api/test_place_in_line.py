@@ -24,9 +24,13 @@ def make_line(make_user, make_generation):
         for _ in range(dice.randint(2, 15)):
             # Not at the border of a minute: what has a test's time to pass it.
             age = dt.timedelta(minutes=dice.randint(0, 14), seconds=dice.randint(1, 45))
-            row = make_generation(dice.choice(owners), priority=dice.choice(PRIORITIES), owner_slots=1,
-                                  not_before=now + dt.timedelta(minutes=dice.random() < 0.1),
-                                  deadline_at=now + dt.timedelta(minutes=60 if dice.random() < 0.9 else -1))
+            row = make_generation(
+                dice.choice(owners),
+                priority=dice.choice(PRIORITIES),
+                owner_slots=1,
+                not_before=now + dt.timedelta(minutes=dice.random() < 0.1),
+                deadline_at=now + dt.timedelta(minutes=60 if dice.random() < 0.9 else -1),
+            )
             Generation.objects.filter(pk=row.pk).update(created_at=now - age)
             rows.append(row)
         return rows

@@ -63,8 +63,8 @@ def nothing_kept(media_folder):
 def chunks(png: bytes) -> list[bytes]:
     found, at = [], 8
     while at < len(png):
-        (length,) = struct.unpack(">I", png[at:at + 4])
-        found.append(png[at + 4:at + 8])
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        found.append(png[at + 4 : at + 8])
         at += 12 + length
     return found
 
@@ -87,9 +87,15 @@ def test_the_three_formats(format, free_user, pixels):
 def test_the_ways_to_give_one(free_user, stored):
     data = encoded(picture())
     plain = base64.b64encode(data).decode()
-    ways = [SimpleUploadedFile("../../etc/passwd.png", data, "text/html"), plain, plain.rstrip("="),
-            f"data:image/png;base64,{plain}", f"DATA:;charset=x;base64,{plain}", "\n".join(plain),
-            base64.urlsafe_b64encode(data).decode()]
+    ways = [
+        SimpleUploadedFile("../../etc/passwd.png", data, "text/html"),
+        plain,
+        plain.rstrip("="),
+        f"data:image/png;base64,{plain}",
+        f"DATA:;charset=x;base64,{plain}",
+        "\n".join(plain),
+        base64.urlsafe_b64encode(data).decode(),
+    ]
     found = {uploads.read_picture(free_user, way, "image").pk for way in ways}
     assert len(found) == 1, "the same picture is kept once"
     (known,) = found
@@ -160,9 +166,12 @@ def test_a_broken_note_about_orientation_turns_nothing(free_user, pixels):
 def test_colours_come_out_in_srgb(free_user, pixels):
     """A profile whose red and blue are swapped, so that a picture that is left alone shows it."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    tags = {bytes(profile[132 + 12 * i:136 + 12 * i]): 132 + 12 * i for i in range(profile[131])}
+    tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(profile[131])}
     red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
-    profile[red + 4:red + 12], profile[blue + 4:blue + 12] = profile[blue + 4:blue + 12], profile[red + 4:red + 12]
+    profile[red + 4 : red + 12], profile[blue + 4 : blue + 12] = (
+        profile[blue + 4 : blue + 12],
+        profile[red + 4 : red + 12],
+    )
     data = encoded(picture(colour=(255, 0, 0)), icc_profile=bytes(profile))
     r, _, b = pixels(uploads.store_upload(free_user, data, param="image")).getpixel((5, 5))
     assert b > 200 > 60 > r
@@ -170,16 +179,20 @@ def test_colours_come_out_in_srgb(free_user, pixels):
     assert pixels(uploads.store_upload(free_user, nonsense, param="image")).getpixel((5, 5)) == RED
 
 
-@pytest.mark.parametrize(("image", "format", "left", "right"), [
-    (half_and_half("L", 0, 200), "PNG", (0, 0, 0), (200, 200, 200)),
-    (half_and_half("1", 0, 1), "PNG", (0, 0, 0), (255, 255, 255)),
-    (half_and_half("P", 0, 255).convert("P"), "PNG", None, None),
-    (half_and_half("I;16", 0, 65535), "PNG", (0, 0, 0), (255, 255, 255)),
-    (half_and_half("RGBA", (255, 0, 0, 255), (0, 0, 255, 0)), "PNG", (255, 0, 0), (255, 255, 255)),
-    (half_and_half("LA", (0, 255), (9, 0)), "PNG", (0, 0, 0), (255, 255, 255)),
-    (half_and_half("RGBA", (255, 0, 0, 255), (0, 0, 255, 0)).convert("P"), "PNG", (255, 0, 0), None),
-    (half_and_half("CMYK", (0, 0, 0, 0), (0, 0, 0, 255)), "JPEG", (255, 255, 255), (0, 0, 0)),
-], ids=["grey", "bits", "palette", "16bit", "rgba", "grey-alpha", "palette-alpha", "cmyk"])
+@pytest.mark.parametrize(
+    ("image", "format", "left", "right"),
+    [
+        (half_and_half("L", 0, 200), "PNG", (0, 0, 0), (200, 200, 200)),
+        (half_and_half("1", 0, 1), "PNG", (0, 0, 0), (255, 255, 255)),
+        (half_and_half("P", 0, 255).convert("P"), "PNG", None, None),
+        (half_and_half("I;16", 0, 65535), "PNG", (0, 0, 0), (255, 255, 255)),
+        (half_and_half("RGBA", (255, 0, 0, 255), (0, 0, 255, 0)), "PNG", (255, 0, 0), (255, 255, 255)),
+        (half_and_half("LA", (0, 255), (9, 0)), "PNG", (0, 0, 0), (255, 255, 255)),
+        (half_and_half("RGBA", (255, 0, 0, 255), (0, 0, 255, 0)).convert("P"), "PNG", (255, 0, 0), None),
+        (half_and_half("CMYK", (0, 0, 0, 0), (0, 0, 0, 255)), "JPEG", (255, 255, 255), (0, 0, 0)),
+    ],
+    ids=["grey", "bits", "palette", "16bit", "rgba", "grey-alpha", "palette-alpha", "cmyk"],
+)
 def test_modes_of_pictures(image, format, left, right, free_user, pixels):
     found = pixels(uploads.store_upload(free_user, encoded(image, format), param="image"))
     assert found.mode == "RGB"
@@ -215,11 +228,16 @@ def test_the_first_of_a_phones_two_pictures(free_user, pixels):
 
 def png_of_size(width, height) -> bytes:
     """A PNG that says it is that large and holds nothing."""
+
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def text_bomb() -> bytes:
@@ -243,12 +261,20 @@ BAD = {
     "text bomb": text_bomb(),
 }
 UNSUPPORTED = {
-    "empty": b"", "text": b"hello", "html": b"<html><script>alert(1)</script></html>", "zip": b"PK\3\4" + b"\0" * 100,
-    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', "gif": encoded(picture(), "GIF"),
-    "bmp": encoded(picture(), "BMP"), "tiff": encoded(picture(), "TIFF"), "ico": encoded(picture((32, 32)), "ICO"),
-    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "pdf": b"%PDF-1.4",
+    "empty": b"",
+    "text": b"hello",
+    "html": b"<html><script>alert(1)</script></html>",
+    "zip": b"PK\3\4" + b"\0" * 100,
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>',
+    "gif": encoded(picture(), "GIF"),
+    "bmp": encoded(picture(), "BMP"),
+    "tiff": encoded(picture(), "TIFF"),
+    "ico": encoded(picture((32, 32)), "ICO"),
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n",
+    "pdf": b"%PDF-1.4",
     "avif": encoded(picture(), "AVIF"),
-    "no side": png_of_size(0, 10), "head only": b"\x89PNG\r\n\x1a\n",
+    "no side": png_of_size(0, 10),
+    "head only": b"\x89PNG\r\n\x1a\n",
 }
 
 
@@ -268,11 +294,34 @@ def test_what_is_no_picture_of_ours(name, free_user, nothing_kept):
     nothing_kept()
 
 
-@pytest.mark.parametrize("value", [
-    None, "", "   ", 7, True, [], {}, ["x"], b"bytes", "not base64 at all!", "AAAA", "data:image/png;base64,", "é" * 9,
-    "data:text/html,<b>", "http://169.254.169.254/latest", "https://example.com/cat.png", "file:///etc/passwd",
-    "../../etc/passwd", "\x00", "x" * 1000, "81faf426-0697-4d8f-b82f-649261b8ecfc", "0" * 36, "{" * 36,
-])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "   ",
+        7,
+        True,
+        [],
+        {},
+        ["x"],
+        b"bytes",
+        "not base64 at all!",
+        "AAAA",
+        "data:image/png;base64,",
+        "é" * 9,
+        "data:text/html,<b>",
+        "http://169.254.169.254/latest",
+        "https://example.com/cat.png",
+        "file:///etc/passwd",
+        "../../etc/passwd",
+        "\x00",
+        "x" * 1000,
+        "81faf426-0697-4d8f-b82f-649261b8ecfc",
+        "0" * 36,
+        "{" * 36,
+    ],
+)
 def test_values_that_are_no_picture(value, free_user, nothing_kept):
     with pytest.raises((InvalidRequest, Refusal)) as refusal:
         uploads.read_picture(free_user, value, "control")
@@ -307,12 +356,15 @@ def test_the_largest_picture_takes_little_memory(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.linear_gradient("L").resize((4096, 4096)).convert("RGB").save(source, exif=exif, icc_profile=profile)
     # Through a small process in between: a process counts what its parent used when it was started.
-    measure = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
-               " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+        " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
     program = [sys.executable, "-I", str(uploads.PROGRAM), "picture", str(uploads.MAX_PIXELS), "JPEG"]
     with source.open("rb") as data:
         measured = subprocess.run(
-            [sys.executable, "-c", measure, *program], stdin=data, capture_output=True, check=True)
+            [sys.executable, "-c", measure, *program], stdin=data, capture_output=True, check=True
+        )
     assert int(measured.stdout) / 1024 < 300
 
 

@@ -29,9 +29,12 @@ def private_network(settings):
 
 def queue(endpoint, count):
     body = events._body(events.TEST, {"webhook": str(endpoint.pk)})
-    return WebhookDelivery.objects.bulk_create([
-        WebhookDelivery(endpoint=endpoint, event=events.TEST, subject=uuid.uuid4().hex, body=body)
-        for _ in range(count)])
+    return WebhookDelivery.objects.bulk_create(
+        [
+            WebhookDelivery(endpoint=endpoint, event=events.TEST, subject=uuid.uuid4().hex, body=body)
+            for _ in range(count)
+        ]
+    )
 
 
 def deliver():
@@ -54,6 +57,7 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
     dice, processes = random.Random(5), multiprocessing.get_context("fork")
     on_its_way = threading.Event()
     with Receiver() as receiver:
+
         def answer(connection):
             on_its_way.wait(0.01)  # long enough to be killed meanwhile
             connection.sendall(receiver.answer)
@@ -79,7 +83,8 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
         secrets = {str(hook.pk): hook.secret for hook in hooks}
         for message in receiver.messages:
             Webhook(secrets[next(pk for pk in secrets if pk in message.body.decode())]).verify(
-                message.body, message.headers)
+                message.body, message.headers
+            )
         for delivery in WebhookDelivery.objects.all():
             assert delivery.state == "delivered"
             assert received[delivery.message_id] <= delivery.attempts, "each attempt was counted before it was made"
@@ -94,8 +99,12 @@ def test_a_receiver_that_takes_half_a_minute_holds_up_nobody(pro_user, other_use
         try:
             courier.bell()
             wait_for(lambda: slow.messages, seconds=20, what="the slow one")
-            expected = {one.message_id for user in (pro_user, other_user) for _ in range(2)
-                        for one in queue(events.create_endpoint(user=user, url=receiver.url), 5)}
+            expected = {
+                one.message_id
+                for user in (pro_user, other_user)
+                for _ in range(2)
+                for one in queue(events.create_endpoint(user=user, url=receiver.url), 5)
+            }
             courier.bell()
             wait_for(lambda: len(receiver.messages) >= len(expected), seconds=20, what="the others")
             assert {one.headers["webhook-id"] for one in receiver.messages} == expected

@@ -82,9 +82,18 @@ def test_sending_again(client, made, documented, refused):
 def test_the_newest_fifty_deliveries_are_listed(client, made):
     endpoint = WebhookEndpoint.objects.get()
     began = timezone.now()
-    WebhookDelivery.objects.bulk_create([
-        WebhookDelivery(endpoint=endpoint, event="webhook.test", subject=str(number), body="{}",
-                        created_at=began - dt.timedelta(minutes=number)) for number in range(55)])
+    WebhookDelivery.objects.bulk_create(
+        [
+            WebhookDelivery(
+                endpoint=endpoint,
+                event="webhook.test",
+                subject=str(number),
+                body="{}",
+                created_at=began - dt.timedelta(minutes=number),
+            )
+            for number in range(55)
+        ]
+    )
     listed = client.get(f"/api/webhooks/{made['id']}/deliveries").json()["deliveries"]
     newest = WebhookDelivery.objects.order_by("-created_at")[:50]
     assert [one["id"] for one in listed] == [str(one.pk) for one in newest]
@@ -96,9 +105,14 @@ def test_nobody_reaches_anothers_webhooks(client, made, other_user, api_client, 
         assert stranger.get("/api/webhooks").json() == {"webhooks": []}
         for of in (made["id"], str(uuid.uuid4())):
             where = f"/api/webhooks/{of}"
-            answers = [stranger.get(where), stranger.delete(where), stranger.patch(where, {"enabled": False}, JSON),
-                       stranger.post(f"{where}/test"), stranger.post(f"{where}/rotate"),
-                       stranger.get(f"{where}/deliveries")]
+            answers = [
+                stranger.get(where),
+                stranger.delete(where),
+                stranger.patch(where, {"enabled": False}, JSON),
+                stranger.post(f"{where}/test"),
+                stranger.post(f"{where}/rotate"),
+                stranger.get(f"{where}/deliveries"),
+            ]
             for answer in answers:
                 refused(answer, 404, "not_found")
         refused(stranger.post(f"/api/webhooks/deliveries/{sent['id']}/resend"), 404, "not_found")
@@ -108,11 +122,40 @@ def test_nobody_reaches_anothers_webhooks(client, made, other_user, api_client, 
 
 
 HOSTILE = {
-    "url": [None, "", "   ", 7, True, [], {}, "http://hooks.example.com/", "https://127.0.0.1/", "https://[::1]/",
-            "https://localhost/", "https://a@hooks.example.com/", "file:///etc/passwd", "https://hooks.example.com:22/",
-            "x" * 100_000, "https://hooks.example.com/\x00", "https://hooks.example.com/\ud800", "javascript:alert(1)"],
-    "events": ["", [], {}, 7, True, ["no.such"], [7], [None], [["generation.failed"]], "no.such", ["\x00"],
-               ["generation.failed"] * 101],
+    "url": [
+        None,
+        "",
+        "   ",
+        7,
+        True,
+        [],
+        {},
+        "http://hooks.example.com/",
+        "https://127.0.0.1/",
+        "https://[::1]/",
+        "https://localhost/",
+        "https://a@hooks.example.com/",
+        "file:///etc/passwd",
+        "https://hooks.example.com:22/",
+        "x" * 100_000,
+        "https://hooks.example.com/\x00",
+        "https://hooks.example.com/\ud800",
+        "javascript:alert(1)",
+    ],
+    "events": [
+        "",
+        [],
+        {},
+        7,
+        True,
+        ["no.such"],
+        [7],
+        [None],
+        [["generation.failed"]],
+        "no.such",
+        ["\x00"],
+        ["generation.failed"] * 101,
+    ],
     "description": [7, True, [], {}, "x" * 101, "a\x00b", "\ud800", "a\nb", "x" * 100_000],
     "enabled": ["perhaps", 7, [], {}],
 }
@@ -131,8 +174,16 @@ def test_hostile_values(field, client, made, refused):
 
 
 def test_unknown_fields_assign_nothing(client, other_user):
-    sent = {"url": URL, "id": str(uuid.uuid4()), "owner": other_user.pk, "owner_id": other_user.pk, "secret": "whsec_x",
-            "enabled": False, "failing_since": None, "quick": True}
+    sent = {
+        "url": URL,
+        "id": str(uuid.uuid4()),
+        "owner": other_user.pk,
+        "owner_id": other_user.pk,
+        "secret": "whsec_x",
+        "enabled": False,
+        "failing_since": None,
+        "quick": True,
+    }
     answer = client.post("/api/webhooks", sent, JSON).json()
     endpoint = WebhookEndpoint.objects.get()
     assert endpoint.owner != other_user and str(endpoint.pk) != sent["id"]
@@ -162,8 +213,10 @@ def outside(settings, free_user, make_generation):
 
     def make(**fields):
         lease = timezone.now() + dt.timedelta(minutes=1)
-        generation = make_generation(free_user, **{
-            "status": "processing", "epoch": 3, "attempt": 1, "lease_until": lease, "num_images": 2} | fields)
+        generation = make_generation(
+            free_user,
+            **{"status": "processing", "epoch": 3, "attempt": 1, "lease_until": lease, "num_images": 2} | fields,
+        )
         quotas.hold(user=free_user, generation_id=generation.pk, images=generation.num_images)
         return generation
 
@@ -173,8 +226,11 @@ def outside(settings, free_user, make_generation):
 def signed(content, *, secret=SECRET, at=None, **headers):
     body = content if isinstance(content, str) else json.dumps(content)
     at = at or dt.datetime.now(dt.UTC)
-    given = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp())),
-             "webhook-signature": Webhook(secret).sign("msg_1", at, body)} | headers
+    given = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", at, body),
+    } | headers
     return Client().post(RESULT, body, JSON, headers=given)
 
 
@@ -194,15 +250,21 @@ def stored_files(folder):
 
 def test_a_result_finishes_the_generation_and_repeats_change_nothing(outside, documented, media_folder):
     generation = outside()
-    content = result(generation, images=[picture(), "data:image/webp;base64," + picture(kind="WEBP")], seconds=5,
-                     recipe={"model": "far-away", "steps": 4, "list": [1]})
+    content = result(
+        generation,
+        images=[picture(), "data:image/webp;base64," + picture(kind="WEBP")],
+        seconds=5,
+        recipe={"model": "far-away", "steps": 4, "list": [1]},
+    )
     answer = documented(signed(content), "post", RESULT)
     assert answer == {"status": "completed"}
     generation.refresh_from_db()
     assert (generation.status, generation.image_count) == ("completed", 2)
     images = list(generation.images.order_by("index"))
     assert [(one.index, one.seed, one.width, one.height, one.generation_time) for one in images] == [
-        (0, 7, 64, 48, 2.5), (1, 8, 64, 48, 2.5)]
+        (0, 7, 64, 48, 2.5),
+        (1, 8, 64, 48, 2.5),
+    ]
     hold = QuotaHold.objects.get()
     assert (hold.state, hold.charged) == ("settled", 2)
     files = stored_files(media_folder)
@@ -254,11 +316,15 @@ def test_held_back_images_are_neither_kept_nor_charged(outside, media_folder):
     assert len(stored_files(media_folder)) == 2
 
 
-@pytest.mark.parametrize(("error", "attempt", "status"), [
-    ("it broke", 1, "queued"), ("it broke", 3, "failed"),
-    ({"code": "out_of_memory", "message": "no room", "transient": False}, 1, "failed"),
-    ({"code": "'; DROP TABLE", "message": "<script>", "transient": False}, 1, "failed"),
-])
+@pytest.mark.parametrize(
+    ("error", "attempt", "status"),
+    [
+        ("it broke", 1, "queued"),
+        ("it broke", 3, "failed"),
+        ({"code": "out_of_memory", "message": "no room", "transient": False}, 1, "failed"),
+        ({"code": "'; DROP TABLE", "message": "<script>", "transient": False}, 1, "failed"),
+    ],
+)
 def test_errors(error, attempt, status, outside):
     generation = outside(attempt=attempt)
     assert signed({"generation": str(generation.pk), "epoch": 3, "error": error}).json() == {"status": status}
@@ -295,8 +361,23 @@ def test_a_secret_may_be_any_text(outside, settings):
 BAD_RESULTS = {
     "generation": [None, "", 7, [], "x", "../../etc/passwd", "\ud800"],
     "epoch": [None, "3", 3.0, True, -1, 2**31, [], 10**30],
-    "images": [None, [], {}, "x", [7], [None], [""], ["x"], ["AAAA"], [picture(64, 64)], [picture(4096, 8)],
-               [picture(kind="GIF")], [picture()] * 3, [picture()[:-40]], [base64.b64encode(b"<svg/>").decode()]],
+    "images": [
+        None,
+        [],
+        {},
+        "x",
+        [7],
+        [None],
+        [""],
+        ["x"],
+        ["AAAA"],
+        [picture(64, 64)],
+        [picture(4096, 8)],
+        [picture(kind="GIF")],
+        [picture()] * 3,
+        [picture()[:-40]],
+        [base64.b64encode(b"<svg/>").decode()],
+    ],
     "flagged": ["x", [2], [-1], [True], ["0"], [0.5], 7],
     "seconds": ["x", -1, float("nan"), float("inf"), 10**300, True, []],
     "recipe": ["x", [], {"a": "x" * 201}, {"a\n": 1}, {"a": "b\x00"}, {str(n): n for n in range(21)}, 7],

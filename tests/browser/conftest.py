@@ -7,8 +7,15 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 SIZES = {"phone": (390, 844), "tablet": (768, 1024), "desktop": (1440, 900)}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PASSWORD = "correct horse battery"
 
 expect.set_options(timeout=15_000)
@@ -38,16 +45,33 @@ def open_page(browser, site):
     def open_one(size: str | int = "desktop", *, theme="light", javascript=True, like: Page | None = None) -> Page:
         width, height = SIZES.get(size, (size, 900))
         context = browser.new_context(
-            base_url=site.url, viewport={"width": width, "height": height}, color_scheme=theme,
-            java_script_enabled=javascript, has_touch=size == "phone", is_mobile=size == "phone",
-            storage_state=like.context.storage_state() if like else None)
+            base_url=site.url,
+            viewport={"width": width, "height": height},
+            color_scheme=theme,
+            java_script_enabled=javascript,
+            has_touch=size == "phone",
+            is_mobile=size == "phone",
+            storage_state=like.context.storage_state() if like else None,
+        )
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
-        page.on("console", lambda message: complaints.append(f"{page.url}: {message.text}")
-                if message.type == "error" and page not in expected_errors else None)
-        page.on("request", lambda request: complaints.append(f"{page.url}: asked {request.url}")
-                if not request.url.startswith((site.url, "data:", "blob:")) else None)
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(f"{page.url}: {message.text}")
+                if message.type == "error" and page not in expected_errors
+                else None
+            ),
+        )
+        page.on(
+            "request",
+            lambda request: (
+                complaints.append(f"{page.url}: asked {request.url}")
+                if not request.url.startswith((site.url, "data:", "blob:"))
+                else None
+            ),
+        )
         return page
 
     expected_errors = set()

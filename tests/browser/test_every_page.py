@@ -4,11 +4,30 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-PUBLIC = ["/", "/pricing/", "/docs/", "/docs/prompts/", "/accounts/login/", "/accounts/signup/",
-          "/accounts/password/reset/"]
-MEMBERS = ["/create/", "/gallery/", "/gallery/favourites/", "/gallery/trash/", "/gallery/?q=nothing-like-it",
-           "/settings/", "/settings/plan/", "/settings/keys/", "/settings/webhooks/", "/settings/appearance/",
-           "/accounts/email/", "/accounts/password/change/", "/accounts/logout/"]
+PUBLIC = [
+    "/",
+    "/pricing/",
+    "/docs/",
+    "/docs/prompts/",
+    "/accounts/login/",
+    "/accounts/signup/",
+    "/accounts/password/reset/",
+]
+MEMBERS = [
+    "/create/",
+    "/gallery/",
+    "/gallery/favourites/",
+    "/gallery/trash/",
+    "/gallery/?q=nothing-like-it",
+    "/settings/",
+    "/settings/plan/",
+    "/settings/keys/",
+    "/settings/webhooks/",
+    "/settings/appearance/",
+    "/accounts/email/",
+    "/accounts/password/change/",
+    "/accounts/logout/",
+]
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
@@ -31,14 +50,15 @@ def member(browser, site):
     context.close()
 
 
-
 def check(page, path, *, theme=None):
     """Axe's findings, as lines, for the page once its entrance is over."""
     page.goto(path)
     page.evaluate("document.getAnimations().forEach(one => { try { one.finish() } catch { one.cancel() } })")
     found = Axe().run(page, options=RULES)
-    return [f"{path} {theme or ''} {one['id']}: {one['help']} {[node['html'][:160] for node in one['nodes'][:3]]}"
-            for one in found.response["violations"]]
+    return [
+        f"{path} {theme or ''} {one['id']}: {one['help']} {[node['html'][:160] for node in one['nodes'][:3]]}"
+        for one in found.response["violations"]
+    ]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

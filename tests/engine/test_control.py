@@ -55,7 +55,8 @@ def files(models, tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine(catalog, files):
     engine = DiffusionEngine(
-        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16, models_dir=files)
+        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16, models_dir=files
+    )
     engine.start()
     yield engine
     engine.stop()
@@ -78,7 +79,8 @@ def photograph():
 def make(catalog, key="sd1", control=True, **fields):
     if control:
         control = {"key": f"{key}-canny", "image": Picture.of(drawing()), "preprocess": False} | (
-            control if isinstance(control, dict) else {})
+            control if isinstance(control, dict) else {}
+        )
         fields["control"] = control
     fields = {"prompt": "a red cat", "negative_prompt": "grey", "steps": 4, "seed": 5, "guidance_scale": 4} | fields
     return build_request(catalog.get(key), **fields)
@@ -96,13 +98,24 @@ def theirs(folder, files, request, control_map=None, start=None):
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     shown = drawing() if control_map is None else control_map
-    pictures = {"image": shown} if start is None else {
-        "image": start, "control_image": shown, "strength": request.start.strength}
+    pictures = (
+        {"image": shown}
+        if start is None
+        else {"image": start, "control_image": shown, "strength": request.start.strength}
+    )
     picture = pipeline(
-        request.prompt, negative_prompt=request.negative_prompt, width=32, height=32,
-        num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
-        controlnet_conditioning_scale=asked.scale, control_guidance_start=asked.begin,
-        control_guidance_end=asked.end, generator=torch.Generator().manual_seed(5), **pictures).images[0]
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=32,
+        height=32,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        controlnet_conditioning_scale=asked.scale,
+        control_guidance_start=asked.begin,
+        control_guidance_end=asked.end,
+        generator=torch.Generator().manual_seed(5),
+        **pictures,
+    ).images[0]
     return np.asarray(picture, int)
 
 
@@ -142,9 +155,14 @@ def test_a_map_of_another_size_is_fitted(engine, catalog):
 
 def test_rows_with_and_without_share_every_pass(engine, catalog, monkeypatch):
     requests = [
-        make(catalog, control=control, **{"steps": 9} | fields) for control, fields in [
-            (None, {}), (True, {}), ({"scale": 0.4, "end": 0.5}, {"seed": 6}),
-            ({"key": "sd1-scribble"}, {"guidance_scale": 1}), (None, {"steps": 11})]
+        make(catalog, control=control, **{"steps": 9} | fields)
+        for control, fields in [
+            (None, {}),
+            (True, {}),
+            ({"scale": 0.4, "end": 0.5}, {"seed": 6}),
+            ({"key": "sd1-scribble"}, {"guidance_scale": 1}),
+            (None, {"steps": 11}),
+        ]
     ]
     alone = [draw(engine, request) for request in requests]
     unet = engine.models.get(catalog.get("sd1")).unet
@@ -158,8 +176,9 @@ def test_rows_with_and_without_share_every_pass(engine, catalog, monkeypatch):
 
 def test_the_second_pass_is_steered_too(engine, catalog):
     hires = {"scale": 2, "strength": 0.9, "steps": 4}
-    pictures = [draw(engine, make(catalog, control=control, hires=hires))
-                for control in (None, {"end": 0.25}, {"scale": 2.0})]
+    pictures = [
+        draw(engine, make(catalog, control=control, hires=hires)) for control in (None, {"end": 0.25}, {"scale": 2.0})
+    ]
     assert all(picture.shape == (64, 64, 3) for picture in pictures)
     assert not np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[1], pictures[2])
 
@@ -172,16 +191,23 @@ def test_a_part_that_is_drawn_alone_is_steered_by_its_part_of_the_map(engine, ca
     elsewhere.paste("white", (24, 24, 32, 32))
     there = drawing().copy()
     there.paste("white", (0, 0, 6, 6))
-    first, same, other = (draw(engine, make(catalog, control={"image": Picture.of(image)}, **fields))
-                          for image in (drawing(), elsewhere, there))
+    first, same, other = (
+        draw(engine, make(catalog, control={"image": Picture.of(image)}, **fields))
+        for image in (drawing(), elsewhere, there)
+    )
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("key,control,words", [
-    ("sd1", {"key": "sdxl-canny"}, "not made for"), ("sd1", {"key": "absent"}, "no ControlNet called"),
-    ("sd1", {"key": "../controlnet/sd1-canny"}, "no ControlNet called"), ("sd1", {"key": "broken"}, "cannot be read"),
-    ("sd1", {"key": "sd1-depth", "preprocess": True}, "Maps for depth cannot be made here"),
-])
+@pytest.mark.parametrize(
+    "key,control,words",
+    [
+        ("sd1", {"key": "sdxl-canny"}, "not made for"),
+        ("sd1", {"key": "absent"}, "no ControlNet called"),
+        ("sd1", {"key": "../controlnet/sd1-canny"}, "no ControlNet called"),
+        ("sd1", {"key": "broken"}, "cannot be read"),
+        ("sd1", {"key": "sd1-depth", "preprocess": True}, "Maps for depth cannot be made here"),
+    ],
+)
 def test_what_cannot_be_used_is_named_and_the_next_request_is_clean(engine, catalog, key, control, words):
     plain = draw(engine, make(catalog, key, None))
     with pytest.raises(InvalidRequest, match=words) as caught:
@@ -244,10 +270,20 @@ def test_scribbles_are_white_on_black_whatever_the_paper(paper, pen):
 def test_depth_is_estimated_where_an_estimator_is_installed(tmp_path):
     folder = tmp_path / "preprocessors" / "depth"
     torch.manual_seed(0)
-    network = DPTForDepthEstimation(DPTConfig(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64, image_size=32, patch_size=8,
-        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8,
-        initializer_range=0.2)).eval()
+    network = DPTForDepthEstimation(
+        DPTConfig(
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=64,
+            image_size=32,
+            patch_size=8,
+            backbone_out_indices=[0, 1, 2, 3],
+            neck_hidden_sizes=[8, 8, 8, 8],
+            fusion_hidden_size=8,
+            initializer_range=0.2,
+        )
+    ).eval()
     network.save_pretrained(folder)
     said = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.5, 0.5], "size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(json.dumps(said))
@@ -273,10 +309,18 @@ def save_estimator(root):
     torch.manual_seed(0)
     folder = root / "preprocessors" / "pose"
     backbone = VitPoseBackboneConfig(
-        image_size=(SHOWN["height"], SHOWN["width"]), patch_size=(16, 16), hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=4, mlp_ratio=2, part_features=16, out_indices=[2])
-    network = VitPoseForPoseEstimation(VitPoseConfig(
-        backbone_config=backbone, num_labels=17, initializer_range=0.3)).eval()
+        image_size=(SHOWN["height"], SHOWN["width"]),
+        patch_size=(16, 16),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        mlp_ratio=2,
+        part_features=16,
+        out_indices=[2],
+    )
+    network = VitPoseForPoseEstimation(
+        VitPoseConfig(backbone_config=backbone, num_labels=17, initializer_range=0.3)
+    ).eval()
     torch.nn.init.normal_(network.head.conv.weight, std=0.01)
     torch.nn.init.constant_(network.head.conv.bias, 0.5)
     network.save_pretrained(folder)
@@ -324,11 +368,26 @@ def test_people_are_told_apart_where_a_detector_is_installed(tmp_path, monkeypat
     save_estimator(tmp_path)
     torch.manual_seed(0)
     config = RTDetrConfig(
-        backbone_config=RTDetrResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1],
-                                           layer_type="basic", out_features=["stage2", "stage3", "stage4"]),
-        encoder_hidden_dim=16, encoder_in_channels=[8, 16, 16], encoder_ffn_dim=16, d_model=16, num_queries=5,
-        decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16, decoder_layers=1, decoder_attention_heads=2,
-        encoder_attention_heads=2, num_labels=3, id2label={0: "dog", 1: "person", 2: "cup"})
+        backbone_config=RTDetrResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 8, 16, 16],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        encoder_hidden_dim=16,
+        encoder_in_channels=[8, 16, 16],
+        encoder_ffn_dim=16,
+        d_model=16,
+        num_queries=5,
+        decoder_in_channels=[16, 16, 16],
+        decoder_ffn_dim=16,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        encoder_attention_heads=2,
+        num_labels=3,
+        id2label={0: "dog", 1: "person", 2: "cup"},
+    )
     detector = RTDetrForObjectDetection(config).eval()
     folder = tmp_path / "preprocessors" / "people"
     detector.save_pretrained(folder)
@@ -350,29 +409,65 @@ def test_an_estimator_that_cannot_be_read_is_said(tmp_path):
         make_map("pose", photograph(), tmp_path)
 
 
-COCO = ("nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
-        "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle",
-        "right ankle")
+COCO = (
+    "nose",
+    "left eye",
+    "right eye",
+    "left ear",
+    "right ear",
+    "left shoulder",
+    "right shoulder",
+    "left elbow",
+    "right elbow",
+    "left wrist",
+    "right wrist",
+    "left hip",
+    "right hip",
+    "left knee",
+    "right knee",
+    "left ankle",
+    "right ankle",
+)
 
 
 def test_a_skeleton_is_drawn_as_control_nets_know_it():
     person = np.zeros((17, 3))
-    at = {"nose": (256, 60), "left shoulder": (320, 120), "right shoulder": (192, 120), "right elbow": (130, 200),
-          "left hip": (290, 300), "right hip": (222, 300), "right knee": (222, 400)}
+    at = {
+        "nose": (256, 60),
+        "left shoulder": (320, 120),
+        "right shoulder": (192, 120),
+        "right elbow": (130, 200),
+        "left hip": (290, 300),
+        "right hip": (222, 300),
+        "right knee": (222, 400),
+    }
     for name, (x, y) in at.items():
         person[COCO.index(name)] = x, y, 0.9
     person[COCO.index("left knee")] = 290, 400, 0.1
     pixels = np.asarray(skeletons([person], (512, 512)))
-    points = {"nose": (255, 0, 0), "right shoulder": (255, 170, 0), "right elbow": (255, 255, 0),
-              "left shoulder": (85, 255, 0), "right hip": (0, 255, 170), "right knee": (0, 255, 255),
-              "left hip": (0, 85, 255)}
+    points = {
+        "nose": (255, 0, 0),
+        "right shoulder": (255, 170, 0),
+        "right elbow": (255, 255, 0),
+        "left shoulder": (85, 255, 0),
+        "right hip": (0, 255, 170),
+        "right knee": (0, 255, 255),
+        "left hip": (0, 85, 255),
+    }
     for name, colour in points.items():
         x, y = at[name]
         assert tuple(pixels[y, x]) == colour, name
         assert tuple(pixels[y, x + 3]) == colour and tuple(pixels[y - 3, x]) == colour, "nine pixels across"
     assert tuple(pixels[120, 256]) == (255, 85, 0), "the neck, between the shoulders"
-    limbs = {(224, 120): (153, 0, 0), (288, 120): (153, 51, 0), (161, 160): (153, 102, 0), (256, 90): (0, 0, 153),
-             (239, 210): (0, 153, 0), (222, 350): (0, 153, 51), (273, 210): (0, 153, 153)}
+    limbs = {
+        (224, 120): (153, 0, 0),
+        (288, 120): (153, 51, 0),
+        (161, 160): (153, 102, 0),
+        (256, 90): (0, 0, 153),
+        (239, 210): (0, 153, 0),
+        (222, 350): (0, 153, 51),
+        (273, 210): (0, 153, 153),
+    }
     for (x, y), colour in limbs.items():
         assert tuple(pixels[y, x]) == colour, (x, y)
     assert not pixels[350, 290].any() and not pixels[400, 290].any(), "a knee that is not sure is left out"

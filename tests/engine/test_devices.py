@@ -103,7 +103,8 @@ def gpu(monkeypatch):
 def load(gpu, catalog, files):
     def load(key):
         manager = ModelManager(
-            device=str(GPU), dtype="fp32", allow_download=False, models_dir=files, memory_budget=10**9, host_memory=0)
+            device=str(GPU), dtype="fp32", allow_download=False, models_dir=files, memory_budget=10**9, host_memory=0
+        )
         return manager.get(catalog.get(key))
 
     return load
@@ -152,8 +153,10 @@ def draw(model, requests):
 def test_nothing_is_mixed_and_steps_wait_for_no_copy(gpu, load, catalog, key):
     model = load(key)
     mask = {"image": PICTURE, "mask": Picture.of(hole())}
-    requests = [ask(catalog, key, sampler=name, guidance_scale=1 + 3 * (number % 2))
-                for number, name in enumerate(catalog.get(key).samplers)]
+    requests = [
+        ask(catalog, key, sampler=name, guidance_scale=1 + 3 * (number % 2))
+        for number, name in enumerate(catalog.get(key).samplers)
+    ]
     requests += [ask(catalog, key, image=PICTURE, strength=0.5), ask(catalog, key, **mask, fill="noise")]
     requests += [ask(catalog, key, quality="fast", steps=3, guidance_scale=scale) for scale in (1, 4)]
     with gpu:
@@ -166,9 +169,16 @@ def test_add_ons_are_where_they_work(gpu, load, catalog, key):
     model = load(key)
     control = {"key": f"{key}-canny", "image": PICTURE, "preprocess": False}
     with gpu:
-        draw(model, [
-            ask(catalog, key), ask(catalog, key, loras=[key]), ask(catalog, key, control=control),
-            ask(catalog, key, reference={"image": PICTURE}), ask(catalog, key, loras=[key], control=control)])
+        draw(
+            model,
+            [
+                ask(catalog, key),
+                ask(catalog, key, loras=[key]),
+                ask(catalog, key, control=control),
+                ask(catalog, key, reference={"image": PICTURE}),
+                ask(catalog, key, loras=[key], control=control),
+            ],
+        )
 
 
 @pytest.mark.parametrize("key", ["sd1", "sdxl"])

@@ -33,8 +33,12 @@ def reference(path, request, index=0, pipeline_class=diffusers.StableDiffusionPi
     pipeline = pipeline_class(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
-        request.prompt, negative_prompt=request.negative_prompt, width=request.width, height=request.height,
-        num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
         generator=torch.Generator().manual_seed(request.seed_of(index)),
     ).images[0]
 
@@ -57,9 +61,7 @@ def torch_engine(catalog):
 @pytest.mark.parametrize("sampler", NAMES)
 @pytest.mark.parametrize("key", ["sd1", "sd2"])
 def test_each_sampler(torch_engine, catalog, models, key, sampler):
-    request = build_request(
-        catalog.get(key), prompt=PROMPT, negative_prompt="grey", sampler=sampler, steps=5, seed=7
-    )
+    request = build_request(catalog.get(key), prompt=PROMPT, negative_prompt="grey", sampler=sampler, steps=5, seed=7)
     ours = torch_engine.submit(request).result(60)[0]
     assert_same(ours.pixels, reference(models[key], request))
     assert ours.seed == 7
@@ -116,9 +118,7 @@ def test_sdxl(torch_engine, catalog, models, guidance):
 
 
 def test_every_image_of_a_request_has_its_own_seed(torch_engine, catalog, models):
-    request = build_request(
-        catalog.get("sd1"), prompt=PROMPT, seed=2**32 - 1, num_images=2, sampler="Euler a"
-    )
+    request = build_request(catalog.get("sd1"), prompt=PROMPT, seed=2**32 - 1, num_images=2, sampler="Euler a")
     images = torch_engine.submit(request).result(60)
     assert [image.seed for image in images] == [2**32 - 1, 0]
     for index, image in enumerate(images):

@@ -41,9 +41,7 @@ def request(prompt, **fields):
     return build_request(Catalog().get("dreamsketch-tiny"), prompt=prompt, steps=5, seed=1, **fields)
 
 
-@pytest.mark.parametrize(("kind", "status"), [
-    ("exit", 70), ("kill", -signal.SIGKILL), ("segv", -signal.SIGSEGV),
-])
+@pytest.mark.parametrize(("kind", "status"), [("exit", 70), ("kill", -signal.SIGKILL), ("segv", -signal.SIGSEGV)])
 def test_a_deadly_fault_ends_the_process_at_its_step(tmp_path, kind, status):
     result = run(f"a cat [fault:{kind}@3]", tmp_path)
     assert result.returncode == status

@@ -27,10 +27,16 @@ from generation.engine.request.request import build_request
 from .families import CLASSES, SAVERS, family_spec, save_family_lora
 from .models import save_lora
 
-FROM_PICTURE = {"flux": diffusers.FluxImg2ImgPipeline, "sd3": diffusers.StableDiffusion3Img2ImgPipeline,
-                "qwen-image": diffusers.QwenImageImg2ImgPipeline}
-INPAINTING = {"flux": diffusers.FluxInpaintPipeline, "sd3": diffusers.StableDiffusion3InpaintPipeline,
-              "qwen-image": diffusers.QwenImageInpaintPipeline}
+FROM_PICTURE = {
+    "flux": diffusers.FluxImg2ImgPipeline,
+    "sd3": diffusers.StableDiffusion3Img2ImgPipeline,
+    "qwen-image": diffusers.QwenImageImg2ImgPipeline,
+}
+INPAINTING = {
+    "flux": diffusers.FluxInpaintPipeline,
+    "sd3": diffusers.StableDiffusion3InpaintPipeline,
+    "qwen-image": diffusers.QwenImageInpaintPipeline,
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +65,9 @@ def site(folders, models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(mixed, site):
-    engine = make_engine("torch", mixed, device="cpu", allow_download=False, threads=1, preview_interval=0,
-                         models_dir=site)
+    engine = make_engine(
+        "torch", mixed, device="cpu", allow_download=False, threads=1, preview_interval=0, models_dir=site
+    )
     engine.start()
     yield engine
     engine.stop()
@@ -108,18 +115,25 @@ def reference(folder, family, request, picture=None, mask=None, loras=()):
         pipeline.load_lora_weights(str(file), adapter_name=f"l{number}")
     if loras:
         pipeline.set_adapters([f"l{number}" for number in range(len(loras))], [weight for _, weight in loras])
-    words = {"flux": {"guidance_scale": request.guidance_scale, "max_sequence_length": 256},
-             "sd3": {"guidance_scale": request.guidance_scale, "negative_prompt": request.negative_prompt},
-             "qwen-image": {"true_cfg_scale": request.guidance_scale,
-                            "negative_prompt": request.negative_prompt or " "}}[family]
+    words = {
+        "flux": {"guidance_scale": request.guidance_scale, "max_sequence_length": 256},
+        "sd3": {"guidance_scale": request.guidance_scale, "negative_prompt": request.negative_prompt},
+        "qwen-image": {"true_cfg_scale": request.guidance_scale, "negative_prompt": request.negative_prompt or " "},
+    }[family]
     if picture is not None:
         words |= {"image": picture.load(), "strength": request.start.strength}
     if mask is not None:
         words["mask_image"] = mask
     unshifted = mask is not None and family == "sd3"  # diffusers' pipeline forgets that when it decodes
-    drawn = pipeline(prompt=request.prompt, width=request.width, height=request.height,
-                     num_inference_steps=request.steps, generator=torch.Generator().manual_seed(request.seed),
-                     output_type="latent" if unshifted else "pil", **words).images
+    drawn = pipeline(
+        prompt=request.prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        generator=torch.Generator().manual_seed(request.seed),
+        output_type="latent" if unshifted else "pil",
+        **words,
+    ).images
     if unshifted:
         with torch.no_grad():
             given = pipeline.vae.config
@@ -131,18 +145,28 @@ def reference(folder, family, request, picture=None, mask=None, loras=()):
 @pytest.mark.parametrize("family", SAVERS)
 class TestEveryFamily:
     def test_pictures_are_diffusers_own(self, engine, mixed, folders, family):
-        request = build_request(mixed.get(family), prompt="a red cat", negative_prompt="a dog", seed=5, steps=3,
-                                width=96, height=64)
+        request = build_request(
+            mixed.get(family), prompt="a red cat", negative_prompt="a dog", seed=5, steps=3, width=96, height=64
+        )
         [image] = engine.submit(request).result(120)
         assert image.pixels.size == (96, 64)
         assert difference(image.pixels, reference(folders[family], family, request)) <= 1
         assert image.recipe["weights"] == model_files.weights_hash(
-            [folders[family] / "transformer" / "diffusion_pytorch_model.safetensors"])
+            [folders[family] / "transformer" / "diffusion_pytorch_model.safetensors"]
+        )
         assert str(folders[family].parent) not in json.dumps(image.recipe)
 
     def test_from_a_picture_too(self, engine, mixed, folders, family):
-        request = build_request(mixed.get(family), prompt="a red cat", seed=5, steps=4, image=start_picture(),
-                                strength=0.5, width=64, height=64)
+        request = build_request(
+            mixed.get(family),
+            prompt="a red cat",
+            seed=5,
+            steps=4,
+            image=start_picture(),
+            strength=0.5,
+            width=64,
+            height=64,
+        )
         [image] = engine.submit(request).result(120)
         assert difference(image.pixels, reference(folders[family], family, request, start_picture())) <= 1
 
@@ -153,8 +177,9 @@ class TestEveryFamily:
     @pytest.mark.parametrize("strength", [0.01, 0.34, 0.6, 0.99, 1.0])
     def test_a_strength_draws_as_many_steps_as_the_request_counts(self, engine, mixed, family, strength):
         told = []
-        request = build_request(mixed.get(family), prompt="a red cat", steps=3, image=start_picture(),
-                                strength=strength)
+        request = build_request(
+            mixed.get(family), prompt="a red cat", steps=3, image=start_picture(), strength=strength
+        )
         engine.submit(request, on_progress=told.append).result(120)
         steps = [report.step for report in told if report.phase == "generating" and report.step]
         assert steps == list(range(1, request.total_steps + 1))
@@ -178,8 +203,9 @@ class TestEveryFamily:
             if report.step == 4:
                 engine.cancel(job)
 
-        job = engine.submit(build_request(mixed.get(family), prompt="a cat", steps=3, num_images=3),
-                            on_progress=on_progress)
+        job = engine.submit(
+            build_request(mixed.get(family), prompt="a cat", steps=3, num_images=3), on_progress=on_progress
+        )
         with pytest.raises(Cancelled) as caught:
             job.result(120)
         assert len(caught.value.images) == 1 and max(reached) == 4
@@ -193,15 +219,18 @@ class TestEveryFamily:
         assert difference(image.pixels, Image.composite(theirs, start_picture().load(), MASK)) <= 1
         assert difference(image.pixels, start_picture().load()) > 20, "it must change something to prove anything"
 
-    @pytest.mark.parametrize("changes", [
-        {}, {"mask_blur": 6}, {"padding": 4}, {"fill": "noise"}, {"fill": "zero"}, {"fill": "blur"}, {"strength": 0}])
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"mask_blur": 6}, {"padding": 4}, {"fill": "noise"}, {"fill": "zero"}, {"fill": "blur"}, {"strength": 0}],
+    )
     def test_what_is_not_masked_stays_pixel_for_pixel(self, engine, mixed, family, changes):
         [plain] = draw(engine, mixed.get(family), **masked())
         [image] = draw(engine, mixed.get(family), **masked(**changes))
         assert difference(outside(image.pixels), outside(start_picture().load())) == 0
         assert (difference(image.pixels, plain.pixels) > 0) == bool(changes)
         assert [one.pixels.tobytes() for one in draw(engine, mixed.get(family), **masked())] == [
-            plain.pixels.tobytes()], "what one asked for is gone with it"
+            plain.pixels.tobytes()
+        ], "what one asked for is gone with it"
 
     def test_only_the_masked_area_is_drawn_at_the_full_size(self, engine, mixed, folders, family):
         request = build_request(mixed.get(family), prompt="a red cat", seed=5, **masked(padding=0, strength=0.5))
@@ -212,8 +241,9 @@ class TestEveryFamily:
         assert difference(image.pixels, canvas.put_back(theirs)) <= 1
 
     def test_a_picture_grows_around_what_it_was(self, engine, mixed, family):
-        [image] = draw(engine, mixed.get(family), image=start_picture(), expand={"left": 32}, width=96, height=64,
-                       mask_blur=0)
+        [image] = draw(
+            engine, mixed.get(family), image=start_picture(), expand={"left": 32}, width=96, height=64, mask_blur=0
+        )
         kept = image.pixels.crop((32, 0, 96, 64))
         assert image.pixels.size == (96, 64) and difference(kept, start_picture().load()) == 0
 
@@ -238,12 +268,14 @@ class TestEveryFamily:
         assert len(caught.value.images) == 1 and max(reached) == 3
 
     def test_loras_draw_what_diffusers_draws_with_them_and_are_gone_afterwards(
-            self, engine, mixed, folders, site, family):
+        self, engine, mixed, folders, site, family
+    ):
         spec, words = mixed.get(family), {"prompt": "a red cat", "seed": 5, "steps": 3, "width": 64, "height": 64}
         [plain] = draw(engine, spec, **words)
         before = hooks(engine.models.get(spec))
-        files = [(site / "loras" / f"{family}-{number}.safetensors", weight)
-                 for number, weight in ((1, 0.8), (2, -0.5))]
+        files = [
+            (site / "loras" / f"{family}-{number}.safetensors", weight) for number, weight in ((1, 0.8), (2, -0.5))
+        ]
         for worn in (files[:1], files):
             loras = [{"key": file.stem, "weight": weight} for file, weight in worn]
             request = build_request(spec, loras=loras, **words)
@@ -257,8 +289,9 @@ class TestEveryFamily:
             assert hooks(engine.models.get(spec)) == before
 
     def test_a_lora_acts_on_a_part_of_a_picture_too(self, engine, mixed, folders, site, family):
-        request = build_request(mixed.get(family), prompt="a red cat", seed=5, loras=[f"{family}-1"],
-                                **masked(strength=0.5))
+        request = build_request(
+            mixed.get(family), prompt="a red cat", seed=5, loras=[f"{family}-1"], **masked(strength=0.5)
+        )
         [image] = engine.submit(request).result(120)
         files = [(site / "loras" / f"{family}-1.safetensors", 1.0)]
         theirs = reference(folders[family], family, request, start_picture(), MASK, files)
@@ -314,7 +347,8 @@ class TestEveryFamily:
             ModelManager(device="cpu", allow_download=False).get(family_spec(family, folder))
 
     def test_a_folder_that_is_wrong_is_unavailable_and_the_next_request_is_right(
-            self, engine, mixed, folders, family, tmp_path):
+        self, engine, mixed, folders, family, tmp_path
+    ):
         shutil.copytree(folders[family], tmp_path / "broken")
         (tmp_path / "broken" / "transformer" / "config.json").write_text('{"num_layers": "x"}')
         broken = family_spec(family, tmp_path / "broken", key="broken")
@@ -339,16 +373,26 @@ def test_guidance_that_was_distilled_into_flux_is_an_input(engine, mixed, tmp_pa
     assert difference(weak, strong) > 1
 
 
-@pytest.mark.parametrize("family, halves, layers", [
-    ("flux", ("lora_down", "lora_up"), {
-        "lora_unet_double_blocks_0_img_attn_qkv": (32, 96), "lora_unet_double_blocks_0_txt_mlp_0": (32, 128)}),
-    ("qwen-image", ("lora_down", "lora_up"), {
-        "lora_unet_transformer_blocks_0_attn_to_q": (48, 48),
-        "lora_unet_transformer_blocks_1_img_mlp_net_2": (192, 48)}),
-    ("qwen-image", ("lora_A", "lora_B"), {"diffusion_model.transformer_blocks.0.attn.to_out.0": (48, 48)}),
-])
-def test_loras_of_other_tools_draw_what_diffusers_draws_with_them(
-        engine, mixed, folders, site, family, halves, layers):
+@pytest.mark.parametrize(
+    "family, halves, layers",
+    [
+        (
+            "flux",
+            ("lora_down", "lora_up"),
+            {"lora_unet_double_blocks_0_img_attn_qkv": (32, 96), "lora_unet_double_blocks_0_txt_mlp_0": (32, 128)},
+        ),
+        (
+            "qwen-image",
+            ("lora_down", "lora_up"),
+            {
+                "lora_unet_transformer_blocks_0_attn_to_q": (48, 48),
+                "lora_unet_transformer_blocks_1_img_mlp_net_2": (192, 48),
+            },
+        ),
+        ("qwen-image", ("lora_A", "lora_B"), {"diffusion_model.transformer_blocks.0.attn.to_out.0": (48, 48)}),
+    ],
+)
+def test_loras_of_other_tools_draw_what_diffusers_draws_with_them(engine, mixed, folders, site, family, halves, layers):
     spec, generator = mixed.get(family), torch.Generator().manual_seed(3)
     tensors = {}
     for name, (inner, outer) in layers.items():
@@ -367,9 +411,16 @@ def test_loras_of_other_tools_draw_what_diffusers_draws_with_them(
 def test_loras_for_transformers_and_those_for_unets_are_told_apart_when_they_are_asked_for(mixed, site):
     addons = Addons(site)
     assert {key: addons.loras[key].family for key in ("flux-1", "sd3-1", "qwen-image-1")} == {
-        "flux-1": "flux", "sd3-1": "transformer", "qwen-image-1": "qwen-image"}
-    wrong = {"sd1": ("flux-1", "sd3-1", "qwen-image-1"), "flux": ("sd1", "qwen-image-1"), "sd3": ("sd1", "flux-1"),
-             "qwen-image": ("sd1", "flux-1")}
+        "flux-1": "flux",
+        "sd3-1": "transformer",
+        "qwen-image-1": "qwen-image",
+    }
+    wrong = {
+        "sd1": ("flux-1", "sd3-1", "qwen-image-1"),
+        "flux": ("sd1", "qwen-image-1"),
+        "sd3": ("sd1", "flux-1"),
+        "qwen-image": ("sd1", "flux-1"),
+    }
     for spec, key in ((mixed.get(model), key) for model, keys in wrong.items() for key in keys):
         with pytest.raises(InvalidRequest, match=f"“{key}” was not made for"):
             addons.check(build_request(spec, prompt="a cat", loras=[key]), spec)
@@ -414,8 +465,10 @@ def test_rows_of_the_step_loop_go_on_between_the_steps(engine, mixed):
 def test_models_leave_for_each_other_within_the_budget(mixed):
     engine = make_engine("torch", mixed, device="cpu", allow_download=False, threads=1, memory_budget=1)
     engine.start()
-    jobs = [engine.submit(build_request(mixed.get(key), prompt="a cat", steps=steps, seed=1))
-            for key, steps in (("sd1", 6), ("flux", 2), ("sd1", 2), ("sd3", 2))]
+    jobs = [
+        engine.submit(build_request(mixed.get(key), prompt="a cat", steps=steps, seed=1))
+        for key, steps in (("sd1", 6), ("flux", 2), ("sd1", 2), ("sd3", 2))
+    ]
     try:
         for job in jobs:
             assert job.result(120)
@@ -482,8 +535,10 @@ def test_a_stop_ends_a_picture_between_its_steps(mixed):
     engine = make_engine("torch", mixed, device="cpu", allow_download=False, threads=1)
     engine.start()
     begun = threading.Event()
-    job = engine.submit(build_request(mixed.get("flux"), prompt="a cat", steps=50, num_images=4),
-                        on_progress=lambda report: report.step and begun.set())
+    job = engine.submit(
+        build_request(mixed.get("flux"), prompt="a cat", steps=50, num_images=4),
+        on_progress=lambda report: report.step and begun.set(),
+    )
     waiting = engine.submit(build_request(mixed.get("sd3"), prompt="a cat"))
     assert begun.wait(60)
     engine.stop()

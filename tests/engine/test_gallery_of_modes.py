@@ -68,8 +68,10 @@ def drawn(engine, folder, first):
         "variation": {"variation": {"seed": 3, "strength": 0.15}},
         "tiling": {"tiling": True},
     }
-    jobs = {name: engine.submit(build_request(SPEC, **{"prompt": PROMPT} | FIELDS | fields))
-            for name, fields in asked.items()}
+    jobs = {
+        name: engine.submit(build_request(SPEC, **{"prompt": PROMPT} | FIELDS | fields))
+        for name, fields in asked.items()
+    }
     pictures = {name: job.result(300)[0].pixels for name, job in jobs.items()}
     for name, picture in pictures.items():
         picture.save(folder / f"{name}.png")

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIGHT = [
-    "request", "errors", "samplers", "catalog", "sources", "inbox", "pixels", "metadata", "fake", "factory",
-]
+LIGHT = ["request", "errors", "samplers", "catalog", "sources", "inbox", "pixels", "metadata", "fake", "factory"]
 HEAVY = ["torch", "diffusers", "transformers", "numpy"]
 
 

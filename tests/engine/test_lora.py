@@ -45,7 +45,8 @@ def files(models, tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine(catalog, files):
     engine = DiffusionEngine(
-        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16, models_dir=files)
+        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16, models_dir=files
+    )
     engine.start()
     yield engine
     engine.stop()
@@ -78,11 +79,19 @@ def theirs(folder, files, key, loras):
         for part in ("text_encoder", "text_encoder_2")[: 2 if key == "sdxl" else 1]:
             if any(tensor.startswith(f"{part}.") for tensor in state):
                 pipeline.load_lora_into_text_encoder(
-                    state, alphas, getattr(pipeline, part), prefix=part, adapter_name=adapter)
+                    state, alphas, getattr(pipeline, part), prefix=part, adapter_name=adapter
+                )
     if loras:
         pipeline.set_adapters([name.replace(".", "_") for name, _ in loras], [weight for _, weight in loras])
-    picture = pipeline(PROMPT, negative_prompt="grey", width=32, height=32, num_inference_steps=3, guidance_scale=4,
-                       generator=torch.Generator().manual_seed(5)).images[0]
+    picture = pipeline(
+        PROMPT,
+        negative_prompt="grey",
+        width=32,
+        height=32,
+        num_inference_steps=3,
+        guidance_scale=4,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
     return np.asarray(picture, int)
 
 
@@ -113,33 +122,46 @@ def test_halves_and_every_layer(engine, catalog, models, files, name):
     assert np.abs(ours - draw(engine, make(catalog))).max() > 10
 
 
-@pytest.mark.parametrize("tensors,words", [
-    ({"hada_w1_a": (8, 4), "hada_w1_b": (4, 8), "hada_w2_a": (8, 4), "hada_w2_b": (4, 8)}, "a LoHa"),
-    ({"lokr_w1": (2, 2), "lokr_w2": (4, 4)}, "a LoKr"),
-    ({"lora_down.weight": (4, 8), "lora_up.weight": (8, 4), "dora_scale": (1, 8)}, "a DoRA"),
-    ({"lora_down.weight": (4, 8, 1, 1), "lora_mid.weight": (4, 4, 3, 3), "lora_up.weight": (8, 4, 1, 1)}, "Tucker"),
-    ({"lora_down.weight": (4, 8), "lora_up.weight": (8, 4), "diff_b": (8,)}, "whole layers"),
-    ({"alpha": ()}, "no LoRA"),
-    ({"other": (4, 8)}, "it holds"),
-])
+@pytest.mark.parametrize(
+    "tensors,words",
+    [
+        ({"hada_w1_a": (8, 4), "hada_w1_b": (4, 8), "hada_w2_a": (8, 4), "hada_w2_b": (4, 8)}, "a LoHa"),
+        ({"lokr_w1": (2, 2), "lokr_w2": (4, 4)}, "a LoKr"),
+        ({"lora_down.weight": (4, 8), "lora_up.weight": (8, 4), "dora_scale": (1, 8)}, "a DoRA"),
+        ({"lora_down.weight": (4, 8, 1, 1), "lora_mid.weight": (4, 4, 3, 3), "lora_up.weight": (8, 4, 1, 1)}, "Tucker"),
+        ({"lora_down.weight": (4, 8), "lora_up.weight": (8, 4), "diff_b": (8,)}, "whole layers"),
+        ({"alpha": ()}, "no LoRA"),
+        ({"other": (4, 8)}, "it holds"),
+    ],
+)
 def test_what_is_no_plain_lora_is_refused_when_it_is_asked_for(catalog, tmp_path, tensors, words):
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     (tmp_path / "loras").mkdir()
-    save_file({f"{layer}.{name}": torch.ones(shape) for name, shape in tensors.items()},
-              tmp_path / "loras" / "own.safetensors")
+    save_file(
+        {f"{layer}.{name}": torch.ones(shape) for name, shape in tensors.items()},
+        tmp_path / "loras" / "own.safetensors",
+    )
     assert Addons(tmp_path).loras == {}
     with pytest.raises(InvalidRequest, match=f"own.*{words}") as caught:
         Addons(tmp_path).complete(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"))
     assert caught.value.param == "loras"
 
 
-@pytest.mark.parametrize("layer", [
-    "lora_unet_double_blocks_0_img_attn_qkv", "transformer.transformer_blocks.0.attn.to_q",
-    "lora_unet_single_transformer_blocks_0_attn_to_q", "lora_prior_blocks_0_to_q"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "lora_unet_double_blocks_0_img_attn_qkv",
+        "transformer.transformer_blocks.0.attn.to_q",
+        "lora_unet_single_transformer_blocks_0_attn_to_q",
+        "lora_prior_blocks_0_to_q",
+    ],
+)
 def test_one_for_a_transformer_is_refused_when_it_is_asked_for(catalog, tmp_path, layer):
     (tmp_path / "loras").mkdir()
-    save_file({f"{layer}.lora_{half}.weight": torch.ones(4, 4) for half in ("down", "up")},
-              tmp_path / "loras" / "own.safetensors")
+    save_file(
+        {f"{layer}.lora_{half}.weight": torch.ones(4, 4) for half in ("down", "up")},
+        tmp_path / "loras" / "own.safetensors",
+    )
     with pytest.raises(InvalidRequest, match="own.*(models of another kind|not made for)"):
         Addons(tmp_path).complete(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"))
 
@@ -156,7 +178,9 @@ def test_a_lora_of_the_words_alone(engine, catalog, models, files, name):
 
 def test_rows_with_different_loras_share_every_pass(engine, catalog, monkeypatch):
     requests = [
-        make(catalog), make(catalog, loras=[("sd1-kohya", 0.8)]), make(catalog, loras=[("sd1-kohya", 0.3)]),
+        make(catalog),
+        make(catalog, loras=[("sd1-kohya", 0.8)]),
+        make(catalog, loras=[("sd1-kohya", 0.3)]),
         make(catalog, loras=[("sd1-peft", 1.0), ("sd1-diffusers", 0.5)], guidance_scale=1),
     ]
     alone = [draw(engine, request) for request in requests]
@@ -180,10 +204,16 @@ def test_the_model_is_as_it_was_afterwards(engine, catalog):
     assert not any(module._forward_hooks for module in model.unet.modules())
 
 
-@pytest.mark.parametrize("key,name,words", [
-    ("sd1", "sdxl-kohya", "not made for"), ("sdxl", "sd1-peft", "not made for"), ("sd1", "absent", "no LoRA called"),
-    ("sd1", "damaged", "no LoRA called"), ("sd1", "../loras/sd1-peft", "no LoRA called"),
-])
+@pytest.mark.parametrize(
+    "key,name,words",
+    [
+        ("sd1", "sdxl-kohya", "not made for"),
+        ("sdxl", "sd1-peft", "not made for"),
+        ("sd1", "absent", "no LoRA called"),
+        ("sd1", "damaged", "no LoRA called"),
+        ("sd1", "../loras/sd1-peft", "no LoRA called"),
+    ],
+)
 def test_one_that_does_not_fit_is_named_and_the_next_request_is_clean(engine, catalog, key, name, words):
     plain = draw(engine, make(catalog, key))
     with pytest.raises(InvalidRequest, match=words) as caught:
@@ -220,8 +250,15 @@ def test_on_a_single_checkpoint(engine, catalog, models, files, tmp_path, monkey
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
     monkeypatch.setattr(engine, "catalog", catalog.adding(single))
     loras = [("sd1-kohya", 0.8)]
-    asked = build_request(single, prompt=PROMPT, negative_prompt="grey", steps=3, seed=5, guidance_scale=4,
-                          loras=[{"key": name, "weight": weight} for name, weight in loras])
+    asked = build_request(
+        single,
+        prompt=PROMPT,
+        negative_prompt="grey",
+        steps=3,
+        seed=5,
+        guidance_scale=4,
+        loras=[{"key": name, "weight": weight} for name, weight in loras],
+    )
     assert_same(draw(engine, asked), draw(engine, make(catalog, loras=loras)))
 
 

@@ -42,10 +42,7 @@ def unet_of(engine, catalog):
     return engine.models.get(catalog.get("sd1")).unet
 
 
-ERRORS = [
-    torch.OutOfMemoryError("CUDA out of memory."),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-]
+ERRORS = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu"])

@@ -35,8 +35,14 @@ PROMPTS = {
 
 def picture(prompt, negative="grey, dull"):
     request = build_request(
-        Catalog().get("dreamsketch-tiny"), prompt=prompt, negative_prompt=negative, seed=7, steps=12,
-        guidance_scale=5.5, sampler="DPM++ 2M Karras", aspect_ratio="3:2",
+        Catalog().get("dreamsketch-tiny"),
+        prompt=prompt,
+        negative_prompt=negative,
+        seed=7,
+        steps=12,
+        guidance_scale=5.5,
+        sampler="DPM++ 2M Karras",
+        aspect_ratio="3:2",
     )
     pixels = draw(request, 7)
     return pixels, encode_png(pixels, request=request, seed=8, recipe=RECIPE)
@@ -52,30 +58,53 @@ def picture_of(size=(256, 256), mode="RGB"):
     return Picture.of(Image.new(mode, size, 200))
 
 
-@pytest.mark.parametrize(("fields", "words", "told"), [
-    ({"image": picture_of(), "strength": 0.4}, {"Denoising strength": "0.4"}, {"mode": "img2img"}),
-    ({"image": picture_of(), "mask": picture_of(mode="L"), "padding": 16, "fill": "noise", "mask_blur": 8},
-     {"Denoising strength": "0.75", "Mask blur": "8", "Masked content": "latent noise", "Inpaint area": "Only masked",
-      "Masked area padding": "16"}, {"mode": "inpaint"}),
-    ({"image": picture_of(), "expand": {"left": 64}, "fit": "pad"},
-     {"Denoising strength": "1", "Masked content": "fill", "Resize mode": "Resize and fill"}, {"mode": "outpaint"}),
-    ({"hires": {"scale": 1.5, "strength": 0.3, "upscaler": "sketch-2x"}},
-     {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires upscaler": "sketch-2x"}, {"mode": "txt2img"}),
-    ({"hires": {"scale": 1.5, "strength": 0.3, "steps": 9}},
-     {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires steps": "9", "Hires upscaler": "Latent"},
-     {"mode": "txt2img", "hires": {"scale": 1.5, "strength": 0.3, "steps": 9, "upscaler": "latent"}}),
-    ({"variation": {"seed": 40, "strength": 0.2}}, {"Variation seed": "41", "Variation seed strength": "0.2"},
-     {"variation": {"seed": 40, "strength": 0.2}}),
-    ({"clip_skip": 1, "tiling": True}, {"Clip skip": "2", "Tiling": "True"}, {"clip_skip": 1, "tiling": True}),
-    ({"loras": ["ink"]}, {"Lora hashes": "ink: cdcdcdcdcdcd"}, {}),
-])
+@pytest.mark.parametrize(
+    ("fields", "words", "told"),
+    [
+        ({"image": picture_of(), "strength": 0.4}, {"Denoising strength": "0.4"}, {"mode": "img2img"}),
+        (
+            {"image": picture_of(), "mask": picture_of(mode="L"), "padding": 16, "fill": "noise", "mask_blur": 8},
+            {
+                "Denoising strength": "0.75",
+                "Mask blur": "8",
+                "Masked content": "latent noise",
+                "Inpaint area": "Only masked",
+                "Masked area padding": "16",
+            },
+            {"mode": "inpaint"},
+        ),
+        (
+            {"image": picture_of(), "expand": {"left": 64}, "fit": "pad"},
+            {"Denoising strength": "1", "Masked content": "fill", "Resize mode": "Resize and fill"},
+            {"mode": "outpaint"},
+        ),
+        (
+            {"hires": {"scale": 1.5, "strength": 0.3, "upscaler": "sketch-2x"}},
+            {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires upscaler": "sketch-2x"},
+            {"mode": "txt2img"},
+        ),
+        (
+            {"hires": {"scale": 1.5, "strength": 0.3, "steps": 9}},
+            {"Denoising strength": "0.3", "Hires upscale": "1.5", "Hires steps": "9", "Hires upscaler": "Latent"},
+            {"mode": "txt2img", "hires": {"scale": 1.5, "strength": 0.3, "steps": 9, "upscaler": "latent"}},
+        ),
+        (
+            {"variation": {"seed": 40, "strength": 0.2}},
+            {"Variation seed": "41", "Variation seed strength": "0.2"},
+            {"variation": {"seed": 40, "strength": 0.2}},
+        ),
+        ({"clip_skip": 1, "tiling": True}, {"Clip skip": "2", "Tiling": "True"}, {"clip_skip": 1, "tiling": True}),
+        ({"loras": ["ink"]}, {"Lora hashes": "ink: cdcdcdcdcdcd"}, {}),
+    ],
+)
 def test_a_png_tells_what_was_asked_for_beyond_words(fields, words, told):
     said = said_of(**fields)
     assert said["parameters"].items() >= words.items()
     assert said["recipe"].items() >= told.items()
     plain = said_of()
     assert set(said["parameters"]) - set(plain["parameters"]) == set(words) | (
-        {"Mask blur"} if said["recipe"]["mode"] == "outpaint" else set())
+        {"Mask blur"} if said["recipe"]["mode"] == "outpaint" else set()
+    )
 
 
 def test_a_png_tells_pictures_by_their_digest_alone():
@@ -95,14 +124,28 @@ def test_a_png_tells_how_it_was_made(prompt):
     said = read_png(data)
     assert said["machine_made"]
     assert said["recipe"] == RECIPE | {
-        "version": 1, "prompt": prompt, "negative_prompt": "grey, dull", "width": pixels.width,
-        "height": pixels.height, "steps": 12, "guidance_scale": 5.5, "sampler": "DPM++ 2M Karras", "seed": 8,
+        "version": 1,
+        "prompt": prompt,
+        "negative_prompt": "grey, dull",
+        "width": pixels.width,
+        "height": pixels.height,
+        "steps": 12,
+        "guidance_scale": 5.5,
+        "sampler": "DPM++ 2M Karras",
+        "seed": 8,
         "mode": "txt2img",
     }
     assert said["parameters"] == {
-        "Prompt": prompt, "Negative prompt": "grey, dull", "Steps": "12", "Sampler": "DPM++ 2M Karras",
-        "CFG scale": "5.5", "Seed": "8", "Size": f"{pixels.width}x{pixels.height}",
-        "Model hash": "ababababab", "Model": "dreamsketch-tiny", "Version": "DreamSketch",
+        "Prompt": prompt,
+        "Negative prompt": "grey, dull",
+        "Steps": "12",
+        "Sampler": "DPM++ 2M Karras",
+        "CFG scale": "5.5",
+        "Seed": "8",
+        "Size": f"{pixels.width}x{pixels.height}",
+        "Model hash": "ababababab",
+        "Model": "dreamsketch-tiny",
+        "Version": "DreamSketch",
     }
     assert Image.open(io.BytesIO(data)).tobytes() == pixels.tobytes()
 
@@ -154,11 +197,19 @@ def test_an_unknown_format_is_refused():
 
 
 def test_what_a1111_writes_is_read():
-    text = ("masterpiece, (cat:1.2)\nsecond line\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, "
-            'CFG scale: 7, Seed: 123, Size: 512x512, Lora hashes: "a: 1, b: 2", Version: v1.10.1')
+    text = (
+        "masterpiece, (cat:1.2)\nsecond line\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, "
+        'CFG scale: 7, Seed: 123, Size: 512x512, Lora hashes: "a: 1, b: 2", Version: v1.10.1'
+    )
     assert parse_parameters(text) == {
-        "Prompt": "masterpiece, (cat:1.2)\nsecond line", "Negative prompt": "blurry", "Steps": "20",
-        "Sampler": "Euler a", "CFG scale": "7", "Seed": "123", "Size": "512x512", "Lora hashes": "a: 1, b: 2",
+        "Prompt": "masterpiece, (cat:1.2)\nsecond line",
+        "Negative prompt": "blurry",
+        "Steps": "20",
+        "Sampler": "Euler a",
+        "CFG scale": "7",
+        "Seed": "123",
+        "Size": "512x512",
+        "Lora hashes": "a: 1, b: 2",
         "Version": "v1.10.1",
     }
 
@@ -173,14 +224,22 @@ def _png(*chunks):
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixel + _chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"<svg/>", picture("a cat")[1][:200],
-    _png(_chunk(b"tEXt", b"dreamsketch\0" + b"[" * 100_000)),
-    _png(_chunk(b"tEXt", b"dreamsketch\0[1,2]")),
-    _png(_chunk(b"tEXt", b"parameters\0" + b"Steps: 1, " + b"a b" * 20_000)),
-    _png(_chunk(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(b"x" * 80_000_000, 9))),
-    _png(_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * 80_000_000, 9))),
-], ids=range(10))
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"<svg/>",
+        picture("a cat")[1][:200],
+        _png(_chunk(b"tEXt", b"dreamsketch\0" + b"[" * 100_000)),
+        _png(_chunk(b"tEXt", b"dreamsketch\0[1,2]")),
+        _png(_chunk(b"tEXt", b"parameters\0" + b"Steps: 1, " + b"a b" * 20_000)),
+        _png(_chunk(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(b"x" * 80_000_000, 9))),
+        _png(_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * 80_000_000, 9))),
+    ],
+    ids=range(10),
+)
 def test_a_strangers_bytes_do_no_harm(data):
     began = time.monotonic()
     said = read_png(data)

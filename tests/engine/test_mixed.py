@@ -39,7 +39,8 @@ def files(models, tmp_path_factory):
 
 def start_engine(catalog, files, **options):
     engine = DiffusionEngine(
-        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, models_dir=files, **options)
+        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, models_dir=files, **options
+    )
     engine.start()
     return engine
 
@@ -55,10 +56,15 @@ def anyone(chance: random.Random, spec):
     """A request for that model."""
     fields = {
         "prompt": chance.choice(["a red cat", "a (boat:1.3)", "two cats in a boat " * 30]),
-        "negative_prompt": chance.choice(["", "grey"]), "seed": chance.randrange(1000),
-        "steps": chance.randint(1, 7), "sampler": chance.choice(spec.samplers),
-        "guidance_scale": chance.choice([1.0, 3.0, 7.5]), "num_images": chance.choice([1, 1, 1, 3]),
-        "width": chance.choice([32, 32, 48]), "tiling": chance.random() < 0.15, "clip_skip": chance.choice([0, 0, 1]),
+        "negative_prompt": chance.choice(["", "grey"]),
+        "seed": chance.randrange(1000),
+        "steps": chance.randint(1, 7),
+        "sampler": chance.choice(spec.samplers),
+        "guidance_scale": chance.choice([1.0, 3.0, 7.5]),
+        "num_images": chance.choice([1, 1, 1, 3]),
+        "width": chance.choice([32, 32, 48]),
+        "tiling": chance.random() < 0.15,
+        "clip_skip": chance.choice([0, 0, 1]),
     }
     for odds, kind in ((0.4, _start), (0.25, _hires), (0.15, _variation), (0.15, _fast)):
         if chance.random() < odds:
@@ -73,16 +79,24 @@ def anyone(chance: random.Random, spec):
 def _start(chance):
     fields = {"image": Picture.of(scene(seed=chance.randrange(3))), "strength": chance.choice([0.2, 0.5, 0.9, 1.0])}
     if chance.random() < 0.6:
-        fields |= {"mask": Picture.of(hole()), "fill": chance.choice(["original", "blur", "noise", "zero"]),
-                   "padding": chance.choice([None, None, 2])}
+        fields |= {
+            "mask": Picture.of(hole()),
+            "fill": chance.choice(["original", "blur", "noise", "zero"]),
+            "padding": chance.choice([None, None, 2]),
+        }
     elif chance.random() < 0.3:
         fields |= {"expand": {"right": 16}}
     return fields
 
 
 def _hires(chance):
-    return {"hires": {"scale": 1.5, "strength": chance.choice([0.0, 0.5, 1.0]),
-                      "upscaler": chance.choice(["latent", "lanczos"])}}
+    return {
+        "hires": {
+            "scale": 1.5,
+            "strength": chance.choice([0.0, 0.5, 1.0]),
+            "upscaler": chance.choice(["latent", "lanczos"]),
+        }
+    }
 
 
 def _variation(chance):
@@ -99,9 +113,16 @@ def _loras(chance, key):
 
 
 def _control(chance, key):
-    return {"control": {"key": f"{key}-canny", "image": Picture.of(scene(seed=4)), "scale": chance.choice([0.5, 1.0]),
-                        "preprocess": chance.random() < 0.5, "begin": chance.choice([0.0, 0.3]),
-                        "end": chance.choice([0.6, 1.0])}}
+    return {
+        "control": {
+            "key": f"{key}-canny",
+            "image": Picture.of(scene(seed=4)),
+            "scale": chance.choice([0.5, 1.0]),
+            "preprocess": chance.random() < 0.5,
+            "begin": chance.choice([0.0, 0.3]),
+            "end": chance.choice([0.6, 1.0]),
+        }
+    }
 
 
 def _reference(chance, key):

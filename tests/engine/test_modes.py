@@ -90,8 +90,10 @@ def test_what_the_mask_leaves_out_comes_out_as_it_was(alone, catalog, fill):
 
 
 def test_fills_differ_where_something_of_them_is_kept(alone, catalog):
-    drawn = [pixels(alone(ask(catalog, image=PICTURE, mask=MASK, strength=0.5, fill=fill)))
-             for fill in ("original", "blur", "noise", "zero")]
+    drawn = [
+        pixels(alone(ask(catalog, image=PICTURE, mask=MASK, strength=0.5, fill=fill)))
+        for fill in ("original", "blur", "noise", "zero")
+    ]
     for number, one in enumerate(drawn):
         assert all(not np.array_equal(one, other) for other in drawn[:number])
 

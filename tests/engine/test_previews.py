@@ -46,9 +46,7 @@ def test_a_model_may_bring_its_own_colours(manager, catalog, models, tmp_path):
     assert pixels.shape == (2, 3, 3) and pixels[0, 0].tolist() == [255, 0, 191]
 
 
-@pytest.mark.parametrize("text", [
-    "", "[]", '{"matrix": [[1]], "bias": [0, 0, 0]}', '{"matrix": "x", "bias": 0}',
-])
+@pytest.mark.parametrize("text", ["", "[]", '{"matrix": [[1]], "bias": [0, 0, 0]}', '{"matrix": "x", "bias": 0}'])
 def test_colours_that_do_not_fit_are_left_aside(catalog, tmp_path, text):
     (tmp_path / "preview.json").write_text(text)
     colours = LatentColours.of(catalog.get("sd1"), tmp_path, 4)

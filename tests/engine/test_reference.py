@@ -34,7 +34,8 @@ def files(models, tmp_path_factory):
 
 def start_engine(catalog, files):
     engine = DiffusionEngine(
-        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16, models_dir=files)
+        catalog, device="cpu", allow_download=False, threads=1, preview_interval=0, max_rows=16, models_dir=files
+    )
     engine.start()
     return engine
 
@@ -74,11 +75,16 @@ def theirs(folder, adapter, request, lora=None):
     pipeline.load_ip_adapter(str(adapter), subfolder="", weight_name="ip_adapter.safetensors")
     pipeline.set_ip_adapter_scale(request.reference.scale)
     picture = pipeline(
-        request.prompt, negative_prompt=request.negative_prompt, width=32, height=32,
-        num_inference_steps=request.steps, guidance_scale=request.guidance_scale,
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=32,
+        height=32,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
         # Of the size that CLIP sees: each version of its library shrinks pictures in its own way.
         ip_adapter_image=request.reference.image.load(),
-        generator=torch.Generator().manual_seed(5)).images[0]
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
     return np.asarray(picture, int)
 
 
@@ -111,9 +117,16 @@ def test_beside_a_lora_of_the_same_layers(engine, catalog, models, files):
 
 
 def test_rows_with_and_without_share_every_pass(engine, catalog, monkeypatch):
-    requests = [make(catalog, **{"steps": 9} | fields) for fields in [
-        {"scale": None}, {}, {"scale": 0.2, "seed": 6}, {"picture": photograph(1), "guidance_scale": 1},
-        {"scale": None, "steps": 11}]]
+    requests = [
+        make(catalog, **{"steps": 9} | fields)
+        for fields in [
+            {"scale": None},
+            {},
+            {"scale": 0.2, "seed": 6},
+            {"picture": photograph(1), "guidance_scale": 1},
+            {"scale": None, "steps": 11},
+        ]
+    ]
     alone = [draw(engine, request) for request in requests]
     unet = engine.models.get(catalog.get("sd1")).unet
     forward, sizes = unet.forward, []
@@ -154,14 +167,17 @@ def test_one_whose_layers_are_others_is_named(catalog, models, tmp_path):
     engine.stop()
 
 
-@pytest.mark.parametrize("kind,change,words", [
-    ("plain", {"proj.": "face."}, "not known"),
-    ("plus", {"latents": "perceiver_resampler.latents"}, "face"),
-    ("full", {"proj.3.": "norm."}, "face"),
-    ("plus", {"layers.3": "layers.4"}, "not known|four"),
-    ("plus", {"proj_out.weight": "proj_out.other"}, "its kind"),
-    ("full", {"proj.0.weight": "proj.0.other"}, "its kind"),
-])
+@pytest.mark.parametrize(
+    "kind,change,words",
+    [
+        ("plain", {"proj.": "face."}, "not known"),
+        ("plus", {"latents": "perceiver_resampler.latents"}, "face"),
+        ("full", {"proj.3.": "norm."}, "face"),
+        ("plus", {"layers.3": "layers.4"}, "not known|four"),
+        ("plus", {"proj_out.weight": "proj_out.other"}, "its kind"),
+        ("full", {"proj.0.weight": "proj.0.other"}, "its kind"),
+    ],
+)
 def test_a_kind_that_cannot_be_used_is_refused_when_it_is_asked_for(catalog, models, tmp_path, kind, change, words):
     file = save_adapter(tmp_path / "ip_adapter" / "own", models["sd1"], kind=kind) / "ip_adapter.safetensors"
     tensors = load_file(file)

@@ -135,15 +135,33 @@ class TestDialects:
         assert path == "/inference/images/generations"
         assert headers["Authorization"] == f"Bearer {SECRET}" and headers["Idempotency-Key"] == "abc:3:1"
         assert elsewhere.json(1) == {
-            "model": "dreamsketch-tiny", "prompt": "a red boat", "negative_prompt": "a dog", "width": 128,
-            "height": 128, "steps": 5, "guidance_scale": 4.0, "sampler": "Euler", "seed": 8, "num_images": 1,
-            "clip_skip": 0, "quality": "exact"}
+            "model": "dreamsketch-tiny",
+            "prompt": "a red boat",
+            "negative_prompt": "a dog",
+            "width": 128,
+            "height": 128,
+            "steps": 5,
+            "guidance_scale": 4.0,
+            "sampler": "Euler",
+            "seed": 8,
+            "num_images": 1,
+            "clip_skip": 0,
+            "quality": "exact",
+        }
 
     def test_pictures_and_options_go_along(self, peer, elsewhere):
         given = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8))
         mask = Image.new("L", (128, 128), 255)
-        peer.submit(asked(image=Picture.of(given), mask=Picture.of(mask), strength=0.5, mask_blur=2, tiling=True,
-                          variation={"seed": 3, "strength": 0.2})).result(20)
+        peer.submit(
+            asked(
+                image=Picture.of(given),
+                mask=Picture.of(mask),
+                strength=0.5,
+                mask_blur=2,
+                tiling=True,
+                variation={"seed": 3, "strength": 0.2},
+            )
+        ).result(20)
         peer.submit(asked(image=Picture.of(given), strength=0, mask=Picture.of(mask), mask_blur=0)).result(20)
         assert elsewhere.json()["strength"] == 0 and elsewhere.json()["mask_blur"] == 0
         sent = elsewhere.json(0)
@@ -161,9 +179,17 @@ class TestDialects:
         path, headers, _ = elsewhere.asked[0]
         assert path == "/models/stable-diffusion-v1-5/stable-diffusion-v1-5"
         assert headers["Authorization"] == "Bearer hf_secret"
-        assert elsewhere.json() == {"inputs": "a red boat", "parameters": {
-            "width": 512, "height": 512, "num_inference_steps": 5, "guidance_scale": 7.5, "seed": 7,
-            "negative_prompt": "a dog"}}
+        assert elsewhere.json() == {
+            "inputs": "a red boat",
+            "parameters": {
+                "width": 512,
+                "height": 512,
+                "num_inference_steps": 5,
+                "guidance_scale": 7.5,
+                "seed": 7,
+                "negative_prompt": "a dog",
+            },
+        }
 
     def test_hugging_face_offers_what_is_on_the_hub_and_words_only(self):
         offered = HuggingFaceDialect("x").offers(MODELS)
@@ -182,8 +208,16 @@ class TestDialects:
         path, headers, _ = elsewhere.asked[0]
         assert path == "/v1/images/generations" and headers["Authorization"] == f"Bearer {SECRET}"
         sent = elsewhere.json()
-        assert sent.items() >= {"model": "some-model", "prompt": "a red boat", "n": 1, "size": "128x128",
-                                "response_format": "b64_json"}.items()
+        assert (
+            sent.items()
+            >= {
+                "model": "some-model",
+                "prompt": "a red boat",
+                "n": 1,
+                "size": "128x128",
+                "response_format": "b64_json",
+            }.items()
+        )
         assert (sent.get("seed") == 7) == extras
 
     def test_models_that_always_answer_in_base64_are_not_told_to(self, start, elsewhere):
@@ -223,11 +257,21 @@ class TestDialects:
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("status, error, calls", [
-        (400, RemoteRefused, 1), (404, RemoteRefused, 1), (422, RemoteRefused, 1), (401, RemoteUnauthorized, 1),
-        (403, RemoteUnauthorized, 1), (302, RemoteFailed, 1), (504, RemoteTimedOut, 1),
-        (429, RemoteFailed, 3), (500, RemoteFailed, 3), (503, RemoteFailed, 3),
-    ])
+    @pytest.mark.parametrize(
+        "status, error, calls",
+        [
+            (400, RemoteRefused, 1),
+            (404, RemoteRefused, 1),
+            (422, RemoteRefused, 1),
+            (401, RemoteUnauthorized, 1),
+            (403, RemoteUnauthorized, 1),
+            (302, RemoteFailed, 1),
+            (504, RemoteTimedOut, 1),
+            (429, RemoteFailed, 3),
+            (500, RemoteFailed, 3),
+            (503, RemoteFailed, 3),
+        ],
+    )
     def test_statuses(self, peer, elsewhere, status, error, calls, caplog):
         caplog.set_level(logging.DEBUG)
         body = f"nothing for {SECRET} here".encode()
@@ -280,20 +324,35 @@ class TestAnswers:
             peer.submit(asked()).result(20)
         assert len(elsewhere.asked) == 1, "the answer had begun"
 
-    @pytest.mark.parametrize("body", [
-        b"", b"<html>", b'{"ok": true}', png()[:200], b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
-        b"GIF89a" + b"\0" * 50, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n",
-    ])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html>",
+            b'{"ok": true}',
+            png()[:200],
+            b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+            b"GIF89a" + b"\0" * 50,
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n",
+        ],
+    )
     def test_what_is_no_picture(self, peer, elsewhere, body):
         elsewhere.answers = [(200, {"Content-Type": "image/png"}, body)]
         with pytest.raises(BadAnswer):
             peer.submit(asked()).result(20)
         assert len(elsewhere.asked) == 1
 
-    @pytest.mark.parametrize("content", [
-        b"[]", b'{"data": []}', b'{"data": [{"url": "http://127.0.0.1/secret"}]}', b'{"data": [{"b64_json": "%%"}]}',
-        b'{"data": [{"b64_json": 5}]}', b"[" * 100_000,
-    ])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"[]",
+            b'{"data": []}',
+            b'{"data": [{"url": "http://127.0.0.1/secret"}]}',
+            b'{"data": [{"b64_json": "%%"}]}',
+            b'{"data": [{"b64_json": 5}]}',
+            b"[" * 100_000,
+        ],
+    )
     def test_json_that_holds_no_picture_and_no_address_is_followed(self, start, elsewhere, content):
         engine = start(OpenAIDialect(elsewhere.url, SECRET))
         elsewhere.answers = [(200, {"Content-Type": "application/json"}, content)]

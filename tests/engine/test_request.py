@@ -28,9 +28,11 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [
+    ("field", "value"),
+    [
         pytest.param(field, value, id=f"{field}-{number}")
-        for field, values in HOSTILE.items() for number, value in enumerate(values)
+        for field, values in HOSTILE.items()
+        for number, value in enumerate(values)
     ],
 )
 def test_a_bad_value_is_refused_by_name(field, value):
@@ -76,11 +78,19 @@ def test_lcm_takes_at_most_its_fifty_steps():
     assert caught.value.param == "steps"
 
 
-@pytest.mark.parametrize(("alias", "name"), [
-    ("k_euler_a", "Euler a"), ("EULER  A", "Euler a"), ("DPM++ 2M Karras", "DPM++ 2M Karras"),
-    ("dpm++", "DPM++ 2M"),
-    ("uni_pc", "UniPC"), ("PNDM", "PLMS"), ("EulerDiscreteScheduler", "Euler"), ("ddim", "DDIM"),
-])
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("k_euler_a", "Euler a"),
+        ("EULER  A", "Euler a"),
+        ("DPM++ 2M Karras", "DPM++ 2M Karras"),
+        ("dpm++", "DPM++ 2M"),
+        ("uni_pc", "UniPC"),
+        ("PNDM", "PLMS"),
+        ("EulerDiscreteScheduler", "Euler"),
+        ("ddim", "DDIM"),
+    ],
+)
 def test_samplers_go_by_many_names(alias, name):
     assert find_sampler(alias).name == name
     assert build_request(SPEC, prompt="a cat", sampler=alias).sampler == name

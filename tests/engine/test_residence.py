@@ -23,8 +23,10 @@ HOST = 10**9
 @pytest.fixture
 def specs(catalog, models, tmp_path):
     """Two models in folders of their own, which a test may take away."""
-    return [replace(catalog.get(key), sources=(str(shutil.copytree(models[key], tmp_path / key)),))
-            for key in ("sd1", "sd2")]
+    return [
+        replace(catalog.get(key), sources=(str(shutil.copytree(models[key], tmp_path / key)),))
+        for key in ("sd1", "sd2")
+    ]
 
 
 @pytest.fixture
@@ -190,12 +192,18 @@ def test_a_translated_unet_draws_the_same_and_loras_go_round_it(catalog, models,
     pictures = {}
     for compile in (False, "eager"):
         engine = DiffusionEngine(
-            catalog, device="cpu", allow_download=False, threads=1, models_dir=tmp_path, compile=compile)
+            catalog, device="cpu", allow_download=False, threads=1, models_dir=tmp_path, compile=compile
+        )
         engine.start()
         pictures[compile] = [
-            np.asarray(engine.submit(build_request(
-                catalog.get("sd1"), prompt="a red cat", seed=5, steps=2, loras=loras)).result(120)[0].pixels, int)
-            for loras in ([], ["one"], [])]
+            np.asarray(
+                engine.submit(build_request(catalog.get("sd1"), prompt="a red cat", seed=5, steps=2, loras=loras))
+                .result(120)[0]
+                .pixels,
+                int,
+            )
+            for loras in ([], ["one"], [])
+        ]
         engine.stop()
     for ours, right in zip(pictures["eager"], pictures[False], strict=True):
         assert np.abs(ours - right).max() <= 1

@@ -51,8 +51,11 @@ def test_every_other_step_is_shallow_and_the_picture_is_close(engine, catalog, m
 
 def test_it_is_the_same_alone_and_in_company(engine, catalog):
     requests = [
-        make(catalog), make(catalog, quality="exact", seed=6), make(catalog, steps=11, guidance_scale=1, seed=7),
-        make(catalog, steps=5, sampler="DPM++ 2M Karras", seed=8), make(catalog, seed=9, hires={"scale": 2}),
+        make(catalog),
+        make(catalog, quality="exact", seed=6),
+        make(catalog, steps=11, guidance_scale=1, seed=7),
+        make(catalog, steps=5, sampler="DPM++ 2M Karras", seed=8),
+        make(catalog, seed=9, hires={"scale": 2}),
     ]
     alone = [draw(engine, request) for request in requests]
     for job, right in zip(together(engine, requests), alone, strict=True):
@@ -66,8 +69,11 @@ def multiplications(unet, forward):
     def count(layer, inputs, output):
         found.append(layer.weight[0].numel() * output.numel())
 
-    hooks = [layer.register_forward_hook(count) for layer in unet.modules()
-             if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))]
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in unet.modules()
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))
+    ]
     forward()
     for hook in hooks:
         hook.remove()
@@ -76,22 +82,30 @@ def multiplications(unet, forward):
 
 def test_a_shallow_step_is_charged_what_it_costs(engine, catalog, monkeypatch):
     spec, pick, charged = catalog.get("other"), FairShare.pick, []
-    monkeypatch.setattr(FairShare, "pick", lambda share, charges, urgent=None: charged.append(
-        {key[-1]: charge for key, charge in charges.items()}) or pick(share, charges, urgent))
+    monkeypatch.setattr(
+        FairShare,
+        "pick",
+        lambda share, charges, urgent=None: (
+            charged.append({key[-1]: charge for key, charge in charges.items()}) or pick(share, charges, urgent)
+        ),
+    )
     draw(engine, make(catalog, "other"))
     charged.clear()
     draw(engine, make(catalog, "other"))
     complete, shallow = ({each[depth] for each in charged if depth in each} for depth in (False, True))
     assert len(complete) == len(shallow) == 1
     unet = engine.models.get(spec).unet
-    every, outer = (multiplications(unet, lambda quality=quality: draw(engine, make(catalog, "other", quality=quality)))
-                    for quality in ("exact", "fast"))
+    every, outer = (
+        multiplications(unet, lambda quality=quality: draw(engine, make(catalog, "other", quality=quality)))
+        for quality in ("exact", "fast")
+    )
     share = shallow.pop() / complete.pop()
     # Eight complete steps, and five with three shallow ones; attention multiplies too, but less.
     assert 0 < share < 1 and share == pytest.approx((outer - every * 5 / 8) / (every * 3 / 8), rel=0.1)
 
 
 def test_the_recipe_says_that_it_is_lossy(engine, catalog):
-    told = [engine.submit(make(catalog, quality=quality)).result(60)[0].recipe.get("lossy")
-            for quality in ("fast", "exact")]
+    told = [
+        engine.submit(make(catalog, quality=quality)).result(60)[0].recipe.get("lossy") for quality in ("fast", "exact")
+    ]
     assert told[0] and told[1] is None

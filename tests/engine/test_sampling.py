@@ -89,8 +89,14 @@ def path_of_tables(config, choices):
         seen = torch.cat([paths[row][-1] * tables[row].input_scales[position] for row in rows])
         times = torch.tensor([tables[row].timesteps[position] for row in rows])
         answer = unet(seen, times[:, None, None, None])
-        noise = torch.cat([torch.randn(SHAPE, generator=generators[row]) if tables[row].draws_noise[position]
-                           else torch.zeros(SHAPE) for row in rows])
+        noise = torch.cat(
+            [
+                torch.randn(SHAPE, generator=generators[row])
+                if tables[row].draws_noise[position]
+                else torch.zeros(SHAPE)
+                for row in rows
+            ]
+        )
         matrices = torch.stack([tables[row].matrices[position] for row in rows])
         slots = update(slots, answer, noise, matrices)
         for place, row in enumerate(rows):
@@ -151,10 +157,16 @@ def test_predicted_samples(name):
 
 
 ASKED = [
-    {"use_karras_sigmas": True}, {"final_sigmas_type": "sigma_min"}, {"set_alpha_to_one": False},
-    {"use_exponential_sigmas": True}, {"solver_type": "heun"}, {"solver_type": "bh1", "final_sigmas_type": "sigma_min"},
+    {"use_karras_sigmas": True},
+    {"final_sigmas_type": "sigma_min"},
+    {"set_alpha_to_one": False},
+    {"use_exponential_sigmas": True},
+    {"solver_type": "heun"},
+    {"solver_type": "bh1", "final_sigmas_type": "sigma_min"},
     {"lower_order_final": False},
-    {"euler_at_final": True}, {"steps_offset": 0}, {"beta_schedule": "squaredcos_cap_v2"},
+    {"euler_at_final": True},
+    {"steps_offset": 0},
+    {"beta_schedule": "squaredcos_cap_v2"},
     {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
 ]
 DIFFUSERS_FAILS = [
@@ -169,10 +181,15 @@ DIFFUSERS_FAILS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    pytest.param(name, options, id=f"{name},{','.join(f'{key}={value}' for key, value in options.items())}")
-    for name in NAMES for options in ASKED if (name, next(iter(options))) not in DIFFUSERS_FAILS
-])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, id=f"{name},{','.join(f'{key}={value}' for key, value in options.items())}")
+        for name in NAMES
+        for options in ASKED
+        if (name, next(iter(options))) not in DIFFUSERS_FAILS
+    ],
+)
 def test_what_a_model_may_ask_for(name, options):
     assert_same_path(SCHEDULE | options, [(name, 5), (name, 20)])
 

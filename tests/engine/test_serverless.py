@@ -38,10 +38,16 @@ def test_it_takes_what_the_site_signed_and_nothing_else(app):
     assert not app.is_signed({}, body) and not app.is_signed(good | {"webhook-timestamp": "²"}, body)
 
 
-@pytest.mark.parametrize("more", [
-    {}, {"hires": {"scale": 1.5}}, {"variation": {"seed": 3, "strength": 0.5}, "clip_skip": 1, "tiling": True},
-    {"start": True, "strength": 0, "mask_blur": 0}, {"start": True, "expand": {"left": 64}},
-])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"hires": {"scale": 1.5}},
+        {"variation": {"seed": 3, "strength": 0.5}, "clip_skip": 1, "tiling": True},
+        {"start": True, "strength": 0, "mask_blur": 0},
+        {"start": True, "expand": {"left": 64}},
+    ],
+)
 def test_it_draws_the_request_that_was_sent(app, more):
     spec = Catalog().get("dreamsketch-tiny")
     if more.pop("start", False):

@@ -23,8 +23,10 @@ def file(models, tmp_path):
 def test_it_draws_the_same_picture(torch_engine, catalog, file):
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
     torch_engine.catalog = catalog.adding(single)
-    images = [torch_engine.submit(build_request(spec, prompt="a red cat", seed=5, steps=3)).result(60)[0]
-              for spec in (catalog.get("sd1"), single)]
+    images = [
+        torch_engine.submit(build_request(spec, prompt="a red cat", seed=5, steps=3)).result(60)[0]
+        for spec in (catalog.get("sd1"), single)
+    ]
     assert np.abs(np.subtract(*(np.asarray(image.pixels, int) for image in images))).max() <= 1
     assert images[0].recipe["weights"] != images[1].recipe["weights"]
 

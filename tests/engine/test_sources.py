@@ -103,10 +103,16 @@ def test_the_first_source_that_is_complete_wins(spec, copy, models):
     assert model_files.locate(at(spec, "/nowhere", copy, models["sd1"])).path == models["sd1"]
 
 
-@pytest.mark.parametrize("missing", [
-    "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
-    "tokenizer", "scheduler",
-])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "tokenizer",
+        "scheduler",
+    ],
+)
 def test_an_incomplete_folder_is_not_ready(spec, copy, missing):
     gone = copy / missing
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
@@ -117,11 +123,17 @@ def test_an_incomplete_folder_is_not_ready(spec, copy, missing):
     assert str(copy) not in str(caught.value), "users need not know our folders"
 
 
-@pytest.mark.parametrize("name", [
-    "diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.Safetensors", "diffusion_pytorch_model.ckpt",
-    "diffusion_pytorch_model.fp16.safetensors",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diffusion_pytorch_model.bin",
+        "pytorch_model.bin",
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.Safetensors",
+        "diffusion_pytorch_model.ckpt",
+        "diffusion_pytorch_model.fp16.safetensors",
+    ],
+)
 def test_a_pickle_is_refused_and_never_run(torch_engine, catalog, spec, copy, tmp_path, name):
     from generation.engine.request.request import build_request
 
@@ -160,10 +172,16 @@ def test_code_named_by_a_model_is_never_imported(torch_engine, catalog, spec, co
 def test_a_damaged_file_is_refused(spec, copy, harm):
     file = copy / "unet" / "diffusion_pytorch_model.safetensors"
     data = file.read_bytes()
-    file.write_bytes({
-        "cut": data[:-10], "grown": data + b"x", "header": b"\0" * 8 + data[8:], "empty": b"",
-        "huge header": b"\xff" * 8 + data[8:], "no json": data[:8] + b"[" * (len(data) - 8),
-    }[harm])
+    file.write_bytes(
+        {
+            "cut": data[:-10],
+            "grown": data + b"x",
+            "header": b"\0" * 8 + data[8:],
+            "empty": b"",
+            "huge header": b"\xff" * 8 + data[8:],
+            "no json": data[:8] + b"[" * (len(data) - 8),
+        }[harm]
+    )
     with pytest.raises(ModelUnavailable):
         model_files.fetch(at(spec, copy), allow_download=False)
 
@@ -198,8 +216,11 @@ def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
 
     for part, stem in model_files.WEIGHTED_PARTS["sd"].items():
         file = copy / part / f"{stem}.safetensors"
-        save_file({name: tensor.half() for name, tensor in load_file(file).items()},
-                  file.with_name(f"{stem}.fp16.safetensors"), metadata={"format": "pt"})
+        save_file(
+            {name: tensor.half() for name, tensor in load_file(file).items()},
+            file.with_name(f"{stem}.fp16.safetensors"),
+            metadata={"format": "pt"},
+        )
         file.unlink()
     half = at(spec, copy, key="half", variant="fp16")
     torch_engine.catalog = catalog.adding(half)
@@ -259,10 +280,19 @@ class Hub(BaseHTTPRequestHandler):
         if not folder.is_dir():
             return self.send_error(404)
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        siblings = [{"rfilename": str(file.relative_to(folder)), "size": file.stat().st_size,
-                     **self._stored_large(file)} for file in files]
-        body = {"id": "test/sd1", "modelId": "test/sd1", "sha": self.sha, "siblings": siblings, "tags": [],
-                "private": False, "downloads": 0}
+        siblings = [
+            {"rfilename": str(file.relative_to(folder)), "size": file.stat().st_size, **self._stored_large(file)}
+            for file in files
+        ]
+        body = {
+            "id": "test/sd1",
+            "modelId": "test/sd1",
+            "sha": self.sha,
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+            "downloads": 0,
+        }
         return self._send(json.dumps(body).encode())
 
     def _stored_large(self, file):
@@ -321,9 +351,18 @@ print(json.dumps([before, found.name, str(found.path), fractions[-1], after]))
 
 def fetch(hub, cache, kind="all"):
     return subprocess.run(
-        [sys.executable, "-c", FETCH, str(cache), kind], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0",
-                          "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+        [sys.executable, "-c", FETCH, str(cache), kind],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "HF_ENDPOINT": hub,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        },
     )
 
 
@@ -383,12 +422,16 @@ def test_another_unet_and_add_ons_are_fetched_too(hub, tmp_path):
     other.mkdir()
     shutil.copy(tmp_path / "hub/test/sd1/unet/diffusion_pytorch_model.safetensors", other / "fast_unet.safetensors")
     result = subprocess.run(
-        [sys.executable, "-c", OTHERS, str(tmp_path / "cache"), str(tmp_path / "models")], cwd=ROOT, text=True,
-        capture_output=True, env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"})
+        [sys.executable, "-c", OTHERS, str(tmp_path / "cache"), str(tmp_path / "models")],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"},
+    )
     assert result.returncode == 0, result.stderr
     first, second, third = result.stdout.splitlines()
     assert first == f"{Hub.sha} fast_unet.safetensors True" and second == "True False"
-    assert third == "['test/other: \'no.safetensors\'']" or "no.safetensors" in third
+    assert third == "['test/other: 'no.safetensors'']" or "no.safetensors" in third
     assert [file.name for file in (tmp_path / "models").rglob("*") if file.is_file()] == ["lcm.safetensors"]
     asked = [path for path, _ in Hub.asked]
     assert not [path for path in asked if "sd1" in path and path.endswith("unet/diffusion_pytorch_model.safetensors")]
@@ -402,9 +445,11 @@ class TestPinnedHashes:
     @pytest.fixture
     def pinned(self, spec, copy):
         """The copy in a catalogue with these hashes, by file."""
+
         def make(**changes):
             right = {name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in (self.UNET, self.TEXT)}
             return at(spec, copy, key="pinned", hashes=tuple((right | changes).items()))
+
         return make
 
     def test_with_the_right_ones_it_draws_and_is_ready(self, torch_engine, catalog, pinned, monkeypatch, capsys):
@@ -416,7 +461,8 @@ class TestPinnedHashes:
         assert "2 of 3 weight files have the hash they should" in capsys.readouterr().out
 
     def test_with_a_wrong_one_it_is_refused_and_the_file_is_named(
-            self, torch_engine, catalog, pinned, copy, monkeypatch, capsys):
+        self, torch_engine, catalog, pinned, copy, monkeypatch, capsys
+    ):
         spec = pinned(**{self.TEXT: "0" * 64})
         torch_engine.catalog = catalog.adding(spec)
         with pytest.raises(ModelUnavailable, match="damaged") as caught:

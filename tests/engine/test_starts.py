@@ -47,8 +47,12 @@ def reference(path, request, pipeline_class, generator=None, **pictures):
     if "clip_sample" in scheduler.config:  # meant for pixels; not every pipeline of diffusers turns it off itself
         scheduler.register_to_config(clip_sample=False)
     return pipeline(
-        request.prompt, negative_prompt=request.negative_prompt, num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale, strength=request.start.strength, **pictures,
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        strength=request.start.strength,
+        **pictures,
         generator=generator or torch.Generator().manual_seed(request.seed),
     ).images[0]
 
@@ -96,9 +100,13 @@ def test_latents_are_enlarged_as_they_are(engine, catalog, models):
         advance(model, [row])
     generator = torch.Generator().manual_seed(request.seed)
     torch.randn(4, 16, 16, generator=generator)
-    theirs = reference(models["sd1"], ask(catalog, image=Picture.of(scene()), strength=0.5, sampler="DDIM"),
-                       diffusers.StableDiffusionImg2ImgPipeline, generator,
-                       image=torch.nn.functional.interpolate(row.latents, (32, 32), mode="bilinear"))
+    theirs = reference(
+        models["sd1"],
+        ask(catalog, image=Picture.of(scene()), strength=0.5, sampler="DDIM"),
+        diffusers.StableDiffusionImg2ImgPipeline,
+        generator,
+        image=torch.nn.functional.interpolate(row.latents, (32, 32), mode="bilinear"),
+    )
     assert_same(draw(engine, request), theirs)
 
 
@@ -112,8 +120,15 @@ def whole(picture, given, mask):
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_inpainting_with_any_model(engine, catalog, models, strength, sampler):
     request = ask(catalog, image=Picture.of(scene()), mask=Picture.of(hole()), strength=strength, sampler=sampler)
-    theirs = reference(models["sd1"], request, diffusers.StableDiffusionInpaintPipeline, image=scene(),
-                       mask_image=hole(), width=32, height=32)
+    theirs = reference(
+        models["sd1"],
+        request,
+        diffusers.StableDiffusionInpaintPipeline,
+        image=scene(),
+        mask_image=hole(),
+        width=32,
+        height=32,
+    )
     ours = np.asarray(draw(engine, request))
     assert np.abs(ours.astype(int) - whole(theirs, scene(), hole())).max() <= 1
     assert np.array_equal(ours[:12], np.asarray(scene())[:12])
@@ -123,10 +138,18 @@ def test_inpainting_with_any_model(engine, catalog, models, strength, sampler):
 @pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M", "Euler a"])
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_inpainting_with_a_unet_made_for_it(engine, catalog, models, strength, sampler):
-    request = ask(catalog, "inpaint", image=Picture.of(scene()), mask=Picture.of(hole()), strength=strength,
-                  sampler=sampler)
-    theirs = reference(models["inpaint"], request, diffusers.StableDiffusionInpaintPipeline, image=scene(),
-                       mask_image=hole(), width=32, height=32)
+    request = ask(
+        catalog, "inpaint", image=Picture.of(scene()), mask=Picture.of(hole()), strength=strength, sampler=sampler
+    )
+    theirs = reference(
+        models["inpaint"],
+        request,
+        diffusers.StableDiffusionInpaintPipeline,
+        image=scene(),
+        mask_image=hole(),
+        width=32,
+        height=32,
+    )
     ours = np.asarray(draw(engine, request), int)
     assert np.abs(ours - whole(theirs, scene(), hole())).max() <= 1
 
@@ -135,14 +158,27 @@ def test_a_unet_made_for_inpainting_draws_from_words_too(engine, catalog, models
     """As if everything of a grey picture were to change."""
     grey = Image.new("RGB", (32, 32), (127, 127, 127))
     request = ask(catalog, "inpaint", steps=4)
-    everything = ask(catalog, "inpaint", steps=4, image=Picture.of(grey), strength=1.0,
-                     mask=Picture.of(Image.new("L", (32, 32), 255)))
+    everything = ask(
+        catalog,
+        "inpaint",
+        steps=4,
+        image=Picture.of(grey),
+        strength=1.0,
+        mask=Picture.of(Image.new("L", (32, 32), 255)),
+    )
     assert_same(draw(engine, request), draw(engine, everything))
 
 
 def test_inpainting_with_sdxl(engine, catalog, models):
     request = ask(catalog, "sdxl", image=Picture.of(scene()), mask=Picture.of(hole()), strength=0.6, sampler="Euler")
-    theirs = reference(models["sdxl"], request, diffusers.StableDiffusionXLInpaintPipeline, image=scene(),
-                       mask_image=hole(), width=32, height=32)
+    theirs = reference(
+        models["sdxl"],
+        request,
+        diffusers.StableDiffusionXLInpaintPipeline,
+        image=scene(),
+        mask_image=hole(),
+        width=32,
+        height=32,
+    )
     ours = np.asarray(draw(engine, request), int)
     assert np.abs(ours - whole(theirs, scene(), hole())).max() <= 1

@@ -43,8 +43,10 @@ def test_emphasis_as_a1111_users_write_it(prompt, expected):
     assert [weight for _, weight in pieces] == pytest.approx([weight for _, weight in expected])
 
 
-@pytest.mark.parametrize("prompt", ["(" * 2000, ")" * 2000, "(" * 1000 + ")" * 1000, "[(" * 500 + ")]" * 500,
-                                    "(x" * 400 + ":9)" * 400, "\\" * 2000])
+@pytest.mark.parametrize(
+    "prompt",
+    ["(" * 2000, ")" * 2000, "(" * 1000 + ")" * 1000, "[(" * 500 + ")]" * 500, "(x" * 400 + ":9)" * 400, "\\" * 2000],
+)
 def test_any_brackets_are_survived(prompt):
     assert all(0 <= weight <= 10 for _, weight in parse_emphasis(prompt))
 
@@ -111,12 +113,14 @@ SETTING = "force_zeros_for_empty_prompt"
 @pytest.fixture
 def sdxl(models, tmp_path):
     """Make a copy whose index says `setting` of it; None: says nothing."""
+
     def make(setting) -> Path:
         folder = Path(shutil.copytree(models["sdxl"], tmp_path / "xl"))
         index = json.loads((folder / "model_index.json").read_text())
         index.pop(SETTING, None)
         (folder / "model_index.json").write_text(json.dumps(index | ({} if setting is None else {SETTING: setting})))
         return folder
+
     return make
 
 
@@ -128,8 +132,14 @@ def without_negative(torch_engine, catalog, path):
     folder = path.with_suffix("") if path.is_file() else path
     theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)
     theirs.set_progress_bar_config(disable=True)
-    picture = theirs(request.prompt, width=request.width, height=request.height, num_inference_steps=3,
-                     guidance_scale=6, generator=torch.Generator().manual_seed(5)).images[0]
+    picture = theirs(
+        request.prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=3,
+        guidance_scale=6,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
     return [np.asarray(one, int) for one in (torch_engine.submit(request).result(60)[0].pixels, picture)]
 
 

@@ -88,15 +88,29 @@ def built_in():
     engine.stop()
 
 
-@pytest.mark.parametrize("fields", [
-    {"strength": 0.3}, {"strength": 0.3, "hires": {"scale": 1.25, "steps": 4}},
-    {"strength": 0.3, "hires": {"scale": 1.25, "steps": 4, "upscaler": "lanczos"}},
-], ids=["picture", "enlarged latents", "enlarged picture"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"strength": 0.3},
+        {"strength": 0.3, "hires": {"scale": 1.25, "steps": 4}},
+        {"strength": 0.3, "hires": {"scale": 1.25, "steps": 4, "upscaler": "lanczos"}},
+    ],
+    ids=["picture", "enlarged latents", "enlarged picture"],
+)
 def test_the_edges_of_a_finished_picture_fit(built_in, fields):
     """Of one drawn by the built-in model, which knows colours and shapes; without joined edges they do not."""
     spec = Catalog().get("dreamsketch-tiny")
     for tiling in (True, False):
-        asked = build_request(spec, prompt="blue waves", steps=4, seed=3, width=256, height=256, tiling=tiling,
-                              image=Picture.of(texture(256)), **fields)
+        asked = build_request(
+            spec,
+            prompt="blue waves",
+            steps=4,
+            seed=3,
+            width=256,
+            height=256,
+            tiling=tiling,
+            image=Picture.of(texture(256)),
+            **fields,
+        )
         found = list(seams(built_in.submit(asked).result(60)[0].pixels))
         assert all((seam <= 1.5 * inside) == tiling for seam, inside in found), found

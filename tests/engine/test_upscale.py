@@ -39,15 +39,21 @@ def rrdb(doublings=2, shrink=1, seed=0):
 
 def as_published(net) -> dict:
     """Real-ESRGAN's names."""
-    return {name.replace("ups.0", "conv_up1").replace("ups.1", "conv_up2"): tensor.contiguous()
-            for name, tensor in net.state_dict().items()}
+    return {
+        name.replace("ups.0", "conv_up1").replace("ups.1", "conv_up2"): tensor.contiguous()
+        for name, tensor in net.state_dict().items()
+    }
 
 
 def as_trained(net) -> dict:
     """The names of ESRGAN's training code, by place in a sequence."""
     ups = len(net.ups)
-    places = {"conv_first": 0, **{f"ups.{n}": 3 * (n + 1) for n in range(ups)}, "conv_hr": 3 * ups + 2,
-              "conv_last": 3 * ups + 4}
+    places = {
+        "conv_first": 0,
+        **{f"ups.{n}": 3 * (n + 1) for n in range(ups)},
+        "conv_hr": 3 * ups + 2,
+        "conv_last": 3 * ups + 4,
+    }
     named = {}
     for name, tensor in net.state_dict().items():
         module, _, kind = name.rpartition(".")
@@ -64,8 +70,14 @@ def as_trained(net) -> dict:
 
 def as_first_released(net) -> dict:
     """The names of ESRGAN's first release."""
-    renamed = {"conv_body": "trunk_conv", "body.": "RRDB_trunk.", ".rdb": ".RDB", "ups.0": "upconv1",
-               "ups.1": "upconv2", "conv_hr": "HRconv"}
+    renamed = {
+        "conv_body": "trunk_conv",
+        "body.": "RRDB_trunk.",
+        ".rdb": ".RDB",
+        "ups.0": "upconv1",
+        "ups.1": "upconv2",
+        "conv_hr": "HRconv",
+    }
     named = {}
     for name, tensor in net.state_dict().items():
         for ours, theirs in renamed.items():
@@ -85,16 +97,18 @@ def models_dir(tmp_path):
 
 @pytest.fixture
 def engine(catalog, models_dir):
-    engine = make_engine("torch", catalog, device="cpu", models_dir=models_dir, allow_download=False, threads=1,
-                         preview_interval=0)
+    engine = make_engine(
+        "torch", catalog, device="cpu", models_dir=models_dir, allow_download=False, threads=1, preview_interval=0
+    )
     engine.start()
     yield engine
     engine.stop()
 
 
 def asked(catalog, pixels, models_dir=None, **upscale_words):
-    return build_request(catalog.get("sd1"), upscale={"image": Picture.of(pixels), **upscale_words},
-                         upscalers=upscaler_names(models_dir))
+    return build_request(
+        catalog.get("sd1"), upscale={"image": Picture.of(pixels), **upscale_words}, upscalers=upscaler_names(models_dir)
+    )
 
 
 @pytest.mark.parametrize("how, filter", [("lanczos", Image.Resampling.LANCZOS), ("nearest", Image.Resampling.NEAREST)])
@@ -118,8 +132,10 @@ def test_a_network_is_told_from_its_tensors(tmp_path, named, doublings, shrink):
 def test_the_small_network_too(tmp_path):
     torch.manual_seed(0)
     net = upscale.SmallNet(width=8, layers=3, scale=4)
-    save_file({f"params.{name}": tensor.contiguous() for name, tensor in net.state_dict().items()},
-              tmp_path / "net.safetensors")
+    save_file(
+        {f"params.{name}": tensor.contiguous() for name, tensor in net.state_dict().items()},
+        tmp_path / "net.safetensors",
+    )
     found = upscale.load_upscaler(tmp_path / "net.safetensors")
     values = torch.rand(1, 3, 9, 12)
     with torch.inference_mode():
@@ -132,8 +148,9 @@ def test_tiles_show_no_seams(models_dir, monkeypatch):
     upscale.forget_upscalers()
     monkeypatch.setattr(upscale, "TILE_BYTES", {"cpu": 0})
     told = []
-    tiled = upscale.enlarge(given, (400, 280), "tiny-4x", models_dir=models_dir,
-                            between=lambda *progress: told.append(progress))
+    tiled = upscale.enlarge(
+        given, (400, 280), "tiny-4x", models_dir=models_dir, between=lambda *progress: told.append(progress)
+    )
     assert told == [(done, 12) for done in range(1, 13)], "32 pixels a tile"
     assert np.abs(numbers(whole) - numbers(tiled)).max() <= 1
 
@@ -152,8 +169,9 @@ def test_a_wrong_file_is_said_plainly_and_never_run(models_dir, models, tmp_path
     if harm == "other model":
         shutil.copy(models["sd1"] / "unet" / "diffusion_pytorch_model.safetensors", file)
     elif harm == "too deep":
-        save_file({"conv_first.weight": torch.zeros(8, 3, 3, 3), "body.0.rdb1.conv1.weight": torch.zeros(4, 8, 3, 3)},
-                  file)
+        save_file(
+            {"conv_first.weight": torch.zeros(8, 3, 3, 3), "body.0.rdb1.conv1.weight": torch.zeros(4, 8, 3, 3)}, file
+        )
     else:
         file.write_bytes(good[:-5] if harm == "cut" else pickle.dumps(Path("x")))
     with pytest.raises(ModelUnavailable) as caught:

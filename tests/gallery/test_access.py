@@ -5,8 +5,18 @@ import uuid
 import pytest
 from django.urls import reverse
 
-MEMBERS = ["create", "create-suggestions", "create-estimate", "gallery", "gallery-favourites", "trash", "settings",
-           "settings-plan", "settings-keys", "settings-appearance"]
+MEMBERS = [
+    "create",
+    "create-suggestions",
+    "create-estimate",
+    "gallery",
+    "gallery-favourites",
+    "trash",
+    "settings",
+    "settings-plan",
+    "settings-keys",
+    "settings-appearance",
+]
 POSTS = ["create-surprise", "create-improve", "gallery-bulk", "gallery-zip"]
 PUBLIC = ["home", "pricing", "docs", "docs-prompts"]
 JOB = ["job", "job-panel", "job-preview"]
@@ -64,8 +74,9 @@ def test_pages_take_no_put(anna, name):
     assert anna.put(reverse(name)).status_code == 405
 
 
-@pytest.mark.parametrize("path", [
-    "/i/abc/", "/i/%00%00%00%00%00%00/", "/i/nothinghere/", "/jobs/x/", "/i/" + "a" * 300 + "/"])
+@pytest.mark.parametrize(
+    "path", ["/i/abc/", "/i/%00%00%00%00%00%00/", "/i/nothinghere/", "/jobs/x/", "/i/" + "a" * 300 + "/"]
+)
 def test_addresses_of_nothing_are_404(anna, path):
     response = anna.get(path)
     assert response.status_code == 404 and "Nothing is drawn here" in response.content.decode()

@@ -10,8 +10,16 @@ from accounts.models import User
 PASSWORD = "correct horse battery"
 
 
-@pytest.mark.parametrize("path", ["/accounts/login/", "/accounts/signup/", "/accounts/password/reset/",
-                                  "/accounts/password/reset/done/", "/accounts/confirm-email/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/accounts/login/",
+        "/accounts/signup/",
+        "/accounts/password/reset/",
+        "/accounts/password/reset/done/",
+        "/accounts/confirm-email/",
+    ],
+)
 def test_pages_for_visitors_have_our_frame(client, db, path):
     page = client.get(path)
     assert page.status_code == 200 and 'class="topbar"' in page.content.decode()
@@ -28,9 +36,15 @@ def test_a_prompt_survives_signing_up(client, db):
     assert User.objects.get(email="new@example.com").plan == "free"
 
 
-@pytest.mark.parametrize("sent", [
-    {"email": "", "password1": PASSWORD}, {"email": "not-an-address", "password1": PASSWORD},
-    {"email": "new@example.com", "password1": "short"}, {"email": "new@example.com", "password1": "password1"}])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"email": "", "password1": PASSWORD},
+        {"email": "not-an-address", "password1": PASSWORD},
+        {"email": "new@example.com", "password1": "short"},
+        {"email": "new@example.com", "password1": "password1"},
+    ],
+)
 def test_a_bad_sign_up_says_why_at_the_field(client, db, sent):
     page = client.post("/accounts/signup/", sent).content.decode()
     assert 'class="errorlist"' in page and 'aria-invalid="true"' in page
@@ -38,8 +52,10 @@ def test_a_bad_sign_up_says_why_at_the_field(client, db, sent):
 
 
 def test_signing_in_does_not_tell_whether_an_account_exists(client, free_user):
-    known, unknown = (client.post("/accounts/login/", {"login": email, "password": "wrong"}).context["form"].errors
-                      for email in (free_user.email, "nobody@example.com"))
+    known, unknown = (
+        client.post("/accounts/login/", {"login": email, "password": "wrong"}).context["form"].errors
+        for email in (free_user.email, "nobody@example.com")
+    )
     assert known == unknown and known
 
 

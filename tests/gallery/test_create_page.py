@@ -13,19 +13,54 @@ GOOD = {"prompt": "a red boat at sea", "model": "dreamsketch-tiny", "shape": "1:
 
 def test_it_shows_a_composer_with_every_control(anna):
     page = anna.get(CREATE).content.decode()
-    for name in ("prompt", "negative_prompt", "model", "style", "shape", "width", "height", "steps", "guidance_scale",
-                 "sampler", "seed", "num_images", "visibility", "client_token", "csrfmiddlewaretoken"):
+    for name in (
+        "prompt",
+        "negative_prompt",
+        "model",
+        "style",
+        "shape",
+        "width",
+        "height",
+        "steps",
+        "guidance_scale",
+        "sampler",
+        "seed",
+        "num_images",
+        "visibility",
+        "client_token",
+        "csrfmiddlewaretoken",
+    ):
         assert f'name="{name}"' in page, name
 
 
 def test_sending_it_makes_a_job_and_goes_to_its_page(anna, pro_user):
-    response = anna.post(CREATE, GOOD | {
-        "style": "watercolour", "seed": "7", "steps": "12", "guidance_scale": "4.5", "negative_prompt": "fog",
-        "sampler": "Euler a", "shape": "16:9", "num_images": "2"})
+    response = anna.post(
+        CREATE,
+        GOOD
+        | {
+            "style": "watercolour",
+            "seed": "7",
+            "steps": "12",
+            "guidance_scale": "4.5",
+            "negative_prompt": "fog",
+            "sampler": "Euler a",
+            "shape": "16:9",
+            "num_images": "2",
+        },
+    )
     job = Generation.objects.get(owner=pro_user)
     assert response.status_code == 302 and response["Location"] == reverse("job", args=[job.pk])
-    assert (job.prompt, job.negative_prompt, job.style, job.seed, job.steps, job.guidance_scale, job.sampler,
-            job.num_images, job.source) == ("a red boat at sea", "fog", "watercolour", 7, 12, 4.5, "Euler a", 2, "page")
+    assert (
+        job.prompt,
+        job.negative_prompt,
+        job.style,
+        job.seed,
+        job.steps,
+        job.guidance_scale,
+        job.sampler,
+        job.num_images,
+        job.source,
+    ) == ("a red boat at sea", "fog", "watercolour", 7, 12, 4.5, "Euler a", 2, "page")
     assert job.width > job.height
 
 
@@ -59,12 +94,29 @@ def test_a_changed_form_with_an_old_token_is_a_new_wish(anna, pro_user):
     assert Generation.objects.filter(owner=pro_user).count() == 2
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("prompt", ""), ("prompt", "x" * 2001), ("negative_prompt", "x" * 2001), ("model", "no-such-model"),
-    ("style", "no-such-style"), ("shape", "5:1"), ("steps", "0"), ("steps", "lots"), ("steps", "1001"),
-    ("guidance_scale", "-1"), ("guidance_scale", "nan"), ("guidance_scale", "much"), ("sampler", "Magic"),
-    ("seed", "-2"), ("seed", "4294967296"), ("num_images", "0"), ("num_images", "5"), ("visibility", "everybody"),
-])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", ""),
+        ("prompt", "x" * 2001),
+        ("negative_prompt", "x" * 2001),
+        ("model", "no-such-model"),
+        ("style", "no-such-style"),
+        ("shape", "5:1"),
+        ("steps", "0"),
+        ("steps", "lots"),
+        ("steps", "1001"),
+        ("guidance_scale", "-1"),
+        ("guidance_scale", "nan"),
+        ("guidance_scale", "much"),
+        ("sampler", "Magic"),
+        ("seed", "-2"),
+        ("seed", "4294967296"),
+        ("num_images", "0"),
+        ("num_images", "5"),
+        ("visibility", "everybody"),
+    ],
+)
 @pytest.mark.parametrize("with_htmx", [True, False])
 def test_bad_input_is_refused_at_its_field_and_nothing_is_lost(anna, pro_user, htmx, field, value, with_htmx):
     sent = GOOD | {"negative_prompt": "kept words", field: value}
@@ -81,8 +133,9 @@ def test_bad_input_is_refused_at_its_field_and_nothing_is_lost(anna, pro_user, h
     assert not Generation.objects.filter(owner=pro_user).exists()
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("width", "100000"), ("width", "257"), ("height", "wide"), ("height", "1")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("width", "100000"), ("width", "257"), ("height", "wide"), ("height", "1")]
+)
 def test_a_bad_own_size_is_refused_at_its_field(anna, field, value):
     response = anna.post(CREATE, GOOD | {"shape": "custom", "width": "256", "height": "256", field: value})
     assert response.status_code == 422 and list(response.context["form"].errors) == [field]
@@ -126,15 +179,35 @@ def test_a_locked_account_reads_why(page_client, make_user):
 
 
 def test_settings_of_an_image_are_reused(anna, pro_user, make_image):
-    image = make_image(pro_user, generation_fields={
-        "prompt": "a green tree at night", "negative_prompt": "snow", "style": "vintage", "seed": 99, "steps": 31,
-        "guidance_scale": 6.5, "sampler": "DDIM", "width": 336, "height": 192})
+    image = make_image(
+        pro_user,
+        generation_fields={
+            "prompt": "a green tree at night",
+            "negative_prompt": "snow",
+            "style": "vintage",
+            "seed": 99,
+            "steps": 31,
+            "guidance_scale": 6.5,
+            "sampler": "DDIM",
+            "width": 336,
+            "height": 192,
+        },
+    )
     page = anna.get(CREATE, {"from": image.short_id})
     values = page.context["values"]
-    assert {name: values[name] for name in ("prompt", "negative_prompt", "style", "seed", "steps", "guidance_scale",
-                                            "sampler", "shape")} == {
-        "prompt": "a green tree at night", "negative_prompt": "snow", "style": "vintage", "seed": 99, "steps": 31,
-        "guidance_scale": 6.5, "sampler": "DDIM", "shape": "16:9"}
+    assert {
+        name: values[name]
+        for name in ("prompt", "negative_prompt", "style", "seed", "steps", "guidance_scale", "sampler", "shape")
+    } == {
+        "prompt": "a green tree at night",
+        "negative_prompt": "snow",
+        "style": "vintage",
+        "seed": 99,
+        "steps": 31,
+        "guidance_scale": 6.5,
+        "sampler": "DDIM",
+        "shape": "16:9",
+    }
 
 
 def test_another_users_private_image_cannot_be_reused(stranger, pro_user, make_image):

@@ -27,8 +27,11 @@ def browser_like(site):
 
 
 def send(client, path, **fields) -> httpx.Response:
-    return client.post(path, data=fields | {"csrfmiddlewaretoken": client.cookies["csrftoken"]},
-                       headers={"Referer": str(client.base_url)})
+    return client.post(
+        path,
+        data=fields | {"csrfmiddlewaretoken": client.cookies["csrftoken"]},
+        headers={"Referer": str(client.base_url)},
+    )
 
 
 def create(client, **fields) -> str:
@@ -98,5 +101,8 @@ def test_open_streams_hold_no_database_connection(browser_like, site):
         for _ in range(20):
             response = streams.enter_context(browser_like.stream("GET", "/events/"))
             assert next(response.iter_lines()) == "id: 1", "it is open"
-        wait_for(lambda: database.execute(count).fetchone()[0] <= before + 2, seconds=10,
-                 what="streams give their connections back")
+        wait_for(
+            lambda: database.execute(count).fetchone()[0] <= before + 2,
+            seconds=10,
+            what="streams give their connections back",
+        )

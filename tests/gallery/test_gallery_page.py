@@ -20,8 +20,10 @@ def shown(response) -> list[int]:
 
 @pytest.fixture
 def three(pro_user, make_image):
-    return [make_image(pro_user, generation_fields={"prompt": prompt}) for prompt in
-            ("a red boat at sea", "a blue bird in the forest", "a red car")]
+    return [
+        make_image(pro_user, generation_fields={"prompt": prompt})
+        for prompt in ("a red boat at sea", "a blue bird in the forest", "a red car")
+    ]
 
 
 def test_it_shows_ones_own_images_newest_first(anna, three, other_user, make_image):
@@ -40,8 +42,12 @@ def test_the_whole_gallery_is_not_counted_to_tell_its_size(anna, three):
             page = anna.get(address, query)
         asked = any("COUNT(" in each["sql"] and "generatedimage" in each["sql"] for each in queries)
         counted[address, query.get("q")] = (page.context["count"], asked)
-    assert counted == {(GALLERY, None): (2, False), (GALLERY, "boat"): (0, True), (FAVOURITES, None): (0, True),
-                       (TRASH, None): (1, True)}
+    assert counted == {
+        (GALLERY, None): (2, False),
+        (GALLERY, "boat"): (0, True),
+        (FAVOURITES, None): (0, True),
+        (TRASH, None): (1, True),
+    }
 
 
 def test_an_empty_gallery_leads_to_create(anna):
@@ -61,8 +67,18 @@ def test_images_are_found_by_model(anna, three, pro_user, make_image):
     assert shown(anna.get(GALLERY, {"model": "sdxl-base"})) == [other.number]
 
 
-@pytest.mark.parametrize("query", [{"q": "\x00"}, {"before": "x"}, {"before": "9" * 30}, {"upto": "-1"},
-                                   {"model": "\x00"}, {"day": "<b>"}, {"q": "%_\\'\""}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"q": "\x00"},
+        {"before": "x"},
+        {"before": "9" * 30},
+        {"upto": "-1"},
+        {"model": "\x00"},
+        {"day": "<b>"},
+        {"q": "%_\\'\""},
+    ],
+)
 def test_strange_addresses_are_no_error(anna, three, query):
     assert anna.get(GALLERY, query).status_code == 200
 
@@ -125,7 +141,8 @@ def test_the_trash_restores(anna, three):
 
 
 def test_deleting_for_good_asks_once_more_and_takes_the_files(
-        anna, three, media_folder, django_capture_on_commit_callbacks):
+    anna, three, media_folder, django_capture_on_commit_callbacks
+):
     anna.post(BULK, {"action": "trash", "ids": [three[0].number, three[1].number]})
     ask = anna.post(BULK, {"action": "delete", "ids": [three[0].number]})
     assert "Delete 1 image for good?" in ask.content.decode()
@@ -168,8 +185,16 @@ def test_nobody_changes_another_users_images(stranger, three, action):
     assert stranger.post(ZIP, {"ids": [three[0].number]}).status_code == 302
 
 
-@pytest.mark.parametrize("sent", [{"action": "explode", "ids": [1]}, {"action": "trash", "ids": ["x"]},
-                                  {"action": "trash", "ids": ["9" * 40]}, {"action": "trash", "ids": ["1"] * 501}, {}])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"action": "explode", "ids": [1]},
+        {"action": "trash", "ids": ["x"]},
+        {"action": "trash", "ids": ["9" * 40]},
+        {"action": "trash", "ids": ["1"] * 501},
+        {},
+    ],
+)
 def test_malformed_selections_are_400(anna, sent):
     assert anna.post(BULK, sent).status_code == 400
 

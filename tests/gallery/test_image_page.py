@@ -20,8 +20,17 @@ def image(pro_user, make_image):
 
 def test_the_owner_sees_the_picture_and_how_it_was_made(anna, image):
     page = anna.get(url("image", image)).content.decode()
-    for words in ("a red boat at sea", "fog", "DreamSketch Tiny", "64 × 48", "Euler", "AI-generated", "Delete",
-                  f"/create/?from={image.short_id}", reverse("image-file", args=[image.id])):
+    for words in (
+        "a red boat at sea",
+        "fog",
+        "DreamSketch Tiny",
+        "64 × 48",
+        "Euler",
+        "AI-generated",
+        "Delete",
+        f"/create/?from={image.short_id}",
+        reverse("image-file", args=[image.id]),
+    ):
         assert words in page, words
 
 
@@ -44,8 +53,9 @@ def test_a_published_image_is_shown_without_the_owners_actions(client, stranger,
     assert client.get(url("image", image)).status_code == 404
 
 
-@pytest.mark.parametrize("name", [
-    "image-favourite", "image-visibility", "image-trash", "image-restore", "image-delete"])
+@pytest.mark.parametrize(
+    "name", ["image-favourite", "image-visibility", "image-trash", "image-restore", "image-delete"]
+)
 def test_only_the_owner_changes_it(client, stranger, anna, image, name):
     anna.post(url("image-visibility", image), {"visibility": "public"})
     sent = {"favourite": "1", "visibility": "private", "sure": "yes"}
@@ -72,8 +82,7 @@ def test_deleting_leads_to_the_gallery_with_an_undo(anna, image):
     assert GeneratedImage.objects.get(pk=image.pk).deleted_at is None
 
 
-def test_in_the_trash_it_is_restored_or_deleted_for_good(
-        anna, image, media_folder, django_capture_on_commit_callbacks):
+def test_in_the_trash_it_is_restored_or_deleted_for_good(anna, image, media_folder, django_capture_on_commit_callbacks):
     refused = anna.post(url("image-delete", image), {"sure": "yes"}, follow=True)
     assert refused.context["image"] == image, "not from outside the trash"
     anna.post(url("image-trash", image))

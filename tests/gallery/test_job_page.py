@@ -13,18 +13,23 @@ def url(name, job):
     return reverse(name, args=[job.pk])
 
 
-@pytest.mark.parametrize(("fields", "words"), [
-    ({"status": "queued"}, "in line"),
-    ({"status": "processing", "phase": "loading"}, "Warming up DreamSketch Tiny"),
-    ({"status": "processing", "phase": "generating", "step": 2}, "Step 2 of 4"),
-    ({"status": "processing", "phase": "saving", "step": 4}, "Finishing touches"),
-    ({"status": "processing", "phase": "generating", "cancel_requested": True}, "Cancelling…"),
-    ({"status": "cancelled"}, "Cancelled before it began"),
-    ({"status": "failed", "error_code": "out_of_memory", "error_message": "Try another size."},
-     "Try another size. Not counted."),
-    ({"status": "blocked", "error_code": "unsafe", "error_message": "The picture was not safe."}, "held back"),
-    ({"status": "expired", "error_code": "deadline", "error_message": "It waited too long."}, "given up"),
-])
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"status": "queued"}, "in line"),
+        ({"status": "processing", "phase": "loading"}, "Warming up DreamSketch Tiny"),
+        ({"status": "processing", "phase": "generating", "step": 2}, "Step 2 of 4"),
+        ({"status": "processing", "phase": "saving", "step": 4}, "Finishing touches"),
+        ({"status": "processing", "phase": "generating", "cancel_requested": True}, "Cancelling…"),
+        ({"status": "cancelled"}, "Cancelled before it began"),
+        (
+            {"status": "failed", "error_code": "out_of_memory", "error_message": "Try another size."},
+            "Try another size. Not counted.",
+        ),
+        ({"status": "blocked", "error_code": "unsafe", "error_message": "The picture was not safe."}, "held back"),
+        ({"status": "expired", "error_code": "deadline", "error_message": "It waited too long."}, "given up"),
+    ],
+)
 def test_it_says_how_the_job_fares(anna, pro_user, make_generation, fields, words):
     page = anna.get(url("job", make_generation(pro_user, **fields)))
     assert page.status_code == 200 and words in page.content.decode()
@@ -68,8 +73,9 @@ def test_what_was_finished_before_a_cancel_is_shown(anna, pro_user, make_image):
     # A final state never changes, so this one is made as it would have ended.
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute("UPDATE generation_generation SET status = 'cancelled', step = 6 WHERE id = %s",
-                       [image.generation_id])
+        cursor.execute(
+            "UPDATE generation_generation SET status = 'cancelled', step = 6 WHERE id = %s", [image.generation_id]
+        )
         cursor.execute("SET LOCAL session_replication_role = origin")
     page = anna.get(url("job", image.generation)).content.decode()
     assert "Cancelled at step 6, 1 image kept" in page and reverse("image-file", args=[image.id]) in page

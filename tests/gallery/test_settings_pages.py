@@ -11,8 +11,18 @@ from accounts.models import ApiKey, DailyUsage
 KEYS = "/settings/keys/"
 
 
-@pytest.mark.parametrize("path", ["/settings/", "/settings/plan/", KEYS, "/settings/appearance/", "/accounts/email/",
-                                  "/accounts/password/change/", "/accounts/logout/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/settings/",
+        "/settings/plan/",
+        KEYS,
+        "/settings/appearance/",
+        "/accounts/email/",
+        "/accounts/password/change/",
+        "/accounts/logout/",
+    ],
+)
 def test_each_page_opens_in_our_frame(anna, path):
     page = anna.get(path)
     assert page.status_code == 200 and 'class="topbar"' in page.content.decode()
@@ -50,10 +60,21 @@ def test_nobody_revokes_another_users_key(stranger, pro_user):
 ALL = {"name": "x", "scopes": ["read", "generate", "manage"]}
 
 
-@pytest.mark.parametrize("sent", [
-    {"name": ""}, {"name": "x" * 61}, {"days": "7000"}, {"scopes": []}, {"scopes": ["admin"]}, {"daily_images": "0"},
-    {"daily_images": "many"}, {"requests_per_minute": "100000"}, {"requests_per_minute": "-1"}, {"name": "a\x00b"},
-])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"name": ""},
+        {"name": "x" * 61},
+        {"days": "7000"},
+        {"scopes": []},
+        {"scopes": ["admin"]},
+        {"daily_images": "0"},
+        {"daily_images": "many"},
+        {"requests_per_minute": "100000"},
+        {"requests_per_minute": "-1"},
+        {"name": "a\x00b"},
+    ],
+)
 def test_a_bad_key_form_is_422_with_its_values(anna, pro_user, sent):
     response = anna.post(KEYS, ALL | sent)
     assert response.status_code == 422 and "field-error" in response.content.decode()

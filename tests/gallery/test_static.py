@@ -43,12 +43,14 @@ def test_colours_are_written_in_the_token_file_only():
 
 def _tokens() -> dict[str, tuple[str, str]]:
     text = (ROOT / "static/css/tokens.css").read_text()
-    return {name: (light, dark) for name, light, dark in
-            re.findall(r"--([\w-]+): light-dark\((#[0-9A-F]{6}), (#[0-9A-F]{6})\)", text)}
+    return {
+        name: (light, dark)
+        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#[0-9A-F]{6}), (#[0-9A-F]{6})\)", text)
+    }
 
 
 def _luminance(colour: str) -> float:
-    parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -65,8 +67,14 @@ def test_colours_can_be_read(theme):
     for text in ("ink", "ink-2", "ink-3", "accent", "success", "warn", "danger", "info"):
         assert min(contrast(tokens[text], ground) for ground in grounds) >= 4.5, text
     assert min(contrast(tokens["control"], ground) for ground in grounds) >= 3
-    for text, ground in (("on-accent", "accent"), ("accent-ink", "accent-soft"), ("success", "success-soft"),
-                         ("warn", "warn-soft"), ("danger", "danger-soft"), ("info", "info-soft")):
+    for text, ground in (
+        ("on-accent", "accent"),
+        ("accent-ink", "accent-soft"),
+        ("success", "success-soft"),
+        ("warn", "warn-soft"),
+        ("danger", "danger-soft"),
+        ("info", "info-soft"),
+    ):
         assert contrast(tokens[text], tokens[ground]) >= 4.5, text
 
 

@@ -43,12 +43,22 @@ def test_it_works_as_a_plain_page_too(anna):
     assert 'class="topbar"' in text and "whsec_" in text
 
 
-@pytest.mark.parametrize("sent", [
-    {"url": ""}, {"url": "http://hooks.example.com/"}, {"url": "https://127.0.0.1/"}, {"url": "https://localhost/"},
-    {"url": "https://a@hooks.example.com/"}, {"url": "javascript:alert(1)"}, {"url": "https://x.example/\x00"},
-    {"url": "https://hooks.example.com/" + "x" * 1000}, {"events": []}, {"events": ["no.such"]},
-    {"description": "x" * 101},
-])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"url": ""},
+        {"url": "http://hooks.example.com/"},
+        {"url": "https://127.0.0.1/"},
+        {"url": "https://localhost/"},
+        {"url": "https://a@hooks.example.com/"},
+        {"url": "javascript:alert(1)"},
+        {"url": "https://x.example/\x00"},
+        {"url": "https://hooks.example.com/" + "x" * 1000},
+        {"events": []},
+        {"events": ["no.such"]},
+        {"description": "x" * 101},
+    ],
+)
 def test_a_bad_form_is_422_with_its_values(anna, endpoint, page, sent):
     for path in (LIST, page):
         response = anna.post(path, FORM | sent)
@@ -112,8 +122,14 @@ def test_strangers_find_nothing(stranger, client, endpoint, page):
     assert URL not in stranger.get(LIST).content.decode()
     for path in (page, f"{page}deliveries/", f"{LIST}{uuid.uuid4()}/"):
         assert stranger.get(path).status_code == 404
-    for path in (page, f"{page}test/", f"{page}rotate/", f"{page}switch/", f"{page}delete/",
-                 f"{LIST}deliveries/{delivery.pk}/resend/"):
+    for path in (
+        page,
+        f"{page}test/",
+        f"{page}rotate/",
+        f"{page}switch/",
+        f"{page}delete/",
+        f"{LIST}deliveries/{delivery.pk}/resend/",
+    ):
         assert stranger.post(path, FORM).status_code == 404
         assert "/accounts/login/" in client.post(path, FORM)["Location"]
     endpoint.refresh_from_db()

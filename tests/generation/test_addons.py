@@ -60,12 +60,15 @@ def test_what_was_asked_for_outright_counts(free_user, installed):
     assert loras_of(generation) == {"ink": 0.9}
 
 
-@pytest.mark.parametrize("fields,param,words", [
-    ({"loras": [{"key": "absent"}]}, "loras", "absent"),
-    ({"loras": [{"key": "../loras/ink"}]}, "loras", "../loras/ink"),
-    ({"prompt": "a cat <lora:absent:1>"}, "loras", "absent"),
-    ({"loras": ["for-sd1"]}, "loras", "not made for"),
-])
+@pytest.mark.parametrize(
+    "fields,param,words",
+    [
+        ({"loras": [{"key": "absent"}]}, "loras", "absent"),
+        ({"loras": [{"key": "../loras/ink"}]}, "loras", "../loras/ink"),
+        ({"prompt": "a cat <lora:absent:1>"}, "loras", "absent"),
+        ({"loras": ["for-sd1"]}, "loras", "not made for"),
+    ],
+)
 def test_one_that_is_not_here_is_refused_and_nothing_is_made(free_user, installed, fields, param, words):
     with pytest.raises(InvalidRequest, match=words) as refusal:
         create(free_user, **fields)

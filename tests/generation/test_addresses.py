@@ -13,19 +13,61 @@ from tests.receiver import Receiver
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "2a00:1450:4001::200e", "::ffff:8.8.8.8"]
 PRIVATE = [
-    "127.0.0.1", "127.255.255.254", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1",
-    "::1", "fc00::1", "fd12:3456::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:192.168.0.1",
+    "127.0.0.1",
+    "127.255.255.254",
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "::1",
+    "fc00::1",
+    "fd12:3456::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:192.168.0.1",
 ]
 NEVER = [
-    "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.0.1", "::", "fe80::1", "fe80::1%eth0", "fd00:ec2::254",
-    "100.100.100.200", "168.63.129.16", "192.0.0.192", "224.0.0.1", "239.255.255.255", "240.0.0.1",
-    "255.255.255.255", "ff02::1", "::ffff:169.254.169.254", "::ffff:0.0.0.0",
+    "0.0.0.0",
+    "0.1.2.3",
+    "169.254.169.254",
+    "169.254.0.1",
+    "::",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fd00:ec2::254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "ff02::1",
+    "::ffff:169.254.169.254",
+    "::ffff:0.0.0.0",
     # Prefixes that stand for another address: NAT64, 6to4, Teredo, IPv4-compatible, site-local.
-    "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001::1",
-    "::127.0.0.1", "fec0::1",
+    "64:ff9b::127.0.0.1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::1",
+    "2002:7f00:1::",
+    "2002:a9fe:a9fe::1",
+    "2001::1",
+    "::127.0.0.1",
+    "fec0::1",
 ]
-ODD = ["192.0.0.8", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "2001:db8::1",
-       "3fff::1", "100::1", "5f00::1"]
+ODD = [
+    "192.0.0.8",
+    "192.0.2.1",
+    "192.88.99.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "2001:db8::1",
+    "3fff::1",
+    "100::1",
+    "5f00::1",
+]
 
 
 @pytest.mark.parametrize("address", PUBLIC)
@@ -51,22 +93,65 @@ def test_metadata_and_the_like_never_are(address, settings):
 
 
 BAD_URLS = [
-    "", " ", "hooks.example.com", "//hooks.example.com", "http://hooks.example.com/", "ftp://hooks.example.com/",
-    "file:///etc/passwd", "gopher://hooks.example.com/", "javascript:alert(1)", "https://", "https:///x",
-    "https:/hooks.example.com", "https:hooks.example.com", "https://hooks.example.com:80/",
-    "https://hooks.example.com:22/", "https://hooks.example.com:0/", "https://hooks.example.com:99999/",
-    "https://hooks.example.com:/", "https://user@hooks.example.com/", "https://user:word@hooks.example.com/",
-    "https://hooks.example.com@127.0.0.1/", "https://127.0.0.1#@hooks.example.com/",
-    "https://hooks.example.com\\@127.0.0.1/", "https://hooks.example.com/#x", "https://hooks.example.com /",
-    "https://hooks.example.com/ x", "https://hooks.example.com/\r\nX: y", "https://hooks.example.com/\x00",
-    "https://127.0.0.1/", "https://127.1/", "https://127.0.0.1./", "https://2130706433/", "https://0x7f000001/",
-    "https://0x7f.0.0.1/", "https://0177.0.0.1/", "https://0/", "https://[::1]/", "https://[::ffff:127.0.0.1]/",
-    "https://[fe80::1%25eth0]/", "https://1.1.1.1/", "https://[2606:4700::1111]/", "https://localhost/",
-    "https://localhost./", "https://redis/", "https://１２７.0.0.1/", "https://①②⑦.⓪.⓪.①/",
-    "https://hooks。example。com/", "https://höoks.example.com/", "https://\u212aooks.example.com/",
-    "https://-x.example.com/", "https://x-.example.com/", "https://a..example.com/", "https://.example.com/",
-    "https://" + "a" * 64 + ".example.com/", "https://hooks.example.com/" + "x" * 1000, "https://a_b.example.com/",
-    "https://hooks.example.com/é", "https://hooks.example.com/<script>", 'https://hooks.example.com/"',
+    "",
+    " ",
+    "hooks.example.com",
+    "//hooks.example.com",
+    "http://hooks.example.com/",
+    "ftp://hooks.example.com/",
+    "file:///etc/passwd",
+    "gopher://hooks.example.com/",
+    "javascript:alert(1)",
+    "https://",
+    "https:///x",
+    "https:/hooks.example.com",
+    "https:hooks.example.com",
+    "https://hooks.example.com:80/",
+    "https://hooks.example.com:22/",
+    "https://hooks.example.com:0/",
+    "https://hooks.example.com:99999/",
+    "https://hooks.example.com:/",
+    "https://user@hooks.example.com/",
+    "https://user:word@hooks.example.com/",
+    "https://hooks.example.com@127.0.0.1/",
+    "https://127.0.0.1#@hooks.example.com/",
+    "https://hooks.example.com\\@127.0.0.1/",
+    "https://hooks.example.com/#x",
+    "https://hooks.example.com /",
+    "https://hooks.example.com/ x",
+    "https://hooks.example.com/\r\nX: y",
+    "https://hooks.example.com/\x00",
+    "https://127.0.0.1/",
+    "https://127.1/",
+    "https://127.0.0.1./",
+    "https://2130706433/",
+    "https://0x7f000001/",
+    "https://0x7f.0.0.1/",
+    "https://0177.0.0.1/",
+    "https://0/",
+    "https://[::1]/",
+    "https://[::ffff:127.0.0.1]/",
+    "https://[fe80::1%25eth0]/",
+    "https://1.1.1.1/",
+    "https://[2606:4700::1111]/",
+    "https://localhost/",
+    "https://localhost./",
+    "https://redis/",
+    "https://１２７.0.0.1/",
+    "https://①②⑦.⓪.⓪.①/",
+    "https://hooks。example。com/",
+    "https://höoks.example.com/",
+    "https://\u212aooks.example.com/",
+    "https://-x.example.com/",
+    "https://x-.example.com/",
+    "https://a..example.com/",
+    "https://.example.com/",
+    "https://" + "a" * 64 + ".example.com/",
+    "https://hooks.example.com/" + "x" * 1000,
+    "https://a_b.example.com/",
+    "https://hooks.example.com/é",
+    "https://hooks.example.com/<script>",
+    'https://hooks.example.com/"',
 ]
 
 
@@ -111,7 +196,6 @@ def names(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     answers["asked"] = asked
     return answers
-
 
 
 @pytest.mark.parametrize("found", [["127.0.0.1"], ["::ffff:127.0.0.1"], ["1.1.1.1", "127.0.0.1"], ["10.0.0.1"]])
@@ -192,10 +276,16 @@ def hang_up(connection):
     connection.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.parametrize(("behave", "said"), [
-    (never, "no answer in time"), (drip, "no answer in time"), (flood, "not HTTP"), (hang_up, "connection failed"),
-    (lambda connection: connection.sendall(b"SSH-2.0-x\r\n"), "not HTTP"),
-])
+@pytest.mark.parametrize(
+    ("behave", "said"),
+    [
+        (never, "no answer in time"),
+        (drip, "no answer in time"),
+        (flood, "not HTTP"),
+        (hang_up, "connection failed"),
+        (lambda connection: connection.sendall(b"SSH-2.0-x\r\n"), "not HTTP"),
+    ],
+)
 def test_bad_receivers_end_the_call(behave, said, settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
     with Receiver(behave=behave) as receiver, pytest.raises(CallFailed, match=said):

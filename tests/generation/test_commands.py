@@ -65,8 +65,11 @@ class TestAudit:
         with pytest.raises(SystemExit):
             call_command("audit", "--json", "--contents", stdout=out)
         found = {what: count for what, count in json.loads(out.getvalue()).items() if count}
-        assert found == {"usage that differs from its holds": 1, "pictures without their file": 1,
-                         "files that differ from their hash": 1}
+        assert found == {
+            "usage that differs from its holds": 1,
+            "pictures without their file": 1,
+            "files that differ from their hash": 1,
+        }
 
 
 class TestPrune:
@@ -134,8 +137,9 @@ def drawn(settings, tmp_path, monkeypatch):
         save_file({name: np.zeros((4, width), np.float32)}, settings.MODELS_DIR / "loras" / f"{key}.safetensors")
     asked = []
     submit = FakeEngine.submit
-    monkeypatch.setattr(FakeEngine, "submit", lambda self, request, **how: asked.append(request) or submit(
-        self, request, **how))
+    monkeypatch.setattr(
+        FakeEngine, "submit", lambda self, request, **how: asked.append(request) or submit(self, request, **how)
+    )
 
     def draw(*arguments):
         run("generate", *arguments, "--steps", "2", "--out", str(tmp_path / "x.png"))
@@ -149,8 +153,9 @@ def test_generate_asks_for_what_the_site_asks_for(drawn, pro_user):
     LoraRule.objects.create(keyword="chalk drawing", lora="chalk", weight=0.4)
     words = "a cat, chalk drawing <lora:ink:0.6>"
     request = drawn(words, "--seed", "3", "--style", "anime", "--quality", "fast", "--negative-prompt", "grey")
-    site = create_generation(user=pro_user, prompt=words, seed=3, style="anime", quality="fast", steps=2,
-                             negative_prompt="grey")[0].request()
+    site = create_generation(
+        user=pro_user, prompt=words, seed=3, style="anime", quality="fast", steps=2, negative_prompt="grey"
+    )[0].request()
     assert request == site
     assert {lora.key: lora.weight for lora in request.loras} == {"ink": 0.6, "chalk": 0.4, "lcm-lora-tiny": 1.0}
     assert (request.sampler, request.prompt.startswith("a cat, chalk drawing")) == ("LCM", True)

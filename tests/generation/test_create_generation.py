@@ -37,24 +37,27 @@ def test_a_random_seed_is_stored(free_user, pro_user):
     assert len(seeds) == 3
 
 
-@pytest.mark.parametrize(("fields", "param"), [
-    ({"prompt": "   "}, "prompt"),
-    ({"prompt": "x" * 2001}, "prompt"),
-    ({"negative_prompt": "x" * 2001}, "negative_prompt"),
-    ({"width": 100}, "width"),
-    ({"height": 99999}, "height"),
-    ({"steps": 0}, "steps"),
-    ({"steps": 101}, "steps"),
-    ({"guidance_scale": 20.5}, "guidance_scale"),
-    ({"guidance_scale": float("nan")}, "guidance_scale"),
-    ({"seed": 2**32}, "seed"),
-    ({"seed": -2}, "seed"),
-    ({"sampler": "magic"}, "sampler"),
-    ({"num_images": 5}, "num_images"),
-    ({"style": "cubist"}, "style"),
-    ({"visibility": "everybody"}, "visibility"),
-    ({"aspect_ratio": "5:1"}, "aspect_ratio"),
-])
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": "   "}, "prompt"),
+        ({"prompt": "x" * 2001}, "prompt"),
+        ({"negative_prompt": "x" * 2001}, "negative_prompt"),
+        ({"width": 100}, "width"),
+        ({"height": 99999}, "height"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 101}, "steps"),
+        ({"guidance_scale": 20.5}, "guidance_scale"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"seed": 2**32}, "seed"),
+        ({"seed": -2}, "seed"),
+        ({"sampler": "magic"}, "sampler"),
+        ({"num_images": 5}, "num_images"),
+        ({"style": "cubist"}, "style"),
+        ({"visibility": "everybody"}, "visibility"),
+        ({"aspect_ratio": "5:1"}, "aspect_ratio"),
+    ],
+)
 def test_a_bad_field_is_named_and_nothing_is_made(free_user, fields, param):
     with pytest.raises(InvalidRequest) as refusal:
         create(free_user, **fields)
@@ -67,9 +70,9 @@ def test_an_unknown_model_is_refused(free_user):
         create(free_user, model="dall-e-99")
 
 
-@pytest.mark.parametrize("prompt", [
-    "a nude child", "N U D E   ch1ld", "naked  chіld", "nu\u200bde child", "csam", "a 12 years old, topless",
-])
+@pytest.mark.parametrize(
+    "prompt", ["a nude child", "N U D E   ch1ld", "naked  chіld", "nu\u200bde child", "csam", "a 12 years old, topless"]
+)
 def test_a_forbidden_prompt_is_refused_before_anything_is_held(free_user, prompt):
     for fields in ({"prompt": prompt}, {"negative_prompt": prompt}):
         with pytest.raises(PromptRejected):
@@ -77,9 +80,9 @@ def test_a_forbidden_prompt_is_refused_before_anything_is_held(free_user, prompt
     assert not QuotaHold.objects.exists()
 
 
-@pytest.mark.parametrize("prompt", [
-    "a child with a red kite", "Essex in autumn", "a nude statue of David", "kidney beans",
-])
+@pytest.mark.parametrize(
+    "prompt", ["a child with a red kite", "Essex in autumn", "a nude statue of David", "kidney beans"]
+)
 def test_an_innocent_prompt_passes(free_user, prompt):
     assert create(free_user, prompt=prompt).status == "queued"
 

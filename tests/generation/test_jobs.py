@@ -27,8 +27,10 @@ def draw(generation, count=None):
     """Stored pictures for a claimed generation, as the worker makes them."""
     size = (generation.width, generation.height)
     return [
-        files.store_image(generation, EngineImage(
-            index, generation.seed + index, Image.new("RGB", size, (index * 40, 90, 200)), {}, 0.5))
+        files.store_image(
+            generation,
+            EngineImage(index, generation.seed + index, Image.new("RGB", size, (index * 40, 90, 200)), {}, 0.5),
+        )
         for index in range(count or generation.num_images)
     ]
 
@@ -96,8 +98,13 @@ def test_a_worker_that_lost_its_lease_can_do_nothing_more(free_user):
     assert jobs.sweep()["requeued"] == 1
     second = jobs.claim("w2")
     assert second.epoch == first.epoch + 1
-    for end in (lambda: jobs.finish(first, []), lambda: jobs.finish_cancelled(first, []), lambda: jobs.hand_back(first),
-                lambda: jobs.fail(first, code="x", message="x", transient=False), lambda: jobs.block(first)):
+    for end in (
+        lambda: jobs.finish(first, []),
+        lambda: jobs.finish_cancelled(first, []),
+        lambda: jobs.hand_back(first),
+        lambda: jobs.fail(first, code="x", message="x", transient=False),
+        lambda: jobs.block(first),
+    ):
         with pytest.raises(jobs.LeaseLost):
             end()
     assert not jobs.heartbeat(first, phase="generating", step=3, extend=True).alive

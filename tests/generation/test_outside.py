@@ -43,8 +43,9 @@ def function(settings):
 
 def answer(client, job, **content):
     body = json.dumps({"generation": job["generation"], "epoch": job["epoch"]} | content).encode()
-    return client.post("/api/generate/webhook", body, content_type="application/json",
-                       headers=signature(SECRET, "an-answer", body))
+    return client.post(
+        "/api/generate/webhook", body, content_type="application/json", headers=signature(SECRET, "an-answer", body)
+    )
 
 
 @pytest.mark.django_db(transaction=True)
@@ -63,8 +64,12 @@ def test_a_job_goes_out_and_its_pictures_come_to_the_webhook(function, client, p
     # The worker's thread is free again: it takes the next one.
     create_generation(user=pro_user, prompt="a blue boat", width=128, height=128)
     wait_for(lambda: len(function.asked) == 2, what="the next job")
-    assert answer(client, function.json(), error={"code": "out_of_memory", "message": "x", "transient": False}
-                  ).json()["status"] == "failed"
+    assert (
+        answer(client, function.json(), error={"code": "out_of_memory", "message": "x", "transient": False}).json()[
+            "status"
+        ]
+        == "failed"
+    )
     assert {what: count for what, count in audit.audit(contents=True).items() if count} == {}
 
 
@@ -91,11 +96,14 @@ class TestSettings:
         assert read_settings(INFERENCE_SERVICE_URL="https://gpu.example", USE_LOCAL_MODELS="1").USE_LOCAL_MODELS
         assert read_settings(USE_LOCAL_MODELS="0", HF_TOKEN="hf_x").DEFAULT_MODEL == "sdxl-base"
 
-    @pytest.mark.parametrize("given, said", [
-        ({"USE_LOCAL_MODELS": "0"}, "needs an engine elsewhere"),
-        ({"INFERENCE_SERVICE_URL": "gpu.example"}, "must begin with https"),
-        ({"MODAL_GENERATE_ENDPOINT": "https://gpu.example"}, "needs INFERENCE_WEBHOOK_SECRET"),
-    ])
+    @pytest.mark.parametrize(
+        "given, said",
+        [
+            ({"USE_LOCAL_MODELS": "0"}, "needs an engine elsewhere"),
+            ({"INFERENCE_SERVICE_URL": "gpu.example"}, "must begin with https"),
+            ({"MODAL_GENERATE_ENDPOINT": "https://gpu.example"}, "needs INFERENCE_WEBHOOK_SECRET"),
+        ],
+    )
     def test_what_cannot_work_refuses_to_start(self, read_settings, given, said):  # noqa: F811
         with pytest.raises(ImproperlyConfigured, match=said):
             read_settings(**given)

@@ -49,8 +49,15 @@ def running(make_generation):
 
     def make(owner, **fields):
         generation = make_generation(
-            owner, status="processing", epoch=1, attempt=3, prompt="a quagga", composed_prompt="a quagga",
-            lease_until=timezone.now() + dt.timedelta(minutes=1), **fields)
+            owner,
+            status="processing",
+            epoch=1,
+            attempt=3,
+            prompt="a quagga",
+            composed_prompt="a quagga",
+            lease_until=timezone.now() + dt.timedelta(minutes=1),
+            **fields,
+        )
         quotas.hold(user=owner, generation_id=generation.pk, images=generation.num_images)
         return generation
 
@@ -252,11 +259,19 @@ def test_what_the_reference_library_signs_is_believed_and_nothing_else():
     right = headers()["webhook-signature"]
     events.verify(secret, headers(signature=f"v1,bm90IGl0 v2,x {right}"), body)
     wrong = [
-        {}, headers() | {"webhook-id": ""}, headers() | {"webhook-id": "msg_2"}, headers(signature="v1,"),
-        headers(signature="v1,é"), headers(signature=right.removeprefix("v1,")), headers(signature="v2," + right[3:]),
-        headers() | {"webhook-timestamp": "now"}, headers() | {"webhook-timestamp": "9" * 400},
-        headers() | {"webhook-timestamp": "²"}, headers() | {"webhook-signature": ""},
-        headers(now - dt.timedelta(seconds=310)), headers(now + dt.timedelta(seconds=310)),
+        {},
+        headers() | {"webhook-id": ""},
+        headers() | {"webhook-id": "msg_2"},
+        headers(signature="v1,"),
+        headers(signature="v1,é"),
+        headers(signature=right.removeprefix("v1,")),
+        headers(signature="v2," + right[3:]),
+        headers() | {"webhook-timestamp": "now"},
+        headers() | {"webhook-timestamp": "9" * 400},
+        headers() | {"webhook-timestamp": "²"},
+        headers() | {"webhook-signature": ""},
+        headers(now - dt.timedelta(seconds=310)),
+        headers(now + dt.timedelta(seconds=310)),
     ]
     for one in wrong:
         with pytest.raises(events.BadSignature):
@@ -429,8 +444,9 @@ def test_receivers_that_hang_hold_up_nobody_else(pro_user, other_user, receiver)
             wait_for(lambda: not courier._threads, seconds=30, what="the threads' end")
 
 
-def test_a_bell_that_cannot_ring_loses_nothing(pro_user, endpoint, receiver, running, monkeypatch,
-                                               django_capture_on_commit_callbacks):
+def test_a_bell_that_cannot_ring_loses_nothing(
+    pro_user, endpoint, receiver, running, monkeypatch, django_capture_on_commit_callbacks
+):
     from redis.exceptions import ConnectionError as RedisAway
 
     def away(*arguments, **options):
@@ -460,10 +476,9 @@ def test_old_records_are_pruned(endpoint, receiver):
     kept = events.send_test(endpoint)
     old = WebhookDelivery.objects.filter(state="delivered")[:2]
     WebhookDelivery.objects.filter(pk__in=[kept.pk, *(one.pk for one in old)]).update(
-        created_at=F("created_at") - dt.timedelta(days=31))
+        created_at=F("created_at") - dt.timedelta(days=31)
+    )
     assert pruning.prune(dry_run=True)["old webhook deliveries"] == 2
     assert pruning.prune()["old webhook deliveries"] == 2
     assert WebhookDelivery.objects.filter(pk=kept.pk).exists(), "it is still on its way"
     assert WebhookDelivery.objects.count() == 2
-
-

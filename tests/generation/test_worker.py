@@ -28,8 +28,9 @@ def start_worker(tmp_path, settings):
     workers = []
 
     def start(*, seconds_per_step=0.005, threads=2):
-        engine = make_engine("fake", catalog(), seconds_per_step=seconds_per_step, faults_allowed=True,
-                             faults_folder=tmp_path)
+        engine = make_engine(
+            "fake", catalog(), seconds_per_step=seconds_per_step, faults_allowed=True, faults_folder=tmp_path
+        )
         worker = Worker(engine, name=f"test-{len(workers)}", threads=threads)
         worker.start()
         workers.append(worker)

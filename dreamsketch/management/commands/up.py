@@ -53,9 +53,13 @@ class Child:
     def start(self) -> None:
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            self.command, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL,
+            self.command,
+            env=os.environ | ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
             # A session of its own: Ctrl-C reaches only us, and we stop the children in order.
-            start_new_session=True, preexec_fn=die_with_parent)
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
 
     def signal(self, number) -> None:
         if self.process and self.process.poll() is None:
@@ -117,8 +121,9 @@ class Command(BaseCommand):
             try:
                 probe.bind((host, port))
             except OSError as error:
-                raise CommandError(f"Port {port} on {host} cannot be used: {error.strerror}. "
-                                   "Choose another one with --port.") from error
+                raise CommandError(
+                    f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one with --port."
+                ) from error
 
     def prepare(self) -> None:
         self.say("preparing the database")
@@ -139,7 +144,9 @@ class Command(BaseCommand):
         stamp = settings.STATIC_ROOT / ".collected"
         found = sorted(
             (path, os.stat(storage.path(path)).st_mtime_ns)
-            for finder in get_finders() for path, storage in finder.list(StaticFiles.ignore_patterns))
+            for finder in get_finders()
+            for path, storage in finder.list(StaticFiles.ignore_patterns)
+        )
         digest = hashlib.sha256(repr(found).encode()).hexdigest()
         if not stamp.exists() or stamp.read_text() != digest:
             self.say("preparing the static files")
@@ -151,14 +158,35 @@ class Command(BaseCommand):
         celery = [sys.executable, "-m", "celery", "--quiet", "-A", "dreamsketch"]
         quiet = ["--without-gossip", "--without-mingle", "--loglevel", settings.LOG_LEVEL]
         return [
-            Child("web", [sys.executable, "-m", "uvicorn", "dreamsketch.asgi:application", "--host", host,
-                          "--port", str(port), "--lifespan", "off", "--no-server-header", "--log-level", "warning",
-                          "--timeout-graceful-shutdown", "3",
-                          *(["--proxy-headers"] if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ["--no-proxy-headers"])]),
-            Child("worker", [*celery, "worker", "-Q", "generation", "-P", "threads", "-c", "1",
-                             "-n", "generation@%h", *quiet]),
-            Child("maintenance", [*celery, "worker", "-Q", "maintenance", "-P", "threads", "-c", "1",
-                                  "-n", "maintenance@%h", *quiet]),
+            Child(
+                "web",
+                [
+                    sys.executable,
+                    "-m",
+                    "uvicorn",
+                    "dreamsketch.asgi:application",
+                    "--host",
+                    host,
+                    "--port",
+                    str(port),
+                    "--lifespan",
+                    "off",
+                    "--no-server-header",
+                    "--log-level",
+                    "warning",
+                    "--timeout-graceful-shutdown",
+                    "3",
+                    *(["--proxy-headers"] if settings.ALLAUTH_TRUSTED_PROXY_COUNT else ["--no-proxy-headers"]),
+                ],
+            ),
+            Child(
+                "worker",
+                [*celery, "worker", "-Q", "generation", "-P", "threads", "-c", "1", "-n", "generation@%h", *quiet],
+            ),
+            Child(
+                "maintenance",
+                [*celery, "worker", "-Q", "maintenance", "-P", "threads", "-c", "1", "-n", "maintenance@%h", *quiet],
+            ),
             Child("scheduler", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"]),
         ]
 
@@ -177,10 +205,14 @@ class Command(BaseCommand):
             return
         self.say(f"ready at http://{shown}:{port}/")
         if not User.objects.exists():
-            self.say("sign up there, or make a staff account: "
-                     f"{os.path.relpath(sys.executable)} manage.py create_user you@example.com --staff")
-        self.say(f"data is kept in {settings.VAR_DIR}"
-                 + ("" if settings.EMAIL_URL else ", e-mail is written to its folder mail"))
+            self.say(
+                "sign up there, or make a staff account: "
+                f"{os.path.relpath(sys.executable)} manage.py create_user you@example.com --staff"
+            )
+        self.say(
+            f"data is kept in {settings.VAR_DIR}"
+            + ("" if settings.EMAIL_URL else ", e-mail is written to its folder mail")
+        )
         self.say("Ctrl-C stops everything")
 
     def look_after(self, children) -> None:

@@ -17,6 +17,7 @@ FACTORS = (2, 4)
 
 def enlarge_one(request) -> dict:
     """The body of extra-single-image."""
+
     def read():
         given = read_fields(request.data, EXTRA_SINGLE)
         if not given.get("image"):
@@ -29,6 +30,7 @@ def enlarge_one(request) -> dict:
 
 def enlarge_several(request) -> dict:
     """The body of extra-batch-images."""
+
     def read():
         given = read_fields(request.data, EXTRA_BATCH)
         files = given.get("imageList") or []
@@ -58,8 +60,10 @@ def _parts(user, given: dict, values: list, param: str):
     uploads = [read_picture(user, value, param) for value in values]
     crop = given.get("upscaling_crop", True)
     targets = [_target(given, upload, crop, param) for upload in uploads]
-    parts = [{"upscale": {"image": upload, "factor": _factor(upload, target), "upscaler": upscaler}}
-             for upload, target in zip(uploads, targets, strict=True)]
+    parts = [
+        {"upscale": {"image": upload, "factor": _factor(upload, target), "upscaler": upscaler}}
+        for upload, target in zip(uploads, targets, strict=True)
+    ]
     return (targets, crop, upscaler_title(upscaler)), parts, ""
 
 
@@ -84,4 +88,3 @@ def _factor(upload: Upload, target: tuple[int, int]) -> int:
     """The smallest of ours that reaches the target."""
     needed = max(target[0] / upload.width, target[1] / upload.height)
     return next(factor for factor in FACTORS if factor >= needed - 0.01 or factor == FACTORS[-1])
-

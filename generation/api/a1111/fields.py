@@ -55,8 +55,11 @@ class Field:
             "text": {"type": ["string", "null"], "maxLength": self.most},
             # Written as 0 and 1 by some programs.
             "flag": {"oneOf": [{"type": ["boolean", "null"]}, {"type": "integer", "enum": [0, 1]}]},
-            "texts": {"type": ["array", "null"], "maxItems": MAX_LIST,
-                      "items": {"type": "string", "maxLength": self.most}},
+            "texts": {
+                "type": ["array", "null"],
+                "maxItems": MAX_LIST,
+                "items": {"type": "string", "maxLength": self.most},
+            },
             "list": {"type": ["array", "null"], "maxItems": MAX_LIST, "items": {}},
             "object": {"type": ["object", "null"], "additionalProperties": {}},
         }
@@ -76,12 +79,17 @@ def schema_of(table: dict[str, Field], required=(), about: str = "") -> dict:
         if isinstance(kind, list):
             properties[name]["type"] = kind[0]
     return {"type": "object", "description": about, "properties": properties} | (
-        {"required": list(required)} if required else {})
+        {"required": list(required)} if required else {}
+    )
 
 
 BOTH = {
-    "prompt": Field("text", "What to draw. `<lora:name:0.8>` and `(emphasis:1.2)` as usual.",
-                    most=MAX_PROMPT_CHARACTERS, more={"pattern": r"\S"}),
+    "prompt": Field(
+        "text",
+        "What to draw. `<lora:name:0.8>` and `(emphasis:1.2)` as usual.",
+        most=MAX_PROMPT_CHARACTERS,
+        more={"pattern": r"\S"},
+    ),
     "negative_prompt": Field("text", "What to avoid.", most=MAX_PROMPT_CHARACTERS),
     "styles": Field("texts", "Names of `prompt-styles`. Unknown ones are left out."),
     "seed": Field("whole", "-1: random. Image i is drawn from seed + i.", -1, MAX_SEED),
@@ -100,8 +108,9 @@ BOTH = {
     "restore_faces": Field("flag", "Accepted; there are no face restorers here."),
     "tiling": Field("flag", "The edges fit together."),
     "clip_skip": Field("whole", "1: the last layer of the text encoder counts.", 1, MAX_CLIP_SKIP + 1),
-    "override_settings": Field("object", "Options for this call alone: sd_model_checkpoint,"
-                                         " CLIP_stop_at_last_layers, samples_format."),
+    "override_settings": Field(
+        "object", "Options for this call alone: sd_model_checkpoint, CLIP_stop_at_last_layers, samples_format."
+    ),
     "override_settings_restore_afterwards": Field("flag", "False: they are kept as options of your key."),
     "script_name": Field("text", "`sd upscale` (img2img), or none."),
     "script_args": Field("list", "For sd upscale: unused, overlap, upscaler, scale."),
@@ -138,9 +147,19 @@ EXTRAS = {
     "upscaler_1": Field("text", "One of `upscalers`."),
 }
 EXTRA_SINGLE = EXTRAS | {"image": Field("text", "Base64, with or without the head of a data URI.", most=2**26)}
-EXTRA_BATCH = EXTRAS | {"imageList": Field("list", "Objects with `data` (base64) and `name`.", more={
-    "items": {"type": "object", "properties": {"data": {"type": "string"}, "name": {"type": "string"}},
-              "required": ["data"]}})}
+EXTRA_BATCH = EXTRAS | {
+    "imageList": Field(
+        "list",
+        "Objects with `data` (base64) and `name`.",
+        more={
+            "items": {
+                "type": "object",
+                "properties": {"data": {"type": "string"}, "name": {"type": "string"}},
+                "required": ["data"],
+            }
+        },
+    )
+}
 PNG_INFO = {"image": Field("text", "A PNG, JPEG or WebP as base64.", most=2**26)}
 TASK = {
     "id_task": Field("text", "force_task_id of the call."),

@@ -16,14 +16,23 @@ def checkpoints() -> list[dict]:
     for spec in catalog.catalog():
         title = names.checkpoint_title(spec)
         digest = known_hash(spec)
-        found.append({"title": title, "model_name": title, "hash": digest and digest[:SHORT], "sha256": digest,
-                      "filename": f"{spec.key}.safetensors", "config": None})
+        found.append(
+            {
+                "title": title,
+                "model_name": title,
+                "hash": digest and digest[:SHORT],
+                "sha256": digest,
+                "filename": f"{spec.key}.safetensors",
+                "config": None,
+            }
+        )
     return found
 
 
 def samplers() -> list[dict]:
-    return [{"name": one.name, "aliases": list(one.aliases), "options": _scheduler_option(one.name)}
-            for one in SAMPLERS]
+    return [
+        {"name": one.name, "aliases": list(one.aliases), "options": _scheduler_option(one.name)} for one in SAMPLERS
+    ]
 
 
 def _scheduler_option(name: str) -> dict:
@@ -33,16 +42,31 @@ def _scheduler_option(name: str) -> dict:
 
 
 def schedulers() -> list[dict]:
-    return [{"name": name, "label": label, "aliases": None, "default_rho": 7.0 if name == names.KARRAS else -1.0,
-             "need_inner_model": False} for name, label in names.SCHEDULERS.items()]
+    return [
+        {
+            "name": name,
+            "label": label,
+            "aliases": None,
+            "default_rho": 7.0 if name == names.KARRAS else -1.0,
+            "need_inner_model": False,
+        }
+        for name, label in names.SCHEDULERS.items()
+    ]
 
 
 def upscalers() -> list[dict]:
     """Without and with a model. `None` comes first, where these programs expect it."""
     none = {"name": names.NO_UPSCALER, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
     return [none] + [
-        {"name": upscaler_title(one), "model_name": None if one in UPSCALERS else one, "model_path": None,
-         "model_url": None, "scale": 4.0} for one in catalog.upscalers()]
+        {
+            "name": upscaler_title(one),
+            "model_name": None if one in UPSCALERS else one,
+            "model_path": None,
+            "model_url": None,
+            "scale": 4.0,
+        }
+        for one in catalog.upscalers()
+    ]
 
 
 def upscaler_models() -> list[dict]:
@@ -54,13 +78,16 @@ def latent_modes() -> list[dict]:
 
 
 def styles() -> list[dict]:
-    return [{"name": style.title, "prompt": style.words, "negative_prompt": style.negative}
-            for style in STYLES.values()]
+    return [
+        {"name": style.title, "prompt": style.words, "negative_prompt": style.negative} for style in STYLES.values()
+    ]
 
 
 def loras() -> list[dict]:
-    return [{"name": key, "alias": lora.title, "path": f"{key}.safetensors", "metadata": {}}
-            for key, lora in catalog.addons().loras.items()]
+    return [
+        {"name": key, "alias": lora.title, "path": f"{key}.safetensors", "metadata": {}}
+        for key, lora in catalog.addons().loras.items()
+    ]
 
 
 def scripts() -> dict:
@@ -70,8 +97,11 @@ def scripts() -> dict:
 
 def script_info() -> list[dict]:
     listed = scripts()
-    return [{"name": name, "is_alwayson": name == CONTROLNET, "is_img2img": kind == "img2img", "args": []}
-            for kind in ("txt2img", "img2img") for name in listed[kind]]
+    return [
+        {"name": name, "is_alwayson": name == CONTROLNET, "is_img2img": kind == "img2img", "args": []}
+        for kind in ("txt2img", "img2img")
+        for name in listed[kind]
+    ]
 
 
 def flags() -> dict:

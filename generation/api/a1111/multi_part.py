@@ -100,16 +100,19 @@ def draw(request, read: Callable[[], tuple], *, kind: str):
 
 
 def create(request, words: dict) -> Generation:
-    return services.create_generation(
-        user=request.user, source=Generation.Source.A1111, api_key=request.auth, **words)[0]
+    return services.create_generation(user=request.user, source=Generation.Source.A1111, api_key=request.auth, **words)[
+        0
+    ]
 
 
 def check_room(user, parts: list[dict]) -> None:
     """Refuse at once what the day's quota could not finish. Each part is still held by itself when it comes."""
     wanted, left = sum(part.get("num_images", 1) for part in parts), quotas.remaining(user)
     if len(parts) > 1 and left.remaining is not None and wanted > left.remaining:
-        raise QuotaExceeded(f"You have {left.remaining} of {left.limit} images left today and asked for {wanted}.",
-                            retry_after=quotas.seconds_until(left.resets_at))
+        raise QuotaExceeded(
+            f"You have {left.remaining} of {left.limit} images left today and asked for {wanted}.",
+            retry_after=quotas.seconds_until(left.resets_at),
+        )
 
 
 def _refuse_nothing(generations: list[Generation]) -> None:

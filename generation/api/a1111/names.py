@@ -38,8 +38,7 @@ def sampler_of(name: str | None, scheduler: str | None) -> str | None:
     if sampler is None and (parts := SPACED.fullmatch(name.strip())):
         sampler, scheduler = find_sampler(parts[1]), parts[2]
     if sampler is None:
-        raise UnknownName(f"Sampler not found. There are: {', '.join(one.name for one in SAMPLERS)}.",
-                          "sampler_name")
+        raise UnknownName(f"Sampler not found. There are: {', '.join(one.name for one in SAMPLERS)}.", "sampler_name")
     wanted = (scheduler or AUTOMATIC).strip().casefold()
     if wanted == KARRAS or (wanted == AUTOMATIC and _karras_by_itself(sampler)):
         with_karras = find_sampler(f"{sampler.name} Karras")

@@ -68,8 +68,10 @@ class Asked:
         """The words of each generation to ask for, one after the other; `most` images fit into one."""
         if len(self.starts) < 2 and not self.subseed_strength:
             starts = {"image": self.starts[0]} if self.starts else {}
-            return [self.words | starts | {"seed": self.seeds_of(done)[0], "num_images": min(most, self.total - done)}
-                    for done in range(0, self.total, most)]
+            return [
+                self.words | starts | {"seed": self.seeds_of(done)[0], "num_images": min(most, self.total - done)}
+                for done in range(0, self.total, most)
+            ]
         return [self._alone(index) for index in range(self.total)]
 
     def _alone(self, index: int) -> dict:
@@ -144,15 +146,24 @@ def _read(request, given: dict, kind: str) -> Asked:
         "sampler": names.sampler_of(given.get("sampler_name") or given.get("sampler_index"), given.get("scheduler")),
         "tiling": given.get("tiling", False),
         "clip_skip": (given.get("clip_skip") or settings["CLIP_stop_at_last_layers"]) - 1,
-        **_composed(given), **_size(given, spec),
+        **_composed(given),
+        **_size(given, spec),
     }
     random_seeds = [secrets.randbelow(SEEDS), secrets.randbelow(SEEDS)]
-    seed, subseed = (value if value >= 0 else random_seeds.pop()
-                     for value in (given.get("seed", -1), given.get("subseed", -1)))
+    seed, subseed = (
+        value if value >= 0 else random_seeds.pop() for value in (given.get("seed", -1), given.get("subseed", -1))
+    )
     asked = Asked(
-        kind=kind, words=words, seed=seed, subseed=subseed, subseed_strength=given.get("subseed_strength", 0.0),
-        batch_size=given.get("batch_size", 1), batches=given.get("n_iter", 1), task=given.get("force_task_id", ""),
-        send_images=given.get("send_images", True), picture_format=FORMATS[settings["samples_format"]],
+        kind=kind,
+        words=words,
+        seed=seed,
+        subseed=subseed,
+        subseed_strength=given.get("subseed_strength", 0.0),
+        batch_size=given.get("batch_size", 1),
+        batches=given.get("n_iter", 1),
+        task=given.get("force_task_id", ""),
+        send_images=given.get("send_images", True),
+        picture_format=FORMATS[settings["samples_format"]],
         lasting={} if given.get("override_settings_restore_afterwards", True) else overriding,
         # What was not looked into is not repeated: it may hold anything.
         echo=given | {"override_settings": overriding, "script_args": [], "alwayson_scripts": {}},
@@ -184,8 +195,11 @@ def _size(given: dict, spec) -> dict:
 
 
 def _hires_scale(given: dict, words: dict) -> float:
-    scales = [given[wanted] / words[side] for wanted, side in (("hr_resize_x", "width"), ("hr_resize_y", "height"))
-              if given.get(wanted) and words.get(side)]
+    scales = [
+        given[wanted] / words[side]
+        for wanted, side in (("hr_resize_x", "width"), ("hr_resize_y", "height"))
+        if given.get(wanted) and words.get(side)
+    ]
     return max(scales) if scales else given.get("hr_scale", 2.0)
 
 

@@ -17,8 +17,17 @@ BEGUN = 0.01
 """What the web UI shows as soon as there is work, because 0 means idle."""
 BETWEEN_SECONDS = 10
 """How long after one part of a run has ended the next may take to be asked for."""
-IDLE = {"skipped": False, "interrupted": False, "stopping_generation": False, "job": "", "job_count": 0,
-        "job_timestamp": "0", "job_no": 0, "sampling_step": 0, "sampling_steps": 0}
+IDLE = {
+    "skipped": False,
+    "interrupted": False,
+    "stopping_generation": False,
+    "job": "",
+    "job_count": 0,
+    "job_timestamp": "0",
+    "job_no": 0,
+    "sampling_step": 0,
+    "sampling_steps": 0,
+}
 
 
 def current(request) -> Generation | None:
@@ -33,8 +42,7 @@ def current(request) -> Generation | None:
 
 
 def _just_ended(generation: Generation) -> bool:
-    return (bool(generation.finished_at)
-            and (timezone.now() - generation.finished_at).total_seconds() < BETWEEN_SECONDS)
+    return bool(generation.finished_at) and (timezone.now() - generation.finished_at).total_seconds() < BETWEEN_SECONDS
 
 
 def describe(request, *, with_picture: bool) -> dict:
@@ -66,13 +74,27 @@ def describe_task(request, task: str, *, seen: int, with_picture: bool) -> dict:
     number = told["preview_step"] or 0
     picture = _preview(own) if with_picture and number and number != seen else None
     return _task(
-        active=True, share=_share(told, multi_part.place_of(own)), eta=told["eta_seconds"], text=_words(told),
-        picture=f"data:image/png;base64,{picture}" if picture else None, number=number if picture else seen)
+        active=True,
+        share=_share(told, multi_part.place_of(own)),
+        eta=told["eta_seconds"],
+        text=_words(told),
+        picture=f"data:image/png;base64,{picture}" if picture else None,
+        number=number if picture else seen,
+    )
 
 
 def _task(*, active=False, queued=False, completed=False, share=None, eta=None, picture=None, number=-1, text=None):
-    return {"active": active, "queued": queued, "paused": False, "completed": completed, "progress": share,
-            "eta": eta, "live_preview": picture, "id_live_preview": number, "textinfo": text}
+    return {
+        "active": active,
+        "queued": queued,
+        "paused": False,
+        "completed": completed,
+        "progress": share,
+        "eta": eta,
+        "live_preview": picture,
+        "id_live_preview": number,
+        "textinfo": text,
+    }
 
 
 def _share(told: dict, note: dict) -> float:

@@ -63,10 +63,19 @@ def answer(asked: Asked, generations: list[Generation]) -> dict:
     first = generations[0]
     if pictures:
         remember(first.model, pictures[0].weights)
-    drawn_with = {"prompt": first.prompt, "negative_prompt": first.negative_prompt, "seed": asked.seed,
-                  "steps": first.steps, "cfg_scale": first.guidance_scale, "width": first.width,
-                  "height": first.height, "sampler_name": first.sampler, "batch_size": asked.batch_size,
-                  "n_iter": asked.batches, "denoising_strength": _strength(asked)}
+    drawn_with = {
+        "prompt": first.prompt,
+        "negative_prompt": first.negative_prompt,
+        "seed": asked.seed,
+        "steps": first.steps,
+        "cfg_scale": first.guidance_scale,
+        "width": first.width,
+        "height": first.height,
+        "sampler_name": first.sampler,
+        "batch_size": asked.batch_size,
+        "n_iter": asked.batches,
+        "denoising_strength": _strength(asked),
+    }
     return {
         "images": [encoded(one.data, asked.picture_format) for one in pictures] if asked.send_images else [],
         "parameters": drawn_with | asked.echo,

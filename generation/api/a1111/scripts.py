@@ -80,8 +80,11 @@ def upscale_script(arguments: list, strength: float) -> dict:
         upscaler = titles[upscaler]
     if upscaler is not None:
         upscaler = validate.text(upscaler, "script_args", MAX_NAME)
-    return {"strength": 0.0, "hires": {
-        "scale": validate.number(scale, "script_args", 1.0, MAX_HIRES_SCALE, 2.0),
-        "strength": strength,
-        "upscaler": names.upscaler_of(upscaler, "script_args"),
-    }}
+    return {
+        "strength": 0.0,
+        "hires": {
+            "scale": validate.number(scale, "script_args", 1.0, MAX_HIRES_SCALE, 2.0),
+            "strength": strength,
+            "upscaler": names.upscaler_of(upscaler, "script_args"),
+        },
+    }

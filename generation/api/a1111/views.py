@@ -27,16 +27,22 @@ ACCEPTED = "Done."
 # --- drawing --------------------------------------------------------------------------------------------
 
 
-@document("a1111Txt2img", shapes.Pictures, body=schema_of(TXT2IMG, ["prompt"]), more=UNKNOWN | REJECTED,
-          description=DRAWN)
+@document(
+    "a1111Txt2img", shapes.Pictures, body=schema_of(TXT2IMG, ["prompt"]), more=UNKNOWN | REJECTED, description=DRAWN
+)
 @endpoint("POST")
 def txt2img(request):
     """Draw, and answer when it is done. More images than your plan draws at a time become several generations."""
     return _draw(request, read_txt2img, "txt2img")
 
 
-@document("a1111Img2img", shapes.Pictures, body=schema_of(IMG2IMG, ["prompt", "init_images"]),
-          more=UNKNOWN | REJECTED, description=DRAWN)
+@document(
+    "a1111Img2img",
+    shapes.Pictures,
+    body=schema_of(IMG2IMG, ["prompt", "init_images"]),
+    more=UNKNOWN | REJECTED,
+    description=DRAWN,
+)
 @endpoint("POST")
 def img2img(request):
     """Draw from a picture, all of it or where the mask is white, and answer when it is done."""
@@ -54,16 +60,26 @@ def _draw(request, read, kind: str) -> Response:
     return Response(answer(asked, generations))
 
 
-@document("a1111ExtraSingle", shapes.Enlarged, body=schema_of(EXTRA_SINGLE, ["image"]), more=REJECTED | UNKNOWN,
-          description=DRAWN)
+@document(
+    "a1111ExtraSingle",
+    shapes.Enlarged,
+    body=schema_of(EXTRA_SINGLE, ["image"]),
+    more=REJECTED | UNKNOWN,
+    description=DRAWN,
+)
 @endpoint("POST")
 def extra_single_image(request):
     """Enlarge a picture. Face restorers and the second upscaler are not here and are ignored."""
     return Response(extras.enlarge_one(request))
 
 
-@document("a1111ExtraBatch", shapes.EnlargedSeveral, body=schema_of(EXTRA_BATCH, ["imageList"]),
-          more=REJECTED | UNKNOWN, description=DRAWN)
+@document(
+    "a1111ExtraBatch",
+    shapes.EnlargedSeveral,
+    body=schema_of(EXTRA_BATCH, ["imageList"]),
+    more=REJECTED | UNKNOWN,
+    description=DRAWN,
+)
 @endpoint("POST")
 def extra_batch_images(request):
     """Enlarge several pictures, one after the other."""
@@ -81,8 +97,12 @@ def png_info(request):
 # --- watching and stopping ------------------------------------------------------------------------------
 
 
-@document("a1111Progress", shapes.Progress, more={400: POSTS[400]}, parameters=[
-    OpenApiParameter("skip_current_image", bool, description="True: current_image is null.")])
+@document(
+    "a1111Progress",
+    shapes.Progress,
+    more={400: POSTS[400]},
+    parameters=[OpenApiParameter("skip_current_image", bool, description="True: current_image is null.")],
+)
 @endpoint(*READ)
 def progress(request):
     """How the work of this key stands. Idle is progress 0 with job_count 0."""
@@ -98,9 +118,14 @@ def internal_progress(request):
     given = read_fields(request.data, TASK)
     if "id_task" not in given:
         raise InvalidRequest("This must be text.", "id_task")
-    return Response(watching.describe_task(
-        request, given["id_task"], seen=given.get("id_live_preview", -1),
-        with_picture=given.get("live_preview", True)))
+    return Response(
+        watching.describe_task(
+            request,
+            given["id_task"],
+            seen=given.get("id_live_preview", -1),
+            with_picture=given.get("live_preview", True),
+        )
+    )
 
 
 @document("a1111Interrupt", shapes.Nothing, description=ACCEPTED)
@@ -123,8 +148,9 @@ def skip(request):
 
 
 @document("a1111Options", shapes.Options, methods=["GET", "HEAD"])
-@document("a1111SetOptions", shapes.Nothing, methods=["POST"], body=schema_of(TABLE), more=UNKNOWN,
-          description=ACCEPTED)
+@document(
+    "a1111SetOptions", shapes.Nothing, methods=["POST"], body=schema_of(TABLE), more=UNKNOWN, description=ACCEPTED
+)
 @endpoint(*READ, "POST")
 def options(request):
     """The options of this key. What is posted is kept for it; names that mean nothing here are ignored."""
@@ -160,6 +186,7 @@ def reload_checkpoint(request):
 
 def _listing(name: str, answer_shape, about: str, read):
     """A view that answers with what `read()` returns."""
+
     def view(request):
         return Response(read())
 
@@ -176,23 +203,27 @@ LISTS = {
     "samplers": _listing("samplers", shapes.Samplers, "The samplers.", lists.samplers),
     "schedulers": _listing("schedulers", shapes.Schedulers, "The schedulers.", lists.schedulers),
     "upscalers": _listing("upscalers", shapes.Upscalers, "The upscalers.", lists.upscalers),
-    "latent-upscale-modes": _listing("latent_upscale_modes", shapes.Named, "The ways to enlarge latents.",
-                                     lists.latent_modes),
-    "realesrgan-models": _listing("realesrgan_models", shapes.UpscalerModels, "The upscalers that are models.",
-                                  lists.upscaler_models),
+    "latent-upscale-modes": _listing(
+        "latent_upscale_modes", shapes.Named, "The ways to enlarge latents.", lists.latent_modes
+    ),
+    "realesrgan-models": _listing(
+        "realesrgan_models", shapes.UpscalerModels, "The upscalers that are models.", lists.upscaler_models
+    ),
     "prompt-styles": _listing("prompt_styles", shapes.Styles, "The style presets.", lists.styles),
     "loras": _listing("loras", shapes.Loras, "The LoRAs that are installed.", lists.loras),
     "scripts": _listing("scripts", shapes.Scripts, "The names of scripts that mean something here.", lists.scripts),
     "script-info": _listing("script_info", shapes.ScriptInfos, "The same scripts, one by one.", lists.script_info),
-    "embeddings": _listing("embeddings", shapes.Embeddings, "Textual inversions; there are none.",
-                           lambda: {"loaded": {}, "skipped": {}}),
+    "embeddings": _listing(
+        "embeddings", shapes.Embeddings, "Textual inversions; there are none.", lambda: {"loaded": {}, "skipped": {}}
+    ),
     "face-restorers": _listing("face_restorers", shapes.Named, "Face restorers; there are none.", _none_of_them),
     "hypernetworks": _listing("hypernetworks", shapes.Named, "Hypernetworks; there are none.", _none_of_them),
     "sd-vae": _listing("sd_vae", shapes.Named, "VAEs to choose from; each model draws with its own.", _none_of_them),
     "sd-modules": _listing("sd_modules", shapes.Named, "Modules to choose from; there are none.", _none_of_them),
     "extensions": _listing("extensions", shapes.Named, "Extensions; there are none.", _none_of_them),
-    "cmd-flags": _listing("cmd_flags", shapes.Flags, "How this server was started, as far as it concerns programs.",
-                          lists.flags),
+    "cmd-flags": _listing(
+        "cmd_flags", shapes.Flags, "How this server was started, as far as it concerns programs.", lists.flags
+    ),
     "memory": _listing("memory", shapes.Memory, "Memory of the workers' devices, in bytes.", lists.memory),
 }
 

@@ -1,6 +1,6 @@
 """Every refusal and failure as HTTP, once, in one shape.
 
-    {"error": {"code": "quota_exceeded", "message": "…", "param": "prompt", "request_id": "…"}}
+{"error": {"code": "quota_exceeded", "message": "…", "param": "prompt", "request_id": "…"}}
 """
 
 import math
@@ -69,8 +69,9 @@ def _storable(text) -> str:
     return str(text).encode("utf-8", "replace").decode()
 
 
-def error_response(request, status: int, code: str, message: str, *, param: str = "",
-                   retry_after: int | None = None) -> JsonResponse:
+def error_response(
+    request, status: int, code: str, message: str, *, param: str = "", retry_after: int | None = None
+) -> JsonResponse:
     """An error from a plain Django view, for a program."""
     response = JsonResponse(body(request, code, message, param), status=status)
     if retry_after is not None:

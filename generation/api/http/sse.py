@@ -52,8 +52,9 @@ class StreamPlace:
     def __init__(self, owner_id: int):
         with self._lock:
             if self._taken[owner_id] >= STREAMS_PER_USER:
-                raise TooManyStreams(f"At most {STREAMS_PER_USER} event streams at a time. Close one first.",
-                                     retry_after=10)
+                raise TooManyStreams(
+                    f"At most {STREAMS_PER_USER} event streams at a time. Close one first.", retry_after=10
+                )
             self._taken[owner_id] += 1
         self.leave = weakref.finalize(self, self._leave, owner_id)
 
@@ -69,8 +70,9 @@ def event_stream(generation: Generation, *, root: str, last_event_id: str | None
     """The stream of a generation that the caller may see. `root` is the site's address. Raises TooManyStreams."""
     place = StreamPlace(generation.owner_id)
     after = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 16 else None
-    response = StreamingHttpResponse(_events(generation.pk, generation.owner_id, root, after, place),
-                                     content_type="text/event-stream; charset=utf-8")
+    response = StreamingHttpResponse(
+        _events(generation.pk, generation.owner_id, root, after, place), content_type="text/event-stream; charset=utf-8"
+    )
     response["Cache-Control"] = "no-store"
     response["X-Accel-Buffering"] = "no"
     return response
@@ -131,6 +133,7 @@ def _status_now(generation_id, root) -> dict | None:
 
 async def read_rows(function, *arguments):
     """What `function` returns, which reads the database; no connection is kept after it."""
+
     def read():
         try:
             return function(*arguments)

@@ -38,8 +38,11 @@ async def _until_final(generation, seconds) -> Generation:
 
 def _tells_nothing(event, generation) -> bool:
     """Whether the row cannot have changed. A heartbeat (None) or a resync may hide that it has."""
-    return bool(event) and event["event"] in ("progress", "state") and (
-        event["event"] == "progress" or event["id"] != str(generation.pk))
+    return (
+        bool(event)
+        and event["event"] in ("progress", "state")
+        and (event["event"] == "progress" or event["id"] != str(generation.pk))
+    )
 
 
 def _look(generation) -> bool:

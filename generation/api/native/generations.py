@@ -55,7 +55,8 @@ def _create(request) -> Generation:
     key = idempotency_key(request)
     asked = read_request(request.data, request.user)
     generation, _ = generations.create_generation(
-        user=request.user, source=Generation.Source.API, api_key=request.auth, idempotency_key=key, **asked)
+        user=request.user, source=Generation.Source.API, api_key=request.auth, idempotency_key=key, **asked
+    )
     return generation
 
 
@@ -63,9 +64,17 @@ def _submitted(request, generation) -> Response:
     described = shapes.described(generation, site_root(request))
     links = {name: described[name] for name in ("status_url", "events_url", "cancel_url")}
     return Response(
-        {"job_id": described["id"], "jobId": described["id"], "id": described["id"], "status": described["status"],
-         **links, "queue_position": described["queue_position"], "eta_seconds": described["eta_seconds"]},
-        status=202, headers={"Location": links["status_url"]},
+        {
+            "job_id": described["id"],
+            "jobId": described["id"],
+            "id": described["id"],
+            "status": described["status"],
+            **links,
+            "queue_position": described["queue_position"],
+            "eta_seconds": described["eta_seconds"],
+        },
+        status=202,
+        headers={"Location": links["status_url"]},
     )
 
 
@@ -73,7 +82,8 @@ def _quote(request) -> dict:
     asked = read_request(request.data, request.user)
     remaining = quotas.remaining(request.user).remaining
     generation = generations.quote_generation(
-        user=request.user, source=Generation.Source.API, api_key=request.auth, **asked)
+        user=request.user, source=Generation.Source.API, api_key=request.auth, **asked
+    )
     discard(made_here())
     return {
         "dry_run": True,
@@ -135,8 +145,9 @@ def results(request):
     """Your newest generations that came to something, each with its first image."""
     limit = whole(request.query_params.get("limit"), "limit", 1, MAX_RESULTS, RESULTS)
     own = GeneratedImage.objects.owned_by(request.user).kept().filter(index=0).select_related("generation")
-    return Response({"status": "success",
-                     "results": [_result(request, image) for image in own.order_by("-number")[:limit]]})
+    return Response(
+        {"status": "success", "results": [_result(request, image) for image in own.order_by("-number")[:limit]]}
+    )
 
 
 # --- prompts ------------------------------------------------------------------------------------------------

@@ -44,17 +44,23 @@ def history(request):
     if cursor >= 0:
         own = own.filter(number__lt=cursor)
     # Only numbers are counted off, out of the index; rows are read for this page alone.
-    numbers = own.values("number")[start:start + per_page + 1]
-    found = list(GeneratedImage.objects.owned_by(request.user).filter(number__in=numbers).select_related("generation")
-                 .order_by("-number"))
+    numbers = own.values("number")[start : start + per_page + 1]
+    found = list(
+        GeneratedImage.objects.owned_by(request.user)
+        .filter(number__in=numbers)
+        .select_related("generation")
+        .order_by("-number")
+    )
     images = found[:per_page]
-    return Response({
-        "images": shapes.HistoryImage(images, many=True, context={"request": request}).data,
-        "total": ImageCount.kept_by(request.user),
-        "page": None if cursor >= 0 else page,
-        "perPage": per_page,
-        "nextCursor": str(images[-1].number) if len(found) > per_page else None,
-    })
+    return Response(
+        {
+            "images": shapes.HistoryImage(images, many=True, context={"request": request}).data,
+            "total": ImageCount.kept_by(request.user),
+            "page": None if cursor >= 0 else page,
+            "perPage": per_page,
+            "nextCursor": str(images[-1].number) if len(found) > per_page else None,
+        }
+    )
 
 
 @extend_schema(methods=["GET"], **doc.IMAGE)
@@ -111,8 +117,9 @@ def bulk(request):
     if action in CHANGES:
         generations.change_images(request.user, own, **CHANGES[action])
     else:
-        {"trash": generations.trash_images, "restore": generations.restore_images,
-         "delete": generations.delete_images}[action](request.user, own)
+        {"trash": generations.trash_images, "restore": generations.restore_images, "delete": generations.delete_images}[
+            action
+        ](request.user, own)
     return Response({"action": action, "count": len(own), "ids": [str(one.id) for one in own]})
 
 
@@ -139,5 +146,10 @@ def download(request, image_id):
     if query.get("metadata", "keep") not in ("keep", "strip"):
         raise InvalidRequest("This must be keep or strip.", "metadata")
     images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
-    return serving.converted_response(request, get_object_or_404(images, id=image_id), format=format, quality=quality,
-                                    strip=query.get("metadata") == "strip")
+    return serving.converted_response(
+        request,
+        get_object_or_404(images, id=image_id),
+        format=format,
+        quality=quality,
+        strip=query.get("metadata") == "strip",
+    )

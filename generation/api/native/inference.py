@@ -36,8 +36,12 @@ def generations(request):
         if asked.get("num_images", 1) != 1:
             raise InvalidRequest("One image at a time is answered here.", "num_images")
         generation, _ = services.create_generation(
-            user=request.user, source=Generation.Source.API, api_key=request.auth,
-            idempotency_key=idempotency_key(request), **asked)
+            user=request.user,
+            source=Generation.Source.API,
+            api_key=request.auth,
+            idempotency_key=idempotency_key(request),
+            **asked,
+        )
     generation = wait_for(generation, WAIT_SECONDS)
     if not generation.is_final:
         services.cancel_generation(generation)
@@ -51,5 +55,8 @@ def generations(request):
         return response
     with default_storage.open(images[0].file) as stored:
         content = stored.read()
-    return HttpResponse(content, content_type="image/png", headers={
-        "X-Seed": str(images[0].seed), "X-Generation-Id": str(generation.pk)})
+    return HttpResponse(
+        content,
+        content_type="image/png",
+        headers={"X-Seed": str(images[0].seed), "X-Generation-Id": str(generation.pk)},
+    )

@@ -16,8 +16,7 @@ from . import openapi as doc
 from . import serializers as shapes
 from .fields import number, text
 
-ALSO = {"expires_in_days": "expiresInDays", "daily_images": "dailyImages",
-        "requests_per_minute": "requestsPerMinute"}
+ALSO = {"expires_in_days": "expiresInDays", "daily_images": "dailyImages", "requests_per_minute": "requestsPerMinute"}
 """Other names of fields."""
 
 
@@ -39,11 +38,13 @@ def _issue(request) -> Response:
         raise exceptions.PermissionDenied("A key cannot make other keys. Sign in and make it under Settings.")
     data = request.data
     key, secret = issue_key(
-        user=request.user, name=" ".join(text(data.get("name"), "name").split()),
+        user=request.user,
+        name=" ".join(text(data.get("name"), "name").split()),
         scopes=strings(data.get("scopes"), "scopes"),
         expires_at=in_days(_count(data, "expires_in_days", MAX_DAYS)),
         daily_images=_count(data, "daily_images", MAX_DAILY_IMAGES),
-        requests_per_minute=_count(data, "requests_per_minute", settings.API_CALLS_PER_MINUTE))
+        requests_per_minute=_count(data, "requests_per_minute", settings.API_CALLS_PER_MINUTE),
+    )
     return Response(shapes.Key(key).data | {"key": secret}, status=201, headers={"Cache-Control": "no-store"})
 
 

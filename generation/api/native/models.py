@@ -28,10 +28,12 @@ def models(request):
     """The models of this site: what each can do, within which limits, and with which add-ons."""
     loaded = {key for worker in store.workers() for key in worker.get("models") or ()}
     default, addons = catalog.model_named(None).key, catalog.addons()
-    return Response({
-        "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in catalog.catalog()],
-        "upscalers": list(catalog.upscalers()),
-    })
+    return Response(
+        {
+            "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in catalog.catalog()],
+            "upscalers": list(catalog.upscalers()),
+        }
+    )
 
 
 def _describe(spec: ModelSpec, addons: Addons, loaded: bool, is_default: bool) -> dict:
@@ -61,14 +63,17 @@ def _describe(spec: ModelSpec, addons: Addons, loaded: bool, is_default: bool) -
 def _abilities(spec: ModelSpec, addons: Addons) -> dict:
     """The features that a request for this model may name here, and the add-ons for them."""
     width = text_width(spec, addons.folder) if spec.features else None
-    fitting = {feature: [addon for addon in found.values() if feature in spec.features and addon.fits(width)]
-               for feature, found in zip(NEED_ADDONS, (addons.loras, addons.controls, addons.references), strict=True)}
+    fitting = {
+        feature: [addon for addon in found.values() if feature in spec.features and addon.fits(width)]
+        for feature, found in zip(NEED_ADDONS, (addons.loras, addons.controls, addons.references), strict=True)
+    }
     features = [one for one in spec.features if fitting.get(one, True)]
     return {
         "features": [FEATURE_PARAMS.get(one, one) for one in features],
         "loras": [{"key": lora.key, "title": lora.title} for lora in fitting["loras"]],
-        "controls": [{"key": net.key, "kind": net.kind, "preprocess": _can_make_map(net.kind)}
-                     for net in fitting["control"]],
+        "controls": [
+            {"key": net.key, "kind": net.kind, "preprocess": _can_make_map(net.kind)} for net in fitting["control"]
+        ],
     }
 
 

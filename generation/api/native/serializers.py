@@ -95,7 +95,8 @@ class HiresFix(serializers.Serializer):
 
     scale = serializers.FloatField(**SMALL, min_value=1, max_value=MAX_HIRES_SCALE, help_text="2 where left out.")
     strength = serializers.FloatField(
-        **SMALL, min_value=0, max_value=1, help_text="How much is drawn anew; 0.5 where left out.")
+        **SMALL, min_value=0, max_value=1, help_text="How much is drawn anew; 0.5 where left out."
+    )
     steps = serializers.IntegerField(**SMALL, min_value=0, help_text="0 or left out: as many as the first pass.")
     upscaler = serializers.CharField(**SMALL, help_text="`latent`, or one of `upscalers` of `/api/models`.")
 
@@ -123,7 +124,8 @@ class Control(serializers.Serializer):
     image = serializers.CharField(**SMALL, help_text=PICTURE)
     scale = serializers.FloatField(**SMALL, min_value=0, max_value=2, help_text="1 where left out.")
     preprocess = serializers.BooleanField(
-        **SMALL, help_text="False: `image` is a control map already. Otherwise one is made of it.")
+        **SMALL, help_text="False: `image` is a control map already. Otherwise one is made of it."
+    )
     begin = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="In parts of the steps; 0.")
     end = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="In parts of the steps; 1.")
 
@@ -155,68 +157,133 @@ class GenerateRequest(serializers.Serializer):
 
     prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, help_text="What to draw.")
     negative_prompt = serializers.CharField(
-        max_length=MAX_PROMPT_CHARACTERS, required=False, allow_blank=True, allow_null=True,
-        help_text="What to avoid. Also: `negativePrompt`.")
+        max_length=MAX_PROMPT_CHARACTERS,
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        help_text="What to avoid. Also: `negativePrompt`.",
+    )
     model = serializers.CharField(
-        required=False, allow_null=True,
-        help_text="Key or alias of a model, see `/api/models`. Also: `model_id`.")
+        required=False, allow_null=True, help_text="Key or alias of a model, see `/api/models`. Also: `model_id`."
+    )
     style = serializers.CharField(
-        required=False, allow_blank=True, allow_null=True,
-        help_text=f"Words joined to the prompt. One of: {', '.join(STYLES)}, or none.")
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        help_text=f"Words joined to the prompt. One of: {', '.join(STYLES)}, or none.",
+    )
     width = serializers.IntegerField(required=False, allow_null=True, help_text="Pixels; within the model's limits.")
     height = serializers.IntegerField(required=False, allow_null=True, help_text="Pixels; within the model's limits.")
     aspect_ratio = serializers.CharField(
-        required=False, allow_null=True,
-        help_text=f"Instead of width and height: {', '.join(ASPECT_RATIOS)}. Also: `aspectRatio`.")
+        required=False,
+        allow_null=True,
+        help_text=f"Instead of width and height: {', '.join(ASPECT_RATIOS)}. Also: `aspectRatio`.",
+    )
     size = serializers.CharField(
-        required=False, allow_null=True, help_text="Instead of width and height, such as `512x512`.")
+        required=False, allow_null=True, help_text="Instead of width and height, such as `512x512`."
+    )
     steps = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Denoising steps. Also: `num_inference_steps`.")
+        required=False, allow_null=True, help_text="Denoising steps. Also: `num_inference_steps`."
+    )
     guidance_scale = serializers.FloatField(
-        required=False, allow_null=True,
-        help_text="How closely to follow the prompt, from 0. Also: `cfg_scale`, `cfgScale`.")
+        required=False,
+        allow_null=True,
+        help_text="How closely to follow the prompt, from 0. Also: `cfg_scale`, `cfgScale`.",
+    )
     sampler = serializers.CharField(
-        required=False, allow_blank=True, allow_null=True,
-        help_text="As A1111 or diffusers name it, such as `Euler a`. Also: `sampler_name`.")
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        help_text="As A1111 or diffusers name it, such as `Euler a`. Also: `sampler_name`.",
+    )
     seed = serializers.IntegerField(
-        required=False, allow_null=True, min_value=-1, max_value=MAX_SEED,
-        help_text="The same seed draws the same image. -1 or absent: random. Image i is drawn from seed + i.")
+        required=False,
+        allow_null=True,
+        min_value=-1,
+        max_value=MAX_SEED,
+        help_text="The same seed draws the same image. -1 or absent: random. Image i is drawn from seed + i.",
+    )
     num_images = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=MAX_IMAGES, help_text="Also: `n`.")
+        required=False, allow_null=True, min_value=1, max_value=MAX_IMAGES, help_text="Also: `n`."
+    )
     visibility = serializers.ChoiceField(choices=Visibility.choices, required=False, allow_null=True)
     quality = serializers.ChoiceField(
-        choices=QUALITIES, **SMALL, help_text="`fast` draws in a few steps, where the model can, and shows it.")
+        choices=QUALITIES, **SMALL, help_text="`fast` draws in a few steps, where the model can, and shows it."
+    )
     tiling = serializers.BooleanField(**SMALL, help_text="The edges fit together.")
     clip_skip = serializers.IntegerField(
-        **SMALL, min_value=0, max_value=MAX_CLIP_SKIP,
-        help_text="How many of the text encoder's last layers are left out. Also: `clipSkip`.")
-    hires_fix = OneOf({"type": "boolean"}, HiresFix, TEXT, **SMALL, help_text=(
-        "A second pass at a larger size: true, or an object with scale, strength, steps, upscaler. Also: `hiresFix`,"
-        " `hires_scale`, `hires_strength`, `hires_steps`, `hires_upscaler`."))
+        **SMALL,
+        min_value=0,
+        max_value=MAX_CLIP_SKIP,
+        help_text="How many of the text encoder's last layers are left out. Also: `clipSkip`.",
+    )
+    hires_fix = OneOf(
+        {"type": "boolean"},
+        HiresFix,
+        TEXT,
+        **SMALL,
+        help_text=(
+            "A second pass at a larger size: true, or an object with scale, strength, steps, upscaler. Also:"
+            " `hiresFix`, `hires_scale`, `hires_strength`, `hires_steps`, `hires_upscaler`."
+        ),
+    )
     image = serializers.CharField(**SMALL, help_text=f"Where drawing begins (img2img). {PICTURE}")
     strength = serializers.FloatField(
-        **SMALL, min_value=0, max_value=1, help_text="How much of the picture is drawn anew; 0.75 where left out.")
+        **SMALL, min_value=0, max_value=1, help_text="How much of the picture is drawn anew; 0.75 where left out."
+    )
     mask = serializers.CharField(**SMALL, help_text=f"White is drawn anew, black is kept (inpainting). {PICTURE}")
     mask_blur = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_MASK_BLUR, help_text="Pixels.")
     fill = serializers.ChoiceField(choices=FILLS, **SMALL, help_text="What stands under the mask at the beginning.")
     padding = serializers.IntegerField(
-        **SMALL, min_value=0, max_value=512,
-        help_text="Draw only the masked part and so many pixels around it, at full size.")
+        **SMALL,
+        min_value=0,
+        max_value=512,
+        help_text="Draw only the masked part and so many pixels around it, at full size.",
+    )
     fit = serializers.ChoiceField(choices=FITS, **SMALL, help_text="How a picture of another shape meets the size.")
-    expand = OneOf({"type": "number"}, Expansion, TEXT, **SMALL, help_text=(
-        "Outpainting: pixels that the picture grows by, at all sides or as {left, right, top, bottom}."))
-    loras = OneOf({"type": "array", "items": {"oneOf": [TEXT, ChosenLora]}, "maxItems": MAX_LORAS}, TEXT, **SMALL,
-                  help_text="Installed LoRAs: keys, or objects with key and weight.")
-    control = OneOf(Control, TEXT, **SMALL, help_text=(
-        "Guidance by a picture: {key, image, scale, preprocess, begin, end}. In a form the picture may be the file"
-        " `control_image`."))
-    reference = OneOf(Reference, TEXT, **SMALL, help_text=(
-        "A picture whose look is followed: {image, scale}, or the picture alone. In a form: `reference_image`."))
+    expand = OneOf(
+        {"type": "number"},
+        Expansion,
+        TEXT,
+        **SMALL,
+        help_text=("Outpainting: pixels that the picture grows by, at all sides or as {left, right, top, bottom}."),
+    )
+    loras = OneOf(
+        {"type": "array", "items": {"oneOf": [TEXT, ChosenLora]}, "maxItems": MAX_LORAS},
+        TEXT,
+        **SMALL,
+        help_text="Installed LoRAs: keys, or objects with key and weight.",
+    )
+    control = OneOf(
+        Control,
+        TEXT,
+        **SMALL,
+        help_text=(
+            "Guidance by a picture: {key, image, scale, preprocess, begin, end}. In a form the picture may be the file"
+            " `control_image`."
+        ),
+    )
+    reference = OneOf(
+        Reference,
+        TEXT,
+        **SMALL,
+        help_text=(
+            "A picture whose look is followed: {image, scale}, or the picture alone. In a form: `reference_image`."
+        ),
+    )
     variation = OneOf(Variation, TEXT, **SMALL, help_text="A little of another seed's picture: {seed, strength}.")
-    upscale = OneOf({"type": "number"}, Enlargement, TEXT, **SMALL, help_text=(
-        "Only enlarge `image`, or its own image, by 2 or 4: {factor, upscaler, image}. No prompt is needed then."))
+    upscale = OneOf(
+        {"type": "number"},
+        Enlargement,
+        TEXT,
+        **SMALL,
+        help_text=(
+            "Only enlarge `image`, or its own image, by 2 or 4: {factor, upscaler, image}. No prompt is needed then."
+        ),
+    )
     dry_run = serializers.BooleanField(
-        required=False, allow_null=True, help_text="Answer with a quote and change nothing.")
+        required=False, allow_null=True, help_text="Answer with a quote and change nothing."
+    )
 
 
 class GeneratePlainForm(GenerateRequest):
@@ -438,9 +505,26 @@ class ImageDetail(HistoryImage):
     generationId = serializers.UUIDField(source="generation_id")
 
     class Meta(HistoryImage.Meta):
-        fields = ["id", "number", "prompt", "negativePrompt", "imageUrl", "thumbnailUrl", "width", "height", "fileSize",
-                  "modelUsed", "parameters", "generationTime", "createdAt", "visibility", "favourite", "title",
-                  "deletedAt", "generationId"]
+        fields = [
+            "id",
+            "number",
+            "prompt",
+            "negativePrompt",
+            "imageUrl",
+            "thumbnailUrl",
+            "width",
+            "height",
+            "fileSize",
+            "modelUsed",
+            "parameters",
+            "generationTime",
+            "createdAt",
+            "visibility",
+            "favourite",
+            "title",
+            "deletedAt",
+            "generationId",
+        ]
 
     def get_parameters(self, image) -> Parameters:
         # The seed of this image, not of the first of its request.
@@ -544,7 +628,8 @@ class InstalledControl(serializers.Serializer):
     kind = serializers.CharField(allow_blank=True, help_text="Such as `canny` or `depth`; empty where it is not known.")
     preprocess = serializers.BooleanField(
         help_text="Whether its map can be made here from an ordinary picture. Otherwise send a map, with"
-                  " `preprocess` false.")
+        " `preprocess` false."
+    )
 
 
 class Model(serializers.Serializer):
@@ -554,11 +639,13 @@ class Model(serializers.Serializer):
     family = serializers.CharField()
     modes = serializers.ListField(
         child=serializers.ChoiceField(choices=MODES),
-        help_text="`img2img` wants `image`, `inpaint` also `mask`, `outpaint` also `expand`, `upscale` only that.")
+        help_text="`img2img` wants `image`, `inpaint` also `mask`, `outpaint` also `expand`, `upscale` only that.",
+    )
     features = serializers.ListField(
         child=serializers.ChoiceField(choices=MODEL_FEATURES),
         help_text="Fields that a request for this model may have beside those of every model. Those that need an add-on"
-                  " are named where one that fits is installed.")
+        " are named where one that fits is installed.",
+    )
     loras = InstalledLora(many=True, help_text="Installed ones that may suit it.")
     controls = InstalledControl(many=True, help_text="Installed ControlNets that may suit it.")
     native_size = NativeSize()
@@ -573,7 +660,8 @@ class Model(serializers.Serializer):
     memory_gib = serializers.FloatField()
     state = serializers.ChoiceField(
         choices=["ready", "not_downloaded", "loaded"],
-        help_text="`not_downloaded`: the first request waits for the download.")
+        help_text="`not_downloaded`: the first request waits for the download.",
+    )
     aliases = serializers.ListField(child=serializers.CharField())
 
 
@@ -581,7 +669,8 @@ class Models(serializers.Serializer):
     models = Model(many=True)
     upscalers = serializers.ListField(
         child=serializers.CharField(),
-        help_text="For `upscale`, where the first is the default, and for `hires_fix`, which also knows `latent`.")
+        help_text="For `upscale`, where the first is the default, and for `hires_fix`, which also knows `latent`.",
+    )
 
 
 # --- the account ----------------------------------------------------------------------------------------
@@ -610,9 +699,11 @@ class Usage(serializers.Serializer):
 class Key(serializers.ModelSerializer):
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices))
     dailyImages = serializers.IntegerField(
-        source="daily_images", allow_null=True, help_text="Images a UTC day. Null: as many as the plan.")
+        source="daily_images", allow_null=True, help_text="Images a UTC day. Null: as many as the plan."
+    )
     requestsPerMinute = serializers.IntegerField(
-        source="requests_per_minute", allow_null=True, help_text="API calls. Null: as many as the site allows.")
+        source="requests_per_minute", allow_null=True, help_text="API calls. Null: as many as the site allows."
+    )
     createdAt = Moment(source="created_at")
     lastUsedAt = Moment(source="last_used_at", allow_null=True, help_text="To the minute.")
     expiresAt = Moment(source="expires_at", allow_null=True)
@@ -620,8 +711,18 @@ class Key(serializers.ModelSerializer):
 
     class Meta:
         model = ApiKey
-        fields = ["id", "name", "hint", "scopes", "dailyImages", "requestsPerMinute", "createdAt", "lastUsedAt",
-                  "expiresAt", "revokedAt"]
+        fields = [
+            "id",
+            "name",
+            "hint",
+            "scopes",
+            "dailyImages",
+            "requestsPerMinute",
+            "createdAt",
+            "lastUsedAt",
+            "expiresAt",
+            "revokedAt",
+        ]
 
 
 class Keys(serializers.Serializer):
@@ -631,16 +732,29 @@ class Keys(serializers.Serializer):
 class NewKey(serializers.Serializer):
     name = serializers.CharField(max_length=60)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=Scope.choices), required=False, allow_null=True, min_length=1,
-        help_text="What the key may be used for. Left out: everything.")
+        child=serializers.ChoiceField(choices=Scope.choices),
+        required=False,
+        allow_null=True,
+        min_length=1,
+        help_text="What the key may be used for. Left out: everything.",
+    )
     expires_in_days = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=MAX_DAYS,
-        help_text="Left out: it does not expire. Also: `expiresInDays`.")
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=MAX_DAYS,
+        help_text="Left out: it does not expire. Also: `expiresInDays`.",
+    )
     daily_images = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=MAX_DAILY_IMAGES,
-        help_text="Of the plan's images a day. Also: `dailyImages`.")
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=MAX_DAILY_IMAGES,
+        help_text="Of the plan's images a day. Also: `dailyImages`.",
+    )
     requests_per_minute = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, help_text="At most the site's. Also: `requestsPerMinute`.")
+        required=False, allow_null=True, min_value=1, help_text="At most the site's. Also: `requestsPerMinute`."
+    )
 
 
 class IssuedKey(Key):

@@ -40,27 +40,30 @@ KEPT_SECONDS = 10
 @permission_classes([AllowAny])
 def info(request):
     """What this is and where things are. Also the answer of `/` to programs."""
+
     def at(name):
         return request.build_absolute_uri(reverse(name))
 
-    return Response({
-        "name": "DreamSketch",
-        "version": settings.VERSION,
-        "documentation": at("api-docs"),
-        "schema": at("api-schema"),
-        "endpoints": {
-            "health": at("api-health"),
-            "status": at("api-system-status"),
-            "models": at("api-models"),
-            "generate": at("api-generate"),
-            "parse_prompt": at("api-parse-prompt"),
-            "history": at("api-history"),
-            "results": at("api-results"),
-            "usage": at("api-usage"),
-            "keys": at("api-keys"),
-            "webhooks": at("api-webhooks"),
-        },
-    })
+    return Response(
+        {
+            "name": "DreamSketch",
+            "version": settings.VERSION,
+            "documentation": at("api-docs"),
+            "schema": at("api-schema"),
+            "endpoints": {
+                "health": at("api-health"),
+                "status": at("api-system-status"),
+                "models": at("api-models"),
+                "generate": at("api-generate"),
+                "parse_prompt": at("api-parse-prompt"),
+                "history": at("api-history"),
+                "results": at("api-results"),
+                "usage": at("api-usage"),
+                "keys": at("api-keys"),
+                "webhooks": at("api-webhooks"),
+            },
+        }
+    )
 
 
 @extend_schema(**doc.HEALTH)
@@ -109,12 +112,14 @@ def _storage_state() -> str:
 def system_status(request):
     """Version, workers with their devices, queue depth and throughput. Open to all, as a status page is."""
     workers = [_describe_worker(report, request.user.is_authenticated) for report in store.workers()]
-    return Response({
-        "version": settings.VERSION,
-        "workers": workers,
-        "models_loaded": sorted({key for worker in workers for key in worker["models"]}),
-        **cache.get_or_set("api-work", _work, KEPT_SECONDS),
-    })
+    return Response(
+        {
+            "version": settings.VERSION,
+            "workers": workers,
+            "models_loaded": sorted({key for worker in workers for key in worker["models"]}),
+            **cache.get_or_set("api-work", _work, KEPT_SECONDS),
+        }
+    )
 
 
 def _describe_worker(report: dict, named: bool) -> dict:
@@ -136,7 +141,8 @@ def _work() -> dict:
     waiting = dict(Generation.objects.active().values_list("status").annotate(Count("pk")))
     done = Generation.objects.filter(
         # The models are named because the index of finished generations begins with them.
-        model__in=[spec.key for spec in catalog.catalog()], status=Generation.Status.COMPLETED,
+        model__in=[spec.key for spec in catalog.catalog()],
+        status=Generation.Status.COMPLETED,
         finished_at__gt=Now() - dt.timedelta(hours=1),
     ).aggregate(images=Sum("image_count"), generations=Count("pk"), mean=Avg(F("finished_at") - F("started_at")))
     return {
@@ -158,12 +164,14 @@ def usage(request):
     """What your plan allows today, what of it is used or set aside, and the newest receipts."""
     quota = quotas.remaining(request.user)
     receipts = QuotaHold.objects.filter(user=request.user).order_by("-created_at")[:RECEIPTS]
-    return Response({
-        "plan": quota.plan,
-        "limit": quota.limit,
-        "held": quota.held,
-        "used": quota.used,
-        "remaining": quota.remaining,
-        "resetsAt": status.timestamp(quota.resets_at),
-        "receipts": shapes.Receipt(receipts, many=True).data,
-    })
+    return Response(
+        {
+            "plan": quota.plan,
+            "limit": quota.limit,
+            "held": quota.held,
+            "used": quota.used,
+            "remaining": quota.remaining,
+            "resetsAt": status.timestamp(quota.resets_at),
+            "receipts": shapes.Receipt(receipts, many=True).data,
+        }
+    )

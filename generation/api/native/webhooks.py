@@ -35,14 +35,24 @@ class Webhook(serializers.ModelSerializer):
     events = serializers.ListField(child=serializers.ChoiceField(choices=list(webhooks.EVENTS)))
     disabledReason = serializers.CharField(source="disabled_reason", help_text="Why we switched it off.")
     failingSince = Moment(source="failing_since", allow_null=True, help_text="Nothing could be delivered since.")
-    previousSecretUntil = Moment(source="previous_until", allow_null=True,
-                                 help_text="Until then the previous secret signs too.")
+    previousSecretUntil = Moment(
+        source="previous_until", allow_null=True, help_text="Until then the previous secret signs too."
+    )
     createdAt = Moment(source="created_at")
 
     class Meta:
         model = WebhookEndpoint
-        fields = ["id", "url", "description", "events", "enabled", "disabledReason", "failingSince",
-                  "previousSecretUntil", "createdAt"]
+        fields = [
+            "id",
+            "url",
+            "description",
+            "events",
+            "enabled",
+            "disabledReason",
+            "failingSince",
+            "previousSecretUntil",
+            "createdAt",
+        ]
 
 
 class WebhookWithSecret(Webhook):
@@ -58,19 +68,27 @@ class Webhooks(serializers.Serializer):
 
 class ChangeWebhook(serializers.Serializer):
     url = serializers.URLField(required=False, max_length=MAX_URL)
-    events = serializers.ListField(child=serializers.ChoiceField(choices=list(webhooks.EVENTS)), required=False,
-                                   allow_null=True, min_length=1)
-    description = serializers.CharField(required=False, allow_blank=True, allow_null=True,
-                                        max_length=webhooks.MAX_DESCRIPTION)
+    events = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(webhooks.EVENTS)), required=False, allow_null=True, min_length=1
+    )
+    description = serializers.CharField(
+        required=False, allow_blank=True, allow_null=True, max_length=webhooks.MAX_DESCRIPTION
+    )
     enabled = serializers.BooleanField(required=False, allow_null=True)
 
 
 class NewWebhook(serializers.Serializer):
     url = serializers.URLField(max_length=MAX_URL, help_text="https, port 443 or 8443, a public host.")
-    events = serializers.ListField(child=serializers.ChoiceField(choices=list(webhooks.EVENTS)), required=False,
-                                   allow_null=True, min_length=1, help_text="Left out: all of them.")
-    description = serializers.CharField(required=False, allow_blank=True, allow_null=True,
-                                        max_length=webhooks.MAX_DESCRIPTION)
+    events = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(webhooks.EVENTS)),
+        required=False,
+        allow_null=True,
+        min_length=1,
+        help_text="Left out: all of them.",
+    )
+    description = serializers.CharField(
+        required=False, allow_blank=True, allow_null=True, max_length=webhooks.MAX_DESCRIPTION
+    )
 
 
 class Delivery(serializers.ModelSerializer):
@@ -83,8 +101,18 @@ class Delivery(serializers.ModelSerializer):
 
     class Meta:
         model = WebhookDelivery
-        fields = ["id", "messageId", "event", "state", "attempts", "answerStatus", "problem", "nextAttemptAt",
-                  "createdAt", "endedAt"]
+        fields = [
+            "id",
+            "messageId",
+            "event",
+            "state",
+            "attempts",
+            "answerStatus",
+            "problem",
+            "nextAttemptAt",
+            "createdAt",
+            "endedAt",
+        ]
 
     def get_nextAttemptAt(self, delivery) -> Moment(allow_null=True):
         return Moment().to_representation(delivery.next_at) if delivery.state == "pending" else None
@@ -103,28 +131,49 @@ class EngineFailure(serializers.Serializer):
 class EngineResult(serializers.Serializer):
     generation = serializers.UUIDField()
     epoch = serializers.IntegerField(min_value=0, max_value=engine_results.MAX_EPOCH)
-    images = serializers.ListField(child=serializers.CharField(), required=False,
-                                   help_text="Base64 of PNG, JPEG or WebP, in the order asked for.")
-    flagged = serializers.ListField(child=serializers.IntegerField(), required=False,
-                                    help_text="Indexes that a safety check held back.")
+    images = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Base64 of PNG, JPEG or WebP, in the order asked for."
+    )
+    flagged = serializers.ListField(
+        child=serializers.IntegerField(), required=False, help_text="Indexes that a safety check held back."
+    )
     seconds = serializers.FloatField(required=False)
     recipe = serializers.DictField(required=False)
-    error = OneOf({"type": "string"}, EngineFailure, required=False, allow_null=True,
-                  help_text="Why it could not draw.")
+    error = OneOf(
+        {"type": "string"}, EngineFailure, required=False, allow_null=True, help_text="Why it could not draw."
+    )
 
 
 class EngineResultTaken(serializers.Serializer):
-    status = serializers.ChoiceField(choices=[
-        "completed", "failed", "blocked", "cancelled", "queued", "already_finished", "superseded"])
+    status = serializers.ChoiceField(
+        choices=["completed", "failed", "blocked", "cancelled", "queued", "already_finished", "superseded"]
+    )
 
 
 _ID = "6a1d0a52-0c3c-4a92-b0b5-6d5b7f1c2f10"
-_WEBHOOK = {"id": _ID, "url": "https://hooks.example.com/dreamsketch", "description": "shop", "enabled": True,
-            "events": list(webhooks.EVENTS), "disabledReason": "", "failingSince": None, "previousSecretUntil": None,
-            "createdAt": "2026-11-21T08:30:00.000Z"}
-_DELIVERY = {"id": _ID, "messageId": f"msg_{_ID.replace('-', '')}", "event": "generation.completed",
-             "state": "delivered", "attempts": 1, "answerStatus": 204, "problem": "", "nextAttemptAt": None,
-             "createdAt": "2026-11-21T08:30:00.000Z", "endedAt": "2026-11-21T08:30:00.300Z"}
+_WEBHOOK = {
+    "id": _ID,
+    "url": "https://hooks.example.com/dreamsketch",
+    "description": "shop",
+    "enabled": True,
+    "events": list(webhooks.EVENTS),
+    "disabledReason": "",
+    "failingSince": None,
+    "previousSecretUntil": None,
+    "createdAt": "2026-11-21T08:30:00.000Z",
+}
+_DELIVERY = {
+    "id": _ID,
+    "messageId": f"msg_{_ID.replace('-', '')}",
+    "event": "generation.completed",
+    "state": "delivered",
+    "attempts": 1,
+    "answerStatus": 204,
+    "problem": "",
+    "nextAttemptAt": None,
+    "createdAt": "2026-11-21T08:30:00.000Z",
+    "endedAt": "2026-11-21T08:30:00.300Z",
+}
 _SECRET = _WEBHOOK | {"secret": "whsec_…"}
 _READ = {403: doc.SCOPE, **doc.COMMON}
 
@@ -148,12 +197,23 @@ def _secret_once(endpoint: WebhookEndpoint, status: int) -> Response:
     return Response(WebhookWithSecret(endpoint).data, status=status, headers={"Cache-Control": "no-store"})
 
 
-@extend_schema(methods=["GET"], **_operation("listWebhooks", {
-    200: _example(Webhooks, "Your webhooks.", {"webhooks": [_WEBHOOK]}), **_READ}))
-@extend_schema(methods=["POST"], **_operation("createWebhook", {
-    201: _example(WebhookWithSecret, "The webhook with its secret, shown this once.", _SECRET), **doc.POSTED,
-    409: doc.IN_THE_WAY},
-    request={"application/json": NewWebhook}, description="Have an address told of events."))
+@extend_schema(
+    methods=["GET"],
+    **_operation("listWebhooks", {200: _example(Webhooks, "Your webhooks.", {"webhooks": [_WEBHOOK]}), **_READ}),
+)
+@extend_schema(
+    methods=["POST"],
+    **_operation(
+        "createWebhook",
+        {
+            201: _example(WebhookWithSecret, "The webhook with its secret, shown this once.", _SECRET),
+            **doc.POSTED,
+            409: doc.IN_THE_WAY,
+        },
+        request={"application/json": NewWebhook},
+        description="Have an address told of events.",
+    ),
+)
 @key_scope("manage")
 @api_view(["GET", "HEAD", "POST"])
 def endpoints(request):
@@ -163,8 +223,11 @@ def endpoints(request):
         return Response({"webhooks": Webhook(own, many=True).data})
     data = request.data
     endpoint = webhooks.create_endpoint(
-        user=request.user, url=text(data.get("url"), "url", limit=MAX_URL),
-        events=strings(data.get("events"), "events"), description=_text_or_none(data, "description") or "")
+        user=request.user,
+        url=text(data.get("url"), "url", limit=MAX_URL),
+        events=strings(data.get("events"), "events"),
+        description=_text_or_none(data, "description") or "",
+    )
     return _secret_once(endpoint, 201)
 
 
@@ -172,15 +235,27 @@ def _text_or_none(data, name, limit=200) -> str | None:
     return None if data.get(name) is None else text(data[name], name, limit=limit)
 
 
-@extend_schema(methods=["GET"], **_operation("webhook", {
-    200: _example(Webhook, "The webhook.", _WEBHOOK), 404: doc.MISSING, **_READ}))
-@extend_schema(methods=["PATCH"], **_operation("changeWebhook", {
-    200: _example(Webhook, "The webhook as it is now.", _WEBHOOK), 404: doc.MISSING, **doc.POSTED},
-    request={"application/json": ChangeWebhook},
-    description="Change what is given. Switching it off gives up what is on its way."))
-@extend_schema(methods=["DELETE"], **_operation("deleteWebhook", {
-    204: OpenApiResponse(description="It is gone, with its deliveries."), 404: doc.MISSING, **_READ},
-    description="Delete a webhook."))
+@extend_schema(
+    methods=["GET"],
+    **_operation("webhook", {200: _example(Webhook, "The webhook.", _WEBHOOK), 404: doc.MISSING, **_READ}),
+)
+@extend_schema(
+    methods=["PATCH"],
+    **_operation(
+        "changeWebhook",
+        {200: _example(Webhook, "The webhook as it is now.", _WEBHOOK), 404: doc.MISSING, **doc.POSTED},
+        request={"application/json": ChangeWebhook},
+        description="Change what is given. Switching it off gives up what is on its way.",
+    ),
+)
+@extend_schema(
+    methods=["DELETE"],
+    **_operation(
+        "deleteWebhook",
+        {204: OpenApiResponse(description="It is gone, with its deliveries."), 404: doc.MISSING, **_READ},
+        description="Delete a webhook.",
+    ),
+)
 @key_scope("manage")
 @api_view(["GET", "HEAD", "PATCH", "DELETE"])
 def endpoint(request, endpoint_id):
@@ -193,15 +268,31 @@ def endpoint(request, endpoint_id):
         data = request.data
         enabled = None if data.get("enabled") is None else flag(data["enabled"], "enabled")
         webhooks.change_endpoint(
-            found, url=_text_or_none(data, "url", MAX_URL), events=strings(data.get("events"), "events"),
-            description=_text_or_none(data, "description"), enabled=enabled)
+            found,
+            url=_text_or_none(data, "url", MAX_URL),
+            events=strings(data.get("events"), "events"),
+            description=_text_or_none(data, "description"),
+            enabled=enabled,
+        )
     return Response(Webhook(found).data)
 
 
-@extend_schema(**_operation("testWebhook", {
-    202: _example(Delivery, "On its way; `deliveries` tells what came of it.",
-                  _DELIVERY | {"event": "webhook.test", "state": "pending"}),
-    404: doc.MISSING, 409: doc.IN_THE_WAY, **doc.POSTED}, request=None))
+@extend_schema(
+    **_operation(
+        "testWebhook",
+        {
+            202: _example(
+                Delivery,
+                "On its way; `deliveries` tells what came of it.",
+                _DELIVERY | {"event": "webhook.test", "state": "pending"},
+            ),
+            404: doc.MISSING,
+            409: doc.IN_THE_WAY,
+            **doc.POSTED,
+        },
+        request=None,
+    )
+)
 @key_scope("manage")
 @api_view(["POST"])
 def test(request, endpoint_id):
@@ -209,9 +300,17 @@ def test(request, endpoint_id):
     return Response(Delivery(webhooks.send_test(_own(request, endpoint_id))).data, status=202)
 
 
-@extend_schema(**_operation("rotateWebhookSecret", {
-    200: _example(WebhookWithSecret, "The webhook with its new secret, shown this once.", _SECRET),
-    404: doc.MISSING, **doc.POSTED}, request=None))
+@extend_schema(
+    **_operation(
+        "rotateWebhookSecret",
+        {
+            200: _example(WebhookWithSecret, "The webhook with its new secret, shown this once.", _SECRET),
+            404: doc.MISSING,
+            **doc.POSTED,
+        },
+        request=None,
+    )
+)
 @key_scope("manage")
 @api_view(["POST"])
 def rotate(request, endpoint_id):
@@ -221,8 +320,12 @@ def rotate(request, endpoint_id):
     return _secret_once(found, 200)
 
 
-@extend_schema(**_operation("listWebhookDeliveries", {
-    200: _example(Deliveries, "The newest deliveries.", {"deliveries": [_DELIVERY]}), 404: doc.MISSING, **_READ}))
+@extend_schema(
+    **_operation(
+        "listWebhookDeliveries",
+        {200: _example(Deliveries, "The newest deliveries.", {"deliveries": [_DELIVERY]}), 404: doc.MISSING, **_READ},
+    )
+)
 @key_scope("manage")
 @api_view(["GET", "HEAD"])
 def deliveries(request, endpoint_id):
@@ -231,9 +334,18 @@ def deliveries(request, endpoint_id):
     return Response({"deliveries": Delivery(newest, many=True).data})
 
 
-@extend_schema(**_operation("resendWebhookDelivery", {
-    202: _example(Delivery, "On its way again.", _DELIVERY | {"state": "pending"}),
-    404: doc.MISSING, 409: doc.IN_THE_WAY, **doc.POSTED}, request=None))
+@extend_schema(
+    **_operation(
+        "resendWebhookDelivery",
+        {
+            202: _example(Delivery, "On its way again.", _DELIVERY | {"state": "pending"}),
+            404: doc.MISSING,
+            409: doc.IN_THE_WAY,
+            **doc.POSTED,
+        },
+        request=None,
+    )
+)
 @key_scope("manage")
 @api_view(["POST"])
 def resend(request, delivery_id):
@@ -259,10 +371,20 @@ class SendAgain(APIException):
 _UNSIGNED = OpenApiResponse(doc.shapes.Error, description="The signature or its time is wrong.")
 
 
-@extend_schema(**_operation("engineResult", {
-    200: _example(EngineResultTaken, "What became of it. Repeats change nothing.", {"status": "completed"}),
-    **{status: doc.POSTED[status] for status in (400, 413, 503)}, 401: _UNSIGNED, 404: doc.MISSING},
-    request={"application/json": EngineResult}, auth=[{}], tags=["engines"]))
+@extend_schema(
+    **_operation(
+        "engineResult",
+        {
+            200: _example(EngineResultTaken, "What became of it. Repeats change nothing.", {"status": "completed"}),
+            **{status: doc.POSTED[status] for status in (400, 413, 503)},
+            401: _UNSIGNED,
+            404: doc.MISSING,
+        },
+        request={"application/json": EngineResult},
+        auth=[{}],
+        tags=["engines"],
+    )
+)
 @api_view(["POST"])
 @authentication_classes([])
 @permission_classes([AllowAny])

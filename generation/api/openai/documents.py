@@ -17,15 +17,20 @@ class Wanted(serializers.Serializer):
     """Fields that all three share. Those of the native API (`negative_prompt`, `seed`, `steps` …) may be added."""
 
     model = serializers.CharField(
-        **SMALL, help_text="A key or alias of `/v1/models`; names such as `dall-e-3` or `gpt-image-1` stand for the"
-        " site's default. Which one drew is said in the header `x-dreamsketch-model`.")
+        **SMALL,
+        help_text="A key or alias of `/v1/models`; names such as `dall-e-3` or `gpt-image-1` stand for the"
+        " site's default. Which one drew is said in the header `x-dreamsketch-model`.",
+    )
     n = serializers.IntegerField(**SMALL, min_value=1, max_value=10, help_text="Within your plan.")
     size = serializers.CharField(
-        **SMALL, help_text="`auto` or such as `512x512`. Of a usual size that the model cannot draw the shape is drawn,"
-        " and `x-dreamsketch-size` says how large.")
+        **SMALL,
+        help_text="`auto` or such as `512x512`. Of a usual size that the model cannot draw the shape is drawn,"
+        " and `x-dreamsketch-size` says how large.",
+    )
     quality = serializers.CharField(**SMALL, help_text=f"{', '.join(QUALITIES)} change nothing; also: exact, fast.")
     response_format = serializers.ChoiceField(
-        choices=["url", "b64_json"], **SMALL, help_text="`url` where it is left out; gpt-image names: always base64.")
+        choices=["url", "b64_json"], **SMALL, help_text="`url` where it is left out; gpt-image names: always base64."
+    )
     output_format = serializers.ChoiceField(choices=FORMATS, **SMALL)
     output_compression = serializers.IntegerField(**SMALL, min_value=0, max_value=100, help_text="For jpeg and webp.")
     background = serializers.ChoiceField(choices=["auto", "opaque"], **SMALL)
@@ -34,8 +39,10 @@ class Wanted(serializers.Serializer):
 
 
 class Streamed(Wanted):
-    prompt = serializers.CharField(max_length=MAX_PROMPT, help_text="Longer than the site takes: it is cut, and"
-                                   " `x-dreamsketch-prompt-cut` says where.")
+    prompt = serializers.CharField(
+        max_length=MAX_PROMPT,
+        help_text="Longer than the site takes: it is cut, and `x-dreamsketch-prompt-cut` says where.",
+    )
     style = serializers.CharField(**SMALL, help_text="`vivid` and `natural` change nothing; also our styles.")
     stream = serializers.BooleanField(**SMALL, help_text="Answer with server-sent events.")
     partial_images = serializers.IntegerField(**SMALL, min_value=0, max_value=3, help_text="At most so many previews.")
@@ -103,35 +110,81 @@ class OpenAIModels(serializers.Serializer):
     data = OpenAIModel(many=True)
 
 
-_KEY = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER,
-                        description="1 to 255 printable ASCII characters. A repeat with it draws nothing new.")
-_PIXELS = ("data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGO0ylvKgA0wYRUdtBIACDoBXfDv"
-           "f6AAAAAASUVORK5CYII=")
-_STREAM = OpenApiResponse(EVENT, description=(
-    "With `stream`: `image_generation.partial_image` and `image_generation.completed` (edits: `image_edit.…`)."))
+_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="1 to 255 printable ASCII characters. A repeat with it draws nothing new.",
+)
+_PIXELS = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGO0ylvKgA0wYRUdtBIACDoBXfDv"
+    "f6AAAAAASUVORK5CYII="
+)
+_STREAM = OpenApiResponse(
+    EVENT,
+    description=(
+        "With `stream`: `image_generation.partial_image` and `image_generation.completed` (edits: `image_edit.…`)."
+    ),
+)
 
 
 def _images(name: str, request, streams: bool, example: dict) -> dict:
     answers = {(200, "application/json"): OpenApiResponse(OpenAIImages, description="The images.")}
     answers |= {(200, "text/event-stream"): _STREAM} if streams else {}
-    return {"operation_id": name, "tags": ["openai"], "request": request, "responses": answers | POSTS,
-            "parameters": [_KEY],
-            "examples": [OpenApiExample("request", request_only=True, value=example, media_type="application/json")]}
+    return {
+        "operation_id": name,
+        "tags": ["openai"],
+        "request": request,
+        "responses": answers | POSTS,
+        "parameters": [_KEY],
+        "examples": [OpenApiExample("request", request_only=True, value=example, media_type="application/json")],
+    }
 
 
-GENERATIONS = _images("openaiGenerations", {"application/json": OpenAIGenerations}, True, {
-    "model": "dall-e-3", "prompt": "a red boat at sea", "size": "1024x1024", "response_format": "b64_json"})
-EDITS = _images("openaiEdits", {"application/json": OpenAIEdits, "multipart/form-data": OpenAIEditsForm}, True, {
-    "prompt": "a red boat at sea", "images": [{"image_url": _PIXELS}]})
+GENERATIONS = _images(
+    "openaiGenerations",
+    {"application/json": OpenAIGenerations},
+    True,
+    {"model": "dall-e-3", "prompt": "a red boat at sea", "size": "1024x1024", "response_format": "b64_json"},
+)
+EDITS = _images(
+    "openaiEdits",
+    {"application/json": OpenAIEdits, "multipart/form-data": OpenAIEditsForm},
+    True,
+    {"prompt": "a red boat at sea", "images": [{"image_url": _PIXELS}]},
+)
 VARIATIONS = _images(
-    "openaiVariations", {"application/json": OpenAIVariations, "multipart/form-data": OpenAIVariationsForm}, False,
-    {"image": _PIXELS})
-_MODEL = {"id": "dreamsketch-tiny", "object": "model", "created": 0, "owned_by": "dreamsketch",
-          "title": "DreamSketch Tiny"}
-MODELS = {"operation_id": "openaiModels", "tags": ["openai"], "responses": {
-    200: OpenApiResponse(OpenAIModels, description="The models.", examples=[
-        OpenApiExample("answer", value={"object": "list", "data": [_MODEL]})])} | READS}
-MODEL = {"operation_id": "openaiModel", "tags": ["openai"], "parameters": [
-    OpenApiParameter("model_id", str, OpenApiParameter.PATH)], "responses": {
-    200: OpenApiResponse(OpenAIModel, description="The model.", examples=[OpenApiExample("answer", value=_MODEL)]),
-    404: OpenApiResponse(Problem, description="There is no such model.")} | READS}
+    "openaiVariations",
+    {"application/json": OpenAIVariations, "multipart/form-data": OpenAIVariationsForm},
+    False,
+    {"image": _PIXELS},
+)
+_MODEL = {
+    "id": "dreamsketch-tiny",
+    "object": "model",
+    "created": 0,
+    "owned_by": "dreamsketch",
+    "title": "DreamSketch Tiny",
+}
+MODELS = {
+    "operation_id": "openaiModels",
+    "tags": ["openai"],
+    "responses": {
+        200: OpenApiResponse(
+            OpenAIModels,
+            description="The models.",
+            examples=[OpenApiExample("answer", value={"object": "list", "data": [_MODEL]})],
+        )
+    }
+    | READS,
+}
+MODEL = {
+    "operation_id": "openaiModel",
+    "tags": ["openai"],
+    "parameters": [OpenApiParameter("model_id", str, OpenApiParameter.PATH)],
+    "responses": {
+        200: OpenApiResponse(OpenAIModel, description="The model.", examples=[OpenApiExample("answer", value=_MODEL)]),
+        404: OpenApiResponse(Problem, description="There is no such model."),
+    }
+    | READS,
+}

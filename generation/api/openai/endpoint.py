@@ -15,15 +15,28 @@ from accounts.authentication import ApiKeyAuthentication, note_use
 from accounts.models import ApiKey
 from generation.api.http import errors
 
-TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
-         404: "invalid_request_error", 429: "rate_limit_error", 503: "server_error"}
-CODES = {"prompt_rejected": "content_policy_violation", "output_blocked": "content_policy_violation",
-         "unknown_model": "model_not_found"}
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "server_error",
+}
+CODES = {
+    "prompt_rejected": "content_policy_violation",
+    "output_blocked": "content_policy_violation",
+    "unknown_model": "model_not_found",
+}
 NOT_WORTH_REPEATING = ("quota_exceeded", "not_finished", "too_late")
 """Clients of this dialect repeat by themselves what failed; these would fail again, or be drawn twice."""
 WORDS = {
     # Ours: theirs.
-    "num_images": "n", "loras": "prompt", "width": "size", "height": "size", "aspect_ratio": "size",
+    "num_images": "n",
+    "loras": "prompt",
+    "width": "size",
+    "height": "size",
+    "aspect_ratio": "size",
 }
 
 
@@ -108,29 +121,61 @@ def endpoint(*methods: str):
 
 def refusal(status: int, description: str, code: str, message: str, param: str = "") -> OpenApiResponse:
     """An error answer for the document."""
-    return OpenApiResponse(Problem, description=description, examples=[
-        OpenApiExample(code, value=problem(status, code, message, param))])
+    return OpenApiResponse(
+        Problem, description=description, examples=[OpenApiExample(code, value=problem(status, code, message, param))]
+    )
 
 
 READS = {
-    401: refusal(401, "No key, or one that is not valid.", "not_authenticated",
-                 "Authentication credentials were not provided."),
-    403: refusal(403, "The key lacks the scope, or the account is locked.", "insufficient_scope",
-                 "This API key lacks the scope “generate”. Make one that has it."),
-    429: refusal(429, "`quota_exceeded`, `rate_limited`, `too_many_running`, `too_many_uploads`, `too_many_streams` or"
-                 " `too_many_calls`. Retry-After says how many seconds to wait.", "quota_exceeded",
-                 "You have used today's 10 images. More at 00:00 UTC."),
-    503: refusal(503, "The database is away, or the images could not be finished. Retry-After says when to try again.",
-                 "unavailable", "The database does not answer. Please try again shortly."),
+    401: refusal(
+        401, "No key, or one that is not valid.", "not_authenticated", "Authentication credentials were not provided."
+    ),
+    403: refusal(
+        403,
+        "The key lacks the scope, or the account is locked.",
+        "insufficient_scope",
+        "This API key lacks the scope “generate”. Make one that has it.",
+    ),
+    429: refusal(
+        429,
+        "`quota_exceeded`, `rate_limited`, `too_many_running`, `too_many_uploads`, `too_many_streams` or"
+        " `too_many_calls`. Retry-After says how many seconds to wait.",
+        "quota_exceeded",
+        "You have used today's 10 images. More at 00:00 UTC.",
+    ),
+    503: refusal(
+        503,
+        "The database is away, or the images could not be finished. Retry-After says when to try again.",
+        "unavailable",
+        "The database does not answer. Please try again shortly.",
+    ),
 }
 POSTS = READS | {
-    400: refusal(400, "A field or the body is malformed, or the prompt breaks a rule of this site; `param` names the"
-                 " field.", "invalid_request", "This must look like 512x512.", "size"),
-    409: refusal(409, "The Idempotency-Key was used for another request.", "idempotency_conflict",
-                 "This Idempotency-Key was used for another request.", "Idempotency-Key"),
+    400: refusal(
+        400,
+        "A field or the body is malformed, or the prompt breaks a rule of this site; `param` names the field.",
+        "invalid_request",
+        "This must look like 512x512.",
+        "size",
+    ),
+    409: refusal(
+        409,
+        "The Idempotency-Key was used for another request.",
+        "idempotency_conflict",
+        "This Idempotency-Key was used for another request.",
+        "Idempotency-Key",
+    ),
     413: refusal(413, "The body or a picture is too large.", "too_large", "This request is too large."),
-    415: refusal(415, "The body is neither JSON nor a form, or a picture is of a kind that is not taken.",
-                 "unsupported_media_type", 'Unsupported media type "text/plain" in request.'),
-    422: refusal(422, "It cannot be drawn, or was cancelled; `code` says why.", "out_of_memory",
-                 "There is not enough memory for this picture. Try a smaller size."),
+    415: refusal(
+        415,
+        "The body is neither JSON nor a form, or a picture is of a kind that is not taken.",
+        "unsupported_media_type",
+        'Unsupported media type "text/plain" in request.',
+    ),
+    422: refusal(
+        422,
+        "It cannot be drawn, or was cancelled; `code` says why.",
+        "out_of_memory",
+        "There is not enough memory for this picture. Try a smaller size.",
+    ),
 }

@@ -21,8 +21,13 @@ MAX_PROMPT = 32_000
 PUBLIC_MODELS = re.compile(r"(dall-e-\d|gpt-image-[\w.-]{1,40}|chatgpt-image-[\w.-]{1,40})")
 ALWAYS_BASE64 = ("gpt-image-", "chatgpt-image-")
 SHAPES = {
-    "256x256": "1:1", "512x512": "1:1", "1024x1024": "1:1", "1536x1024": "3:2", "1024x1536": "2:3",
-    "1792x1024": "16:9", "1024x1792": "9:16",
+    "256x256": "1:1",
+    "512x512": "1:1",
+    "1024x1024": "1:1",
+    "1536x1024": "3:2",
+    "1024x1536": "2:3",
+    "1792x1024": "16:9",
+    "1024x1792": "9:16",
 }
 """Sizes that clients send without being asked to. A model that cannot draw them draws their shape."""
 QUALITIES = ("auto", "standard", "hd", "low", "medium", "high", "xhigh", "max")
@@ -80,9 +85,12 @@ def _answer_wanted(data) -> Asked:
     if data.get("user") is not None:
         text(data["user"], "user", limit=1000)
     return Asked(
-        spec=spec, words={}, base64=base64 or stream or name.startswith(ALWAYS_BASE64),
+        spec=spec,
+        words={},
+        base64=base64 or stream or name.startswith(ALWAYS_BASE64),
         format=_one_of(data, "output_format", FORMATS, "png"),
-        compression=max(1, _whole(data, "output_compression", 0, 100, 90)), stream=stream,
+        compression=max(1, _whole(data, "output_compression", 0, 100, 90)),
+        stream=stream,
         partial_images=_whole(data, "partial_images", 0, 3, 0),
         quality=data.get("quality") if data.get("quality") in ("low", "medium", "high") else "auto",
         headers={"x-dreamsketch-model": spec.key},

@@ -15,8 +15,12 @@ from .links import link
 from .parse import Asked
 
 STRICT_SIZES = ("1024x1024", "1024x1536", "1536x1024")
-NO_USAGE = {"input_tokens": 0, "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}, "output_tokens": 0,
-            "total_tokens": 0}
+NO_USAGE = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
 """Nothing here is counted in tokens, but clients expect the field."""
 
 
@@ -24,8 +28,11 @@ def described(request, asked: Asked, generation: Generation, images: list[Genera
     """The answer to a call that waited. Next to `data` stands what the native API says of the first image."""
     data = [_one(request, asked, generation, image) for image in images]
     first = shapes.ImageDetail(images[0], context={"request": request}).data if images else {}
-    answer = dict(first) | {"created": int(generation.created_at.timestamp()), "data": data,
-                            "output_format": asked.format}
+    answer = dict(first) | {
+        "created": int(generation.created_at.timestamp()),
+        "data": data,
+        "output_format": asked.format,
+    }
     # Only values that strict clients know; a client takes a field that is left out for unknown.
     size = f"{generation.width}x{generation.height}"
     answer |= {"size": size} if size in STRICT_SIZES else {}
@@ -34,8 +41,11 @@ def described(request, asked: Asked, generation: Generation, images: list[Genera
 
 
 def _one(request, asked, generation, image) -> dict:
-    one = {"b64_json": encoded(image, asked)} if asked.base64 else {
-        "url": link(request, image, asked.format, asked.compression)}
+    one = (
+        {"b64_json": encoded(image, asked)}
+        if asked.base64
+        else {"url": link(request, image, asked.format, asked.compression)}
+    )
     if generation.composed_prompt != generation.prompt:
         one["revised_prompt"] = generation.composed_prompt
     return one
@@ -62,5 +72,10 @@ def encoded_preview(webp: bytes, asked: Asked) -> str:
 def event_fields(asked: Asked, generation: Generation) -> dict:
     """What every event of a stream says."""
     size = f"{generation.width}x{generation.height}"
-    return {"created_at": int(generation.created_at.timestamp()), "background": "opaque", "quality": asked.quality,
-            "size": size if size in STRICT_SIZES else "auto", "output_format": asked.format}
+    return {
+        "created_at": int(generation.created_at.timestamp()),
+        "background": "opaque",
+        "quality": asked.quality,
+        "size": size if size in STRICT_SIZES else "auto",
+        "output_format": asked.format,
+    }

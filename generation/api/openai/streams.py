@@ -1,10 +1,10 @@
 """Images as they come: server-sent events with live previews, then the finished images.
 
-    event: image_generation.partial_image
-    data: {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "…", …}
+event: image_generation.partial_image
+data: {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "…", …}
 
-    event: image_generation.completed
-    data: {"type": "image_generation.completed", "b64_json": "…", "usage": {…}, …}
+event: image_generation.completed
+data: {"type": "image_generation.completed", "b64_json": "…", "usage": {…}, …}
 """
 
 import asyncio
@@ -29,8 +29,9 @@ from .render import NO_USAGE, encoded, encoded_preview, event_fields
 def image_stream(generation: Generation, asked: Asked, kind: str, place) -> StreamingHttpResponse:
     """The stream of a generation that was just asked for. `place` (events.StreamPlace) is left at its end."""
     name = "image_generation" if kind == "generations" else "image_edit"
-    response = StreamingHttpResponse(_events(generation, asked, name, place),
-                                     content_type="text/event-stream; charset=utf-8")
+    response = StreamingHttpResponse(
+        _events(generation, asked, name, place), content_type="text/event-stream; charset=utf-8"
+    )
     response["Cache-Control"] = "no-store"
     response["X-Accel-Buffering"] = "no"
     return response
@@ -48,8 +49,10 @@ async def _events(generation, asked, name, place):
                         if _is_time_for_a_preview(event["data"], shown, asked.partial_images):
                             picture = await asyncio.to_thread(_preview, generation, asked)
                             if picture:
-                                yield _message(f"{name}.partial_image", fields | {
-                                    "partial_image_index": shown, "b64_json": picture})
+                                yield _message(
+                                    f"{name}.partial_image",
+                                    fields | {"partial_image_index": shown, "b64_json": picture},
+                                )
                                 shown += 1
                         continue
                     if event and event["event"] in ("progress", "state") and event["id"] != str(generation.pk):

@@ -55,8 +55,12 @@ def _images(request, kind: str):
         place = StreamPlace(request.user.pk) if asked.stream else None
         try:
             generation, _ = services.create_generation(
-                user=request.user, source=Generation.Source.OPENAI, api_key=request.auth,
-                idempotency_key=idempotency_key(request), **asked.words)
+                user=request.user,
+                source=Generation.Source.OPENAI,
+                api_key=request.auth,
+                idempotency_key=idempotency_key(request),
+                **asked.words,
+            )
         except BaseException:
             if place:
                 place.leave()

@@ -12,18 +12,30 @@ LORA_HALF = re.compile(r"(.+?)[._](?:lora\.|lora_linear_layer\.|lora_)(down|up|A
 """A layer's name and which of the two matrices beside it, in a tensor's name, whichever tool wrote it."""
 _PLACES = re.compile(
     "down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks|text_encoder|lora_te|conv_in|conv_out"
-    "|time_embed|add_embedding|label_emb|unet_out_2")
+    "|time_embed|add_embedding|label_emb|unet_out_2"
+)
 """What the layers of Stable Diffusion are called."""
 OF_A_TRANSFORMER = re.compile(
     r"(?:base_model\.model\.)?(?:(?:transformer|diffusion_model|lora_unet|lora_transformer)[._])?"
-    "(?:single_transformer|transformer|double|single|joint)_blocks[._]")
+    "(?:single_transformer|transformer|double|single|joint)_blocks[._]"
+)
 """How the names begin of layers in Flux, SD3 and Qwen-Image. A UNet has such blocks within others."""
-_ONLY_IN = {"flux": re.compile(r"(single_transformer|single|double)_blocks[._]\d"),
-            "sd3": re.compile(r"joint_blocks[._]\d"),
-            "qwen-image": re.compile(r"transformer_blocks[._]\d+[._](img|txt)_(mlp|mod)")}
-_OTHERS = {"hada_": "a LoHa", "lokr_": "a LoKr", "dora_scale": "a DoRA", "magnitude_vector": "a DoRA",
-           "oft_": "an OFT", "glora_": "a GLoRA", "lora_mid": "a LoCon in Tucker's form",
-           ".diff": "one that keeps whole layers", ".bias": "one with biases"}
+_ONLY_IN = {
+    "flux": re.compile(r"(single_transformer|single|double)_blocks[._]\d"),
+    "sd3": re.compile(r"joint_blocks[._]\d"),
+    "qwen-image": re.compile(r"transformer_blocks[._]\d+[._](img|txt)_(mlp|mod)"),
+}
+_OTHERS = {
+    "hada_": "a LoHa",
+    "lokr_": "a LoKr",
+    "dora_scale": "a DoRA",
+    "magnitude_vector": "a DoRA",
+    "oft_": "an OFT",
+    "glora_": "a GLoRA",
+    "lora_mid": "a LoCon in Tucker's form",
+    ".diff": "one that keeps whole layers",
+    ".bias": "one with biases",
+}
 """What holds tensors that are no halves, by a part of their names."""
 
 PROJECTION = "image_proj."
@@ -48,12 +60,28 @@ class _Kind:
 
 
 ADAPTERS = {
-    "plain": _Kind("proj.weight", {"proj.weight": 2, "proj.bias": 1, "norm.weight": 1, "norm.bias": 1},
-                   ("proj.weight", 0), ("proj.weight", 1), ("projection_dim", 512), tokens=4),
-    "full": _Kind("proj.3.weight", {"proj.0.weight": 2, "proj.2.weight": 2, "proj.3.weight": 1},
-                  ("proj.2.weight", 0), ("proj.0.weight", 1), ("hidden_size", 768)),
-    "plus": _Kind("latents", {"latents": 3, "proj_in.weight": 2, "proj_out.weight": 2},
-                  ("proj_out.weight", 0), ("proj_in.weight", 1), ("hidden_size", 768)),
+    "plain": _Kind(
+        "proj.weight",
+        {"proj.weight": 2, "proj.bias": 1, "norm.weight": 1, "norm.bias": 1},
+        ("proj.weight", 0),
+        ("proj.weight", 1),
+        ("projection_dim", 512),
+        tokens=4,
+    ),
+    "full": _Kind(
+        "proj.3.weight",
+        {"proj.0.weight": 2, "proj.2.weight": 2, "proj.3.weight": 1},
+        ("proj.2.weight", 0),
+        ("proj.0.weight", 1),
+        ("hidden_size", 768),
+    ),
+    "plus": _Kind(
+        "latents",
+        {"latents": 3, "proj_in.weight": 2, "proj_out.weight": 2},
+        ("proj_out.weight", 0),
+        ("proj_in.weight", 1),
+        ("hidden_size", 768),
+    ),
 }
 """Plain ones make their tokens of the picture as a whole by one layer, full ones of each of its patches by a
 perceptron, plus ones of all of these by a resampler with four layers: those that diffusers reads."""
@@ -95,7 +123,8 @@ def adapter_flaw(shapes: dict[str, list[int]], width: int, encoder: Path) -> str
     name = adapter_kind(shapes)
     if not name:
         of_faces = any(part.startswith("perceiver_resampler.") for part in own) or (
-            "norm.weight" in own and "proj.0.weight" in own)
+            "norm.weight" in own and "proj.0.weight" in own
+        )
         return "it needs the features of a face" if of_faces else "it is of a kind that is not known"
     kind = ADAPTERS[name]
     if any(len(own.get(part, ())) != dimensions for part, dimensions in kind.shapes.items()):

@@ -102,7 +102,8 @@ class Addons:
         if not fitting:
             raise InvalidRequest("This model cannot follow a reference picture here.", "reference")
         return next((adapter for adapter in fitting if not adapter.flaw), None) or _sound(
-            fitting[0], "IP-Adapter", "reference")
+            fitting[0], "IP-Adapter", "reference"
+        )
 
     def complete(self, request: ImageRequest, spec: ModelSpec) -> ImageRequest:
         """The request as it will be drawn here: hastened where it wants that, and checked."""
@@ -132,15 +133,18 @@ class Addons:
         if request.quality != "fast" or request.upscale or "LCM" not in spec.samplers:
             return request
         width = text_width(spec, self.folder)
-        quick = next((lora for key, lora in self.loras.items()
-                      if key.startswith(LCM_PREFIX) and lora.width == width), None)
+        quick = next(
+            (lora for key, lora in self.loras.items() if key.startswith(LCM_PREFIX) and lora.width == width), None
+        )
         if quick is None:
             return request
         others = tuple(lora for lora in request.loras if lora.key != quick.key)
         least, most = FEW_STEPS
         weakest, strongest = FEW_STEPS_GUIDANCE
         return replace(
-            request, sampler="LCM", steps=min(max(request.steps, least), most),
+            request,
+            sampler="LCM",
+            steps=min(max(request.steps, least), most),
             guidance_scale=min(max(request.guidance_scale, weakest), strongest),
             loras=(*others, Lora(quick.key)),
         )
@@ -263,8 +267,9 @@ def _attended(shapes: dict | None, pattern: str) -> int | None:
 def _shapes(file: Path) -> dict[str, list[int]] | None:
     """Shapes of the tensors in a safetensors file; None, and a word in the log, if it is none."""
     header = _header_of(file)
-    return None if header is None else {name: entry["shape"] for name, entry in header.items()
-                                        if name != "__metadata__"}
+    return (
+        None if header is None else {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    )
 
 
 def _metadata(file: Path) -> dict:

@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 NOT_MODELS = {"loras", "controlnet", "ip_adapter", "upscalers", "embeddings", "preprocessors"}
 """Folders of add-ons."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-TRANSFORMERS = {"QwenImageTransformer2DModel": "qwen-image", "FluxTransformer2DModel": "flux",
-                "SD3Transformer2DModel": "sd3"}
+TRANSFORMERS = {
+    "QwenImageTransformer2DModel": "qwen-image",
+    "FluxTransformer2DModel": "flux",
+    "SD3Transformer2DModel": "sd3",
+}
 # Of a checkpoint in the original layout.
 FIRST_CONV = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT_KEYS = re.compile(r"model\.diffusion_model\..*\.attn2\.to_k\.weight")
@@ -120,11 +123,19 @@ def _single(name: str, file: Path) -> ModelSpec | None:
 def _spec(name, path, family, side, channels) -> ModelSpec:
     spec = local_model(name, path, family=family)
     side = max(side // 8 * 8, 8)
-    spec = replace(spec, native_width=side, native_height=side, min_side=min(spec.min_side, side),
-                   max_side=max(side, min(spec.max_side, side * 2)))
+    spec = replace(
+        spec,
+        native_width=side,
+        native_height=side,
+        min_side=min(spec.min_side, side),
+        max_side=max(side, min(spec.max_side, side * 2)),
+    )
     if channels == 9:
-        return replace(spec, summary="A local model for changing parts of pictures.",
-                       modes=tuple(mode for mode in MODES if mode in ("inpaint", "outpaint")))
+        return replace(
+            spec,
+            summary="A local model for changing parts of pictures.",
+            modes=tuple(mode for mode in MODES if mode in ("inpaint", "outpaint")),
+        )
     if channels != 4:
         raise ValueError(f"its UNet takes {channels} channels")
     return spec

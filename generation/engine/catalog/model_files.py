@@ -26,14 +26,26 @@ log = logging.getLogger(__name__)
 # The parts of each family that have weights, and the file stem their weights have.
 WEIGHTED_PARTS = {
     "sd": {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
-    "sdxl": {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
-             "text_encoder_2": "model"},
-    "sd3": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
-            "text_encoder_2": "model", "text_encoder_3": "model"},
-    "flux": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
-             "text_encoder_2": "model"},
-    "qwen-image": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model",
-                   "text_encoder": "model"},
+    "sdxl": {
+        "unet": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+        "text_encoder_2": "model",
+    },
+    "sd3": {
+        "transformer": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+        "text_encoder_2": "model",
+        "text_encoder_3": "model",
+    },
+    "flux": {
+        "transformer": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+        "text_encoder_2": "model",
+    },
+    "qwen-image": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
 }
 PLAIN_PARTS = {
     "sd": ("tokenizer", "scheduler"),
@@ -149,9 +161,7 @@ def main_part(spec: ModelSpec) -> str:
     return next(iter(WEIGHTED_PARTS[spec.family]))
 
 
-def check_hashes(
-    spec: ModelSpec, source: Source, on_fraction: Callable[[float], None] = lambda fraction: None
-) -> int:
+def check_hashes(spec: ModelSpec, source: Source, on_fraction: Callable[[float], None] = lambda fraction: None) -> int:
     """Read all weight files and compare them with what their SHA-256 should be; returns for how many it is known.
 
     Known are those in `spec.hashes`, and files in the Hub client's cache, which are named by it. Raises
@@ -345,7 +355,8 @@ def _cached_snapshot(spec, repository, cache_dir) -> Path | None:
     if spec.family not in WEIGHTED_PARTS:
         return None
     config = try_to_load_from_cache(
-        repository, f"{main_part(spec)}/config.json", cache_dir=cache_dir, revision=spec.revision)
+        repository, f"{main_part(spec)}/config.json", cache_dir=cache_dir, revision=spec.revision
+    )
     return Path(config).parent.parent if isinstance(config, str) else None
 
 
@@ -360,17 +371,23 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
         other, _, file = next((name for name in spec.unet if _is_hub_id(name.partition(":")[0])), "").partition(":")
         if not other:
             raise ModelUnavailable(f"nowhere to have the UNet from: {' and '.join(spec.unet)}")
-        listed |= {(other, entry.rfilename): entry
-                   for entry in api.model_info(other, files_metadata=True).siblings}
+        listed |= {(other, entry.rfilename): entry for entry in api.model_info(other, files_metadata=True).siblings}
         if (other, file) not in listed:
             raise ModelUnavailable(f"{other} has no file “{file}”")
         wanted.append((other, file))
     meter = _meter(sum(listed[each].size or 0 for each in wanted), on_fraction)
     for each in wanted:
         # By branch and not by commit: the cache then knows the branch, and finds it without a network.
-        path = Path(hf_hub_download(
-            each[0], each[1], revision=spec.revision if each[0] == repository else None, cache_dir=cache_dir,
-            token=token, tqdm_class=meter))
+        path = Path(
+            hf_hub_download(
+                each[0],
+                each[1],
+                revision=spec.revision if each[0] == repository else None,
+                cache_dir=cache_dir,
+                token=token,
+                tqdm_class=meter,
+            )
+        )
         _compare(path, listed[each])
         if each[0] == repository:
             folder = path.parents[each[1].count("/")]
@@ -421,8 +438,9 @@ def fetch_addon(
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(f"{addon.key} cannot be downloaded.",
-                               [f"{addon.repository}: {_one_line(error)}"]) from None
+        raise ModelUnavailable(
+            f"{addon.key} cannot be downloaded.", [f"{addon.repository}: {_one_line(error)}"]
+        ) from None
     for place in places.values():
         if place.suffix == ".safetensors":
             check_safetensors(place)

@@ -96,9 +96,7 @@ MODELS = (
         max_side=1024,
         licence="CreativeML OpenRAIL-M",
         memory_gib=4,
-        aliases=(
-            "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", "sd-1.5",
-        ),
+        aliases=("runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", "sd-1.5"),
     ),
     ModelSpec(
         key="stable-diffusion-v2-1",
@@ -247,7 +245,6 @@ MODELS = (
 )
 
 
-
 @dataclass(frozen=True, slots=True)
 class Download:
     """A well-known add-on: which files of a Hub repository go where under the models' folder."""
@@ -262,8 +259,9 @@ class Download:
 
 def _control(key: str, title: str, repository: str) -> Download:
     names = ("config.json", "diffusion_pytorch_model.safetensors")
-    return Download(key, title, repository, tuple((name, f"controlnet/{key}/{name}") for name in names),
-                    "CreativeML OpenRAIL-M")
+    return Download(
+        key, title, repository, tuple((name, f"controlnet/{key}/{name}") for name in names), "CreativeML OpenRAIL-M"
+    )
 
 
 def _lcm(key: str, title: str) -> Download:
@@ -278,8 +276,13 @@ DOWNLOADS = (
     _control("scribble", "Scribbles for Stable Diffusion 1.5", "lllyasviel/sd-controlnet-scribble"),
 )
 
-SHAPES = {"sd": "stable-diffusion-v1-5", "sdxl": "sdxl-base", "sd3": "stable-diffusion-3.5-medium",
-          "flux": "flux-schnell", "qwen-image": "qwen-image"}
+SHAPES = {
+    "sd": "stable-diffusion-v1-5",
+    "sdxl": "sdxl-base",
+    "sd3": "stable-diffusion-3.5-medium",
+    "flux": "flux-schnell",
+    "qwen-image": "qwen-image",
+}
 """By family, the model of the catalogue whose bounds and defaults a local one has unless told otherwise."""
 
 
@@ -311,6 +314,13 @@ class Catalog:
 def local_model(key: str, path, *, family: str = "sd", **changes) -> ModelSpec:
     """A spec for a folder or .safetensors file on this machine, shaped like its family's (see SHAPES)."""
     base = Catalog().get(SHAPES[family])
-    fields = {"key": key, "title": key, "summary": "A local model.", "sources": (str(path),), "aliases": (),
-              "variant": None, "licence": "as given by its author"} | changes
+    fields = {
+        "key": key,
+        "title": key,
+        "summary": "A local model.",
+        "sources": (str(path),),
+        "aliases": (),
+        "variant": None,
+        "licence": "as given by its author",
+    } | changes
     return replace(base, **fields)

@@ -24,8 +24,11 @@ def upscaler_files(models_dir) -> dict[str, Path]:
     folder = Path(models_dir, FOLDER) if models_dir else None
     if folder is None or not folder.is_dir():
         return dict(BUILT_IN)
-    return BUILT_IN | {file.stem: file for file in sorted(folder.glob("*.safetensors"))
-                       if file.is_file() and file.stem not in UPSCALERS}
+    return BUILT_IN | {
+        file.stem: file
+        for file in sorted(folder.glob("*.safetensors"))
+        if file.is_file() and file.stem not in UPSCALERS
+    }
 
 
 def upscaler_names(models_dir) -> tuple[str, ...]:

@@ -50,8 +50,13 @@ class DiffusionEngine(Front):
             free, total = torch.cuda.mem_get_info(device)
             name, memory = torch.cuda.get_device_name(device), {"used": total - free, "total": total}
         dtypes = sorted({dtype_name(self.models.dtype_for(spec)) for spec in self.catalog})
-        return {"device": str(device), "device_name": name, "dtype": "/".join(dtypes), "memory": memory,
-                "models": self.models.resident()}
+        return {
+            "device": str(device),
+            "device_name": name,
+            "dtype": "/".join(dtypes),
+            "memory": memory,
+            "models": self.models.resident(),
+        }
 
     def _run(self) -> None:
         if self._cpu_threads:

@@ -146,7 +146,8 @@ class Task:
         control, plan = self.job.request.control, self.passes[number]
         if control and self.model and self._maps[number] is None:
             self._maps[number] = self.hands.submit(
-                map_for, self.model.addons, control, (plan.width, plan.height), self._canvases[number])
+                map_for, self.model.addons, control, (plan.width, plan.height), self._canvases[number]
+            )
         return self._maps[number]
 
     def _guide(self, number: int) -> Guide | None:
@@ -312,8 +313,13 @@ def addons_of(row: Row) -> dict:
     found = {"loras": told(row.worn)} if row.worn else {}
     if row.guide:
         asked = row.guide.asked
-        found["control"] = {"key": asked.key, "scale": asked.scale, "begin": asked.begin, "end": asked.end,
-                           "hash": row.guide.net.digest.result()}
+        found["control"] = {
+            "key": asked.key,
+            "scale": asked.scale,
+            "begin": asked.begin,
+            "end": asked.end,
+            "hash": row.guide.net.digest.result(),
+        }
     if row.likeness:
         adapter = row.likeness.adapter
         found["reference"] = {"key": adapter.key, "scale": row.likeness.scale, "hash": adapter.digest.result()}

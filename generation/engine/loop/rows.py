@@ -181,8 +181,19 @@ def next_pass(model, row: Row, plan: Pass, ground: Ground, drawn: Encoded | None
     given = ground.given.draw(generator) if ground.given is not None else None
     noise = _noise_like(latents, generator)
     course = chart(model, row.request, plan, table)
-    raised = Row(row.request, row.index, plan, table, course, generator, _slots(_mixed(latents, noise, table)),
-                 row.prompt, row.negative, row.worn, steps_before=row.steps_done)
+    raised = Row(
+        row.request,
+        row.index,
+        plan,
+        table,
+        course,
+        generator,
+        _slots(_mixed(latents, noise, table)),
+        row.prompt,
+        row.negative,
+        row.worn,
+        steps_before=row.steps_done,
+    )
     _lay(model, raised, ground, given, noise)
     return raised
 

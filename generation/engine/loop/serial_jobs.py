@@ -112,9 +112,13 @@ class Apart:
 
         pixels = model.draw(request, index, on_step)
         recipe = {
-            "engine": "diffusers", "model": model.spec.key, "weights": model.weights_hash,
-            "source": source_name(model.source), "scheduler": type(model.from_words.scheduler).__name__,
-            "dtype": "int8" if model.spec.eight_bits else dtype_name(model.dtype), "device": model.device.type,
+            "engine": "diffusers",
+            "model": model.spec.key,
+            "weights": model.weights_hash,
+            "source": source_name(model.source),
+            "scheduler": type(model.from_words.scheduler).__name__,
+            "dtype": "int8" if model.spec.eight_bits else dtype_name(model.dtype),
+            "device": model.device.type,
             "low_memory": model.low_memory,
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
         }
@@ -132,11 +136,22 @@ class Apart:
             pause()
 
         size = asked.image.width * asked.factor, asked.image.height * asked.factor
-        pixels = enlarge(asked.image.load(), size, asked.upscaler, models_dir=self._models.models_dir,
-                         device=self._models.device, between=after_tile)
+        pixels = enlarge(
+            asked.image.load(),
+            size,
+            asked.upscaler,
+            models_dir=self._models.models_dir,
+            device=self._models.device,
+            between=after_tile,
+        )
         report.step(1, lambda: pixels)
-        recipe = {"engine": "upscale", "model": job.request.model, "upscaler": asked.upscaler, "factor": asked.factor,
-                  "device": self._models.device.type}
+        recipe = {
+            "engine": "upscale",
+            "model": job.request.model,
+            "upscaler": asked.upscaler,
+            "factor": asked.factor,
+            "device": self._models.device.type,
+        }
         seconds = time.perf_counter() - began
         job.images.append(EngineImage(0, job.request.seed_of(0), pixels, recipe, seconds))
 

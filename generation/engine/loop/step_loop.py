@@ -336,8 +336,9 @@ class StepLoop:
 
         self._enlarging = True
         try:
-            self._try_alone(task, lambda: task.enlarge_next(
-                between, models_dir=self._models.models_dir, device=self._models.device))
+            self._try_alone(
+                task, lambda: task.enlarge_next(between, models_dir=self._models.models_dir, device=self._models.device)
+            )
         finally:
             self._enlarging = False
 

@@ -44,8 +44,9 @@ class Pace:
 
     def most(self, key: Hashable, pictures: int) -> int:
         """How many of so many pictures should go at once."""
-        known = {size: one.seconds / size for size, one in self._measured.get(key, {}).items()
-                 if one.steps >= KNOWN_AFTER}
+        known = {
+            size: one.seconds / size for size, one in self._measured.get(key, {}).items() if one.steps >= KNOWN_AFTER
+        }
         smaller = {size: cost for size, cost in known.items() if size < pictures}
         if pictures not in known or not smaller:
             return pictures

@@ -105,7 +105,8 @@ class ControlNets:
             for file in files:
                 model_files.check_safetensors(file)
             network = ControlNetModel.from_pretrained(
-                addon.path, variant=variant, dtype=model.dtype, use_safetensors=True, local_files_only=True)
+                addon.path, variant=variant, dtype=model.dtype, use_safetensors=True, local_files_only=True
+            )
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception:  # what a wrong file makes the library raise is anything
@@ -163,10 +164,12 @@ def _ask(net: ControlNet, rows, steered, places, latents, times, conditioning) -
     added = {name: part.index_select(0, places) for name, part in conditioning.get("added_cond_kwargs", {}).items()}
     with joined_edges(net.network, rows[0].request.tiling):
         down, middle = net.network(
-            latents.index_select(0, places), times.index_select(0, places),
+            latents.index_select(0, places),
+            times.index_select(0, places),
             conditioning["encoder_hidden_states"].index_select(0, places),
             controlnet_cond=torch.stack([guide.map for _, guide, _ in steered]),
-            conditioning_scale=weights.view(-1, 1, 1, 1), guess_mode=net.pools,
+            conditioning_scale=weights.view(-1, 1, 1, 1),
+            guess_mode=net.pools,
             added_cond_kwargs=added or None,
             return_dict=False,
         )

@@ -108,7 +108,8 @@ def _outermost(unet, sample, times, deep, *, encoder_hidden_states, added_cond_k
     """As UNet2DConditionModel.forward, with `deep` for all that lies between the first and the last layer."""
     time = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=times), timestep_cond)
     added = unet.get_aug_embed(
-        emb=time, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added_cond_kwargs)
+        emb=time, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added_cond_kwargs
+    )
     if added is not None:
         time = time + added
     block = unet.up_blocks[-1]

@@ -64,8 +64,10 @@ class Adapter:
             both = torch.cat([pixels, torch.zeros_like(pixels)])
             seen, nothing = self.encoder(both, output_hidden_states=True).hidden_states[-2].chunk(2)
         tokens = self.projection(torch.cat([seen, nothing]))
-        return [(nn.functional.linear(tokens, to_key), nn.functional.linear(tokens, to_value))
-                for to_key, to_value in self.weights]
+        return [
+            (nn.functional.linear(tokens, to_key), nn.functional.linear(tokens, to_value))
+            for to_key, to_value in self.weights
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,9 @@ def _by_adapter(rows, seats) -> dict[Adapter, list[tuple[int, Likeness, int]]]:
 
 def _hook(layer, number, followed, places, scales):
     query: list[torch.Tensor] = []
-    keys, values = (torch.stack([likeness.tokens[number][which][half] for _, likeness, half in followed])
-                    for which in (0, 1))
+    keys, values = (
+        torch.stack([likeness.tokens[number][which][half] for _, likeness, half in followed]) for which in (0, 1)
+    )
 
     def heads(tensor):
         return tensor.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
@@ -156,8 +159,10 @@ def _hook(layer, number, followed, places, scales):
         answer = answer.transpose(1, 2).flatten(2) * scales.view(-1, 1, 1)
         return inputs[0].index_add(0, places, answer), *inputs[1:]
 
-    return [layer.to_q.register_forward_hook(lambda linear, inputs, output: query.append(output)),
-            layer.to_out[0].register_forward_pre_hook(add)]
+    return [
+        layer.to_q.register_forward_hook(lambda linear, inputs, output: query.append(output)),
+        layer.to_out[0].register_forward_pre_hook(add),
+    ]
 
 
 def square(picture: Image.Image) -> Image.Image:
@@ -180,8 +185,9 @@ def _load(addon: AddOn, unet, hasher: Executor) -> Adapter:
     device, dtype = unet.conv_in.weight.device, unet.conv_in.weight.dtype
     with safe_open(file, framework="pt", device="cpu") as opened:
         tensors = {name: opened.get_tensor(name).to(device, dtype) for name in opened.keys()}  # noqa: SIM118
-    projected = {name.removeprefix(PROJECTION): tensor for name, tensor in tensors.items()
-                 if name.startswith(PROJECTION)}
+    projected = {
+        name.removeprefix(PROJECTION): tensor for name, tensor in tensors.items() if name.startswith(PROJECTION)
+    }
     projection = unet._convert_ip_adapter_image_proj_to_diffusers(projected, low_cpu_mem_usage=True)
     layers, weights = [], []
     for path in unet.attn_processors:  # adapters number the processors in this order, from 0 on
@@ -195,8 +201,12 @@ def _load(addon: AddOn, unet, hasher: Executor) -> Adapter:
         layers.append(layer)
         weights.append(pair)
     encoder = CLIPVisionModelWithProjection.from_pretrained(
-        addon.path / "image_encoder", variant=_variant(addon.path / "image_encoder"), dtype=dtype,
-        use_safetensors=True, local_files_only=True)
+        addon.path / "image_encoder",
+        variant=_variant(addon.path / "image_encoder"),
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+    )
     for network in (encoder, projection):
         network.requires_grad_(False).eval().to(device, dtype)
     return Adapter(addon.key, hasher.submit(model_files.weights_hash, [file]), encoder, projection, layers, weights)

@@ -181,10 +181,7 @@ class ModelManager:
             on_phase("loading", None)
             return self._bring_back(spec.key, in_use)
         source = model_files.fetch(
-            spec,
-            **self._paths,
-            **self._download,
-            on_fraction=lambda fraction: on_phase("downloading", fraction),
+            spec, **self._paths, **self._download, on_fraction=lambda fraction: on_phase("downloading", fraction)
         )
         on_phase("loading", None)
         files = model_files.weight_files(spec, source)
@@ -201,8 +198,14 @@ class ModelManager:
             details = [f"{source.name}: {type(error).__name__}: {error}"]
             raise ModelUnavailable(f"{spec.title} cannot be loaded.", details) from None
         self._resident[spec.key] = model
-        log.info("Loaded %s from %s: %d MB, %s on %s", spec.key, source.name, model.nbytes // 10**6,
-                 dtype_name(model.dtype), self.device)
+        log.info(
+            "Loaded %s from %s: %d MB, %s on %s",
+            spec.key,
+            source.name,
+            model.nbytes // 10**6,
+            dtype_name(model.dtype),
+            self.device,
+        )
         return model
 
     def preload(
@@ -403,9 +406,13 @@ def _load_file(spec, source: model_files.Source, dtype) -> dict:
     encoders = [(pipeline.tokenizer, pipeline.text_encoder)]
     if spec.family == "sdxl":
         encoders.append((pipeline.tokenizer_2, pipeline.text_encoder_2))
-    return {"unet": pipeline.unet, "vae": pipeline.vae, "encoders": encoders,
-            "scheduler": dict(pipeline.scheduler.config),
-            "zero_empty": bool(pipeline.config.get("force_zeros_for_empty_prompt", False))}
+    return {
+        "unet": pipeline.unet,
+        "vae": pipeline.vae,
+        "encoders": encoders,
+        "scheduler": dict(pipeline.scheduler.config),
+        "zero_empty": bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
+    }
 
 
 def _refuse_foreign_classes(index: Path) -> None:

@@ -88,8 +88,14 @@ class Wardrobe:
     families whose tools have names of their own; raises WrongLora.
     """
 
-    def __init__(self, addons: Addons, spec: ModelSpec, unet: nn.Module, encoders: Sequence[nn.Module],
-                 translate: Callable[[dict], dict] = dict):
+    def __init__(
+        self,
+        addons: Addons,
+        spec: ModelSpec,
+        unet: nn.Module,
+        encoders: Sequence[nn.Module],
+        translate: Callable[[dict], dict] = dict,
+    ):
         self._translate = translate
         self._addons = addons
         self._spec = spec
@@ -282,8 +288,12 @@ def _layer_names(unet, encoders) -> dict[str, tuple[int, nn.Module]]:
         prefixes = ("lora_te2_", "text_encoder_2_") if number else ("lora_te_", "lora_te1_", "text_encoder_")
         for path, layer in _layers(encoder):
             flat = path.removeprefix("text_model.").replace(".", "_")
-            names |= {prefix + middle + alias: (1 + number, layer)
-                      for prefix in prefixes for middle in ("", "text_model_") for alias in (flat, _as_in_unet(flat))}
+            names |= {
+                prefix + middle + alias: (1 + number, layer)
+                for prefix in prefixes
+                for middle in ("", "text_model_")
+                for alias in (flat, _as_in_unet(flat))
+            }
     return names
 
 
@@ -297,11 +307,20 @@ def _layers(network):
     return [(path, layer) for path, layer in network.named_modules() if isinstance(layer, kinds)]
 
 
-_ORIGINAL = {"conv_in": "input_blocks.0.0", "conv_out": "out.2",
-             "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-             "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
-_ORIGINAL_RESNET = {"conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
-                    "conv_shortcut": "skip_connection"}
+_ORIGINAL = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+_ORIGINAL_RESNET = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
 
 
 def _original_path(path: str, config) -> str:
@@ -348,8 +367,9 @@ def _written_ratios(metadata):
 
         def said(plain, patterns):
             special = (config.get(f"{part}.{patterns}") or {}).items()
-            matching = (value for pattern, value in special
-                        if inside.endswith(pattern.removeprefix("^").replace(".", "_")))
+            matching = (
+                value for pattern, value in special if inside.endswith(pattern.removeprefix("^").replace(".", "_"))
+            )
             return next(matching, config.get(f"{part}.{plain}"))
 
         alpha, rank = said("lora_alpha", "alpha_pattern"), said("r", "rank_pattern")

@@ -62,8 +62,10 @@ log = logging.getLogger(__name__)
 
 def _flux_words(request: ImageRequest, transformer) -> dict:
     # Guidance is distilled into the "dev" models as a number they read; "schnell" knows none, and 256 tokens.
-    return {"guidance_scale": request.guidance_scale,
-            "max_sequence_length": 512 if transformer.config.guidance_embeds else 256}
+    return {
+        "guidance_scale": request.guidance_scale,
+        "max_sequence_length": 512 if transformer.config.guidance_embeds else 256,
+    }
 
 
 def _sd3_words(request: ImageRequest, transformer) -> dict:
@@ -145,22 +147,48 @@ class Family:
 
 FAMILIES = {
     "flux": Family(
-        FluxPipeline, FluxImg2ImgPipeline, FluxInpainting,
-        {"transformer": FluxTransformer2DModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel,
-         "text_encoder_2": T5EncoderModel},
-        {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}, _flux_words,
-        dressed=("text_encoder",), lora_names=_flux_names),
+        FluxPipeline,
+        FluxImg2ImgPipeline,
+        FluxInpainting,
+        {
+            "transformer": FluxTransformer2DModel,
+            "vae": AutoencoderKL,
+            "text_encoder": CLIPTextModel,
+            "text_encoder_2": T5EncoderModel,
+        },
+        {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast},
+        _flux_words,
+        dressed=("text_encoder",),
+        lora_names=_flux_names,
+    ),
     "sd3": Family(
-        StableDiffusion3Pipeline, StableDiffusion3Img2ImgPipeline, SD3Inpainting,
-        {"transformer": SD3Transformer2DModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModelWithProjection,
-         "text_encoder_2": CLIPTextModelWithProjection, "text_encoder_3": T5EncoderModel},
-        {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer, "tokenizer_3": T5TokenizerFast}, _sd3_words,
-        dressed=("text_encoder", "text_encoder_2")),
+        StableDiffusion3Pipeline,
+        StableDiffusion3Img2ImgPipeline,
+        SD3Inpainting,
+        {
+            "transformer": SD3Transformer2DModel,
+            "vae": AutoencoderKL,
+            "text_encoder": CLIPTextModelWithProjection,
+            "text_encoder_2": CLIPTextModelWithProjection,
+            "text_encoder_3": T5EncoderModel,
+        },
+        {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer, "tokenizer_3": T5TokenizerFast},
+        _sd3_words,
+        dressed=("text_encoder", "text_encoder_2"),
+    ),
     "qwen-image": Family(
-        QwenImagePipeline, QwenImageImg2ImgPipeline, QwenImageInpainting,
-        {"transformer": QwenImageTransformer2DModel, "vae": AutoencoderKLQwenImage,
-         "text_encoder": Qwen2_5_VLForConditionalGeneration},
-        {"tokenizer": Qwen2Tokenizer}, _qwen_words, lora_names=_qwen_names),
+        QwenImagePipeline,
+        QwenImageImg2ImgPipeline,
+        QwenImageInpainting,
+        {
+            "transformer": QwenImageTransformer2DModel,
+            "vae": AutoencoderKLQwenImage,
+            "text_encoder": Qwen2_5_VLForConditionalGeneration,
+        },
+        {"tokenizer": Qwen2Tokenizer},
+        _qwen_words,
+        lora_names=_qwen_names,
+    ),
 }
 
 EIGHT_BIT_PARTS = ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -225,8 +253,11 @@ class LoadedPipeline:
             return canvas.put_back(canvas.picture)
         pipeline, begin = self._beginning(request, canvas)
         words = {
-            "prompt": request.prompt, "width": request.width, "height": request.height,
-            "num_inference_steps": request.steps, "output_type": "pil",
+            "prompt": request.prompt,
+            "width": request.width,
+            "height": request.height,
+            "num_inference_steps": request.steps,
+            "output_type": "pil",
             "generator": torch.Generator().manual_seed(request.seed_of(index)),
         } | FAMILIES[self.spec.family].words(request, self.from_words.transformer)
         watch = Watch(self, request, on_step)
@@ -314,12 +345,17 @@ def load_pipeline(
     optional = model_files.OPTIONAL_PARTS.get(spec.family, ())
     missing = {part for part in optional if not (folder / part).is_dir() or not os.listdir(folder / part)}
     missing = set(optional) if missing else set()
-    parts = {part: None if part in missing else _load_part(spec, folder, part, kind, dtype)
-             for part, kind in family.parts.items()}
-    parts |= {part: None if part in missing else kind.from_pretrained(folder / part, local_files_only=True)
-              for part, kind in family.tokenizers.items()}
+    parts = {
+        part: None if part in missing else _load_part(spec, folder, part, kind, dtype)
+        for part, kind in family.parts.items()
+    }
+    parts |= {
+        part: None if part in missing else kind.from_pretrained(folder / part, local_files_only=True)
+        for part, kind in family.tokenizers.items()
+    }
     parts["scheduler"] = FlowMatchEulerDiscreteScheduler.from_config(
-        json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+        json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    )
     modules = [part for part in parts.values() if isinstance(part, torch.nn.Module)]
     if spec.eight_bits:
         for part in EIGHT_BIT_PARTS:
@@ -332,16 +368,22 @@ def load_pipeline(
         pipeline.set_progress_bar_config(disable=True)
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     return LoadedPipeline(
-        spec=spec, source=source, from_words=pipelines[0], from_picture=pipelines[1], inpainting=pipelines[2],
-        loras=Wardrobe(addons, spec, parts["transformer"], [parts[name] for name in family.dressed],
-                       family.lora_names),
-        device=device, dtype=dtype,
-        nbytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors), digest=digest,
+        spec=spec,
+        source=source,
+        from_words=pipelines[0],
+        from_picture=pipelines[1],
+        inpainting=pipelines[2],
+        loras=Wardrobe(addons, spec, parts["transformer"], [parts[name] for name in family.dressed], family.lora_names),
+        device=device,
+        dtype=dtype,
+        nbytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        digest=digest,
     )
 
 
 def _load_part(spec: ModelSpec, folder: Path, part: str, kind: type, dtype: torch.dtype):
     stem = model_files.WEIGHTED_PARTS[spec.family][part]
     _, variant = model_files.choose_weights(os.listdir(folder / part), stem, spec.variant)
-    return kind.from_pretrained(folder / part, variant=variant, dtype=dtype, use_safetensors=True,
-                                local_files_only=True)
+    return kind.from_pretrained(
+        folder / part, variant=variant, dtype=dtype, use_safetensors=True, local_files_only=True
+    )

@@ -91,19 +91,20 @@ class PromptEncoder:
         text = "".join(text for text, _ in pieces)
         short = least_windows == 1 and all(_fits(tokenizer, text) for tokenizer, _ in self._encoders)
         if short and not weighted:
-            results = [self._run(encoder, _plain_inputs(tokenizer, text), clip_skip)
-                       for tokenizer, encoder in self._encoders]
+            results = [
+                self._run(encoder, _plain_inputs(tokenizer, text), clip_skip) for tokenizer, encoder in self._encoders
+            ]
             dropped = 0
         else:
             split = [_windows(tokenizer, pieces) for tokenizer, _ in self._encoders]
             dropped = max(sum(len(tokens) for tokens, _ in windows[MAX_WINDOWS:]) for windows in split)
             count = min(max(least_windows, *map(len, split)), MAX_WINDOWS)
-            results = [self._run_windows(*encoder, windows, count, clip_skip)
-                       for encoder, windows in zip(self._encoders, split, strict=True)]
+            results = [
+                self._run_windows(*encoder, windows, count, clip_skip)
+                for encoder, windows in zip(self._encoders, split, strict=True)
+            ]
         return Embedding(
-            torch.cat([tokens for tokens, _ in results], dim=-1).to(self._device, self._dtype),
-            results[-1][1],
-            dropped,
+            torch.cat([tokens for tokens, _ in results], dim=-1).to(self._device, self._dtype), results[-1][1], dropped
         )
 
     def _run(self, encoder, inputs, clip_skip) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -90,6 +90,7 @@ def encode(model, picture: Image.Image, mask: Image.Image | None = None, *, tili
     vae = model.vae
     if vae.dtype != torch.float32 and getattr(vae.config, "force_upcast", False):
         vae.to(torch.float32)
+
     def moments(part):
         said = vae.encode(part, return_dict=False)[0]
         return torch.cat([said.mean, said.std], dim=1)
@@ -181,8 +182,11 @@ def joined_edges(network: torch.nn.Module, on: bool):
     if not on:
         yield
         return
-    hooks = [layer.conv.register_forward_pre_hook(_join_lopsided) for layer in network.modules()
-             if isinstance(layer, Downsample2D) and layer.use_conv and layer.padding == 0]
+    hooks = [
+        layer.conv.register_forward_pre_hook(_join_lopsided)
+        for layer in network.modules()
+        if isinstance(layer, Downsample2D) and layer.use_conv and layer.padding == 0
+    ]
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
     layers = [layer for layer in layers if layer.padding_mode == "zeros"]
     try:

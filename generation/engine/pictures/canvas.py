@@ -1,8 +1,8 @@
 """Starting pictures laid out for drawing (fitted, grown, cropped, masked), and what was drawn put back. No torch.
 
-    canvas = lay_out(request.start, (512, 512))
-    drawn = ...over canvas.picture, where canvas.mask is white...
-    finished = canvas.put_back(drawn)
+canvas = lay_out(request.start, (512, 512))
+drawn = ...over canvas.picture, where canvas.mask is white...
+finished = canvas.put_back(drawn)
 """
 
 from dataclasses import dataclass
@@ -110,8 +110,10 @@ def _surroundings(mask: Image.Image, padding: int) -> Box | None:
     left, top = max(left - padding, 0), max(top - padding, 0)
     right, bottom = min(right + padding, mask.width), min(bottom + padding, mask.height)
     scale = max((right - left) / mask.width, (bottom - top) / mask.height)
-    spans = [_grow(low, high, min(round(side * scale), side), side)
-             for low, high, side in ((left, right, mask.width), (top, bottom, mask.height))]
+    spans = [
+        _grow(low, high, min(round(side * scale), side), side)
+        for low, high, side in ((left, right, mask.width), (top, bottom, mask.height))
+    ]
     return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
 
 

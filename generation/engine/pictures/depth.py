@@ -47,7 +47,8 @@ def _load(folder: Path) -> tuple:
         try:
             config = json.loads((folder / "config.json").read_text())
             network = CLASSES[config["model_type"]].from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
             said = folder / "preprocessor_config.json"
             prepared = DEFAULTS | (json.loads(said.read_text()) if said.is_file() else {})
         except Exception:  # what a wrong file makes the library raise is anything

@@ -24,8 +24,12 @@ ESTIMATORS = {"vitpose": VitPoseForPoseEstimation}
 DETECTORS = {"rt_detr": RTDetrForObjectDetection, "rt_detr_v2": RTDetrV2ForObjectDetection}
 """By the `model_type` of their config."""
 DEFAULTS = {
-    "vitpose": {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_normalize": True,
-                "size": {"height": 256, "width": 192}},
+    "vitpose": {
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "do_normalize": True,
+        "size": {"height": 256, "width": 192},
+    },
     "rt_detr": {"do_normalize": False, "size": {"height": 640, "width": 640}},
 }
 DEFAULTS["rt_detr_v2"] = DEFAULTS["rt_detr"]
@@ -45,8 +49,25 @@ Person = np.ndarray
 _OF_COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 """Which of COCO's points each of OpenPose's is; its second one, the neck, lies between the shoulders."""
 _SHOULDERS = (5, 6)
-_LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),
-          (0, 14), (14, 16), (0, 15), (15, 17))
+_LIMBS = (
+    (1, 2),
+    (1, 5),
+    (2, 3),
+    (3, 4),
+    (5, 6),
+    (6, 7),
+    (1, 8),
+    (8, 9),
+    (9, 10),
+    (1, 11),
+    (11, 12),
+    (12, 13),
+    (1, 0),
+    (0, 14),
+    (14, 16),
+    (0, 15),
+    (15, 17),
+)
 """Pairs of OpenPose's points, in the order of their colours."""
 _COLOURS = [tuple(int(255 * part + 1e-6) for part in colorsys.hsv_to_rgb(number / 18, 1, 1)) for number in range(18)]
 _DIMMED = 0.6
@@ -127,8 +148,11 @@ def _points(picture: Image.Image, box: Box, network, prepared) -> Person:
     # The corners of what is seen are the middles of the outermost pixels, as the network was trained.
     across, down = reach[0] / (width - 1), reach[1] / (height - 1)
     cut = picture.transform(
-        (width, height), Image.Transform.AFFINE,
-        (across, 0, origin[0] + (1 - across) / 2, 0, down, origin[1] + (1 - down) / 2), Image.Resampling.BILINEAR)
+        (width, height),
+        Image.Transform.AFFINE,
+        (across, 0, origin[0] + (1 - across) / 2, 0, down, origin[1] + (1 - down) / 2),
+        Image.Resampling.BILINEAR,
+    )
     pixels = _normalised(cut, prepared)
     experts = getattr(network.config.backbone_config, "num_experts", 1)
     among = {"dataset_index": torch.zeros(1, dtype=torch.long)} if experts > 1 else {}  # COCO's is the first
@@ -178,7 +202,8 @@ def _get(folder: Path, classes: dict) -> tuple:
             try:
                 kind = json.loads((folder / "config.json").read_text())["model_type"]
                 network = classes[kind].from_pretrained(
-                    folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+                    folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+                )
                 said = folder / "preprocessor_config.json"
                 prepared = DEFAULTS[kind] | (json.loads(said.read_text()) if said.is_file() else {})
             except Exception:  # what a wrong file makes the library raise is anything

@@ -118,8 +118,12 @@ class Pass:
         return result
 
     def _tile(self, pixels, left, top, right, bottom) -> Image.Image:
-        seen = (max(left - OVERLAP, 0), max(top - OVERLAP, 0),
-                min(right + OVERLAP, pixels.width), min(bottom + OVERLAP, pixels.height))
+        seen = (
+            max(left - OVERLAP, 0),
+            max(top - OVERLAP, 0),
+            min(right + OVERLAP, pixels.width),
+            min(bottom + OVERLAP, pixels.height),
+        )
         tile = self.net(pixels.crop(seen))
         wanted = (seen[2] - seen[0]) * self.factor, (seen[3] - seen[1]) * self.factor
         if tile.size != wanted:
@@ -135,8 +139,9 @@ def _plan(net: Enlarger, have: tuple[int, int], want: tuple[int, int]) -> list[P
     if net.scale == 1:
         return [Pass(net, have, 1)]
     while needed > 1:
-        factor = next(factor for factor in range(2, net.scale + 1)
-                      if net.scale % factor == 0 and factor >= min(needed, net.scale))
+        factor = next(
+            factor for factor in range(2, net.scale + 1) if net.scale % factor == 0 and factor >= min(needed, net.scale)
+        )
         plans.append(Pass(net, have, factor))
         have = tuple(side * factor for side in have)
         needed /= factor
@@ -241,8 +246,17 @@ _RENAMES = (
 def _rrdb_net(state: dict) -> RRDBNet:
     named = {}
     numbered = sorted({int(found[1]) for name in state if (found := re.fullmatch(r"model\.(\d+)\.weight", name))})
-    places = dict(zip(numbered, ["conv_first", *(f"ups.{n}" for n in range(len(numbered) - 3)), "conv_hr", "conv_last"],
-                      strict=True)) if len(numbered) >= 3 else {}
+    places = (
+        dict(
+            zip(
+                numbered,
+                ["conv_first", *(f"ups.{n}" for n in range(len(numbered) - 3)), "conv_hr", "conv_last"],
+                strict=True,
+            )
+        )
+        if len(numbered) >= 3
+        else {}
+    )
     for name, tensor in state.items():
         if found := re.fullmatch(r"model\.(\d+)\.(weight|bias)", name):
             name = f"{places[int(found[1])]}.{found[2]}"
@@ -251,7 +265,8 @@ def _rrdb_net(state: dict) -> RRDBNet:
         named[name] = tensor
     width, channels = named["conv_first.weight"].shape[:2]
     net = RRDBNet(
-        width=width, growth=named["body.0.rdb1.conv1.weight"].shape[0],
+        width=width,
+        growth=named["body.0.rdb1.conv1.weight"].shape[0],
         blocks=1 + max(int(name.split(".")[1]) for name in named if name.startswith("body.")),
         doublings=sum(re.fullmatch(r"ups\.\d+\.weight", name) is not None for name in named),
         shrink=math.isqrt(channels // 3),
@@ -281,7 +296,10 @@ class SmallNet(nn.Module):
 
 def _small_net(state: dict) -> SmallNet:
     last = max(int(name.split(".")[1]) for name in state)
-    net = SmallNet(width=state["body.0.weight"].shape[0], layers=(last - 2) // 2,
-                   scale=math.isqrt(state[f"body.{last}.weight"].shape[0] // 3))
+    net = SmallNet(
+        width=state["body.0.weight"].shape[0],
+        layers=(last - 2) // 2,
+        scale=math.isqrt(state[f"body.{last}.weight"].shape[0] // 3),
+    )
     net.load_state_dict(state)
     return net

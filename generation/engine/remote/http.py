@@ -1,6 +1,6 @@
 """HTTP to engines elsewhere: bounded, patient where that makes sense, and silent about secrets. No torch.
 
-    answer = Wire().post("https://gpu.example.com/draw", json={...}, secret="key", until=job_is_alive)
+answer = Wire().post("https://gpu.example.com/draw", json={...}, secret="key", until=job_is_alive)
 """
 
 import email.utils
@@ -140,15 +140,23 @@ class Wire:
     def _send(self, url, where, secret, content) -> tuple[Answer | None, float | None]:
         """An answer; or None and the pause that was asked for, where it should be sent again."""
         deadline = time.monotonic() + self._seconds
-        with requests.Session() as session, session.post(
-            url, auth=_Bearer(secret), timeout=(CONNECT_SECONDS, self._seconds), stream=True, allow_redirects=False,
-            **content,
-        ) as response:
+        with (
+            requests.Session() as session,
+            session.post(
+                url,
+                auth=_Bearer(secret),
+                timeout=(CONNECT_SECONDS, self._seconds),
+                stream=True,
+                allow_redirects=False,
+                **content,
+            ) as response,
+        ):
             body = _read(response, deadline)
             status = response.status_code
             if 200 <= status < 300:
-                return Answer(status, response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-                              body), None
+                return Answer(
+                    status, response.headers.get("Content-Type", "").partition(";")[0].strip().lower(), body
+                ), None
             log.warning("%s answered %d: %r", where, status, _words(body, secret))
             again = response.headers.get("X-Should-Retry", "").strip().lower() != "false"
             if status in RETRIED and again:

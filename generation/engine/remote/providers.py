@@ -42,8 +42,13 @@ class DreamSketchDialect:
     def draw(self, wire: Wire, request: ImageRequest, index: int, spec, ticket: str, sleep) -> Image.Image:
         # Sent again, the same request must not be drawn, and counted, a second time.
         headers = {"Accept": "image/png"} | ({"Idempotency-Key": f"{ticket}:{index}"} if ticket else {})
-        answer = wire.post(f"{self.url.rstrip('/')}/inference/images/generations", secret=self.key, sleep=sleep,
-                           json=native_words(request, index), headers=headers)
+        answer = wire.post(
+            f"{self.url.rstrip('/')}/inference/images/generations",
+            secret=self.key,
+            sleep=sleep,
+            json=native_words(request, index),
+            headers=headers,
+        )
         return read_image(answer.body)
 
 
@@ -56,16 +61,27 @@ class HuggingFaceDialect:
 
     def offers(self, specs: Iterable[ModelSpec]) -> list[ModelSpec]:
         """Those that are on the Hub as they are. The service chooses the sampler."""
-        return [replace(spec, samplers=(spec.default_sampler,), **WORDS_ONLY) for spec in specs
-                if _repository(spec) and not spec.unet and not spec.eight_bits]
+        return [
+            replace(spec, samplers=(spec.default_sampler,), **WORDS_ONLY)
+            for spec in specs
+            if _repository(spec) and not spec.unet and not spec.eight_bits
+        ]
 
     def draw(self, wire: Wire, request: ImageRequest, index: int, spec, ticket: str, sleep) -> Image.Image:
         parameters = {
-            "width": request.width, "height": request.height, "num_inference_steps": request.steps,
-            "guidance_scale": request.guidance_scale, "seed": request.seed_of(index),
+            "width": request.width,
+            "height": request.height,
+            "num_inference_steps": request.steps,
+            "guidance_scale": request.guidance_scale,
+            "seed": request.seed_of(index),
         } | ({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})
-        answer = wire.post(f"{self.url.rstrip('/')}/models/{_repository(spec)}", secret=self.token, sleep=sleep,
-                           json={"inputs": request.prompt, "parameters": parameters}, headers={"Accept": "image/png"})
+        answer = wire.post(
+            f"{self.url.rstrip('/')}/models/{_repository(spec)}",
+            secret=self.token,
+            sleep=sleep,
+            json={"inputs": request.prompt, "parameters": parameters},
+            headers={"Accept": "image/png"},
+        )
         return read_image(answer.body)
 
 
@@ -91,8 +107,13 @@ class OpenAIDialect:
         if not model.startswith("gpt-image"):  # those always answer in base64, and refuse to be told
             words["response_format"] = "b64_json"
         if self.extras:
-            words |= {"negative_prompt": request.negative_prompt, "seed": request.seed_of(index),
-                      "steps": request.steps, "guidance_scale": request.guidance_scale, "sampler": request.sampler}
+            words |= {
+                "negative_prompt": request.negative_prompt,
+                "seed": request.seed_of(index),
+                "steps": request.steps,
+                "guidance_scale": request.guidance_scale,
+                "sampler": request.sampler,
+            }
         answer = wire.post(f"{self.url.rstrip('/')}/images/generations", secret=self.key, sleep=sleep, json=words)
         content = read_json(answer)
         try:
@@ -124,8 +145,9 @@ class WebhookDialect:
         if index:
             return
         words = native_words(request, 0) | {"num_images": request.num_images}
-        body = json.dumps({"generation": generation, "epoch": int(epoch), "callback": self.callback,
-                           "request": words}).encode()
+        body = json.dumps(
+            {"generation": generation, "epoch": int(epoch), "callback": self.callback, "request": words}
+        ).encode()
         headers = {"Content-Type": "application/json"} | signature(self.secret, ticket, body)
         wire.post(self.url, data=body, headers=headers, sleep=sleep)
 
@@ -137,14 +159,19 @@ def signature(secret: str, name: str, body: bytes, now: float | None = None) -> 
         key = base64.b64decode(secret.removeprefix("whsec_"))
     stamp = str(int(time.time() if now is None else now))
     digest = hmac.new(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    return {"webhook-id": name, "webhook-timestamp": stamp,
-            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}
+    return {
+        "webhook-id": name,
+        "webhook-timestamp": stamp,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
 
 
 def native_words(request: ImageRequest, index: int) -> dict:
     """Image `index` of the request as DreamSketch's own JSON API takes it; pictures as base64."""
-    words = {name: getattr(request, name) for name in (
-        "model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler")}
+    words = {
+        name: getattr(request, name)
+        for name in ("model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler")
+    }
     words |= {"seed": request.seed_of(index), "num_images": 1}
     more = {"hires_fix" if name == "hires" else name: _plain(value) for name, value in to_words(request).items()}
     return words | {name: value for name, value in more.items() if value is not None and value is not False}

@@ -57,15 +57,19 @@ def parameters_text(request: ImageRequest, seed: int, recipe: dict) -> str:
     lines = [request.prompt]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
-    settings = {
-        "Steps": request.steps,
-        "Sampler": request.sampler,
-        "CFG scale": f"{request.guidance_scale:g}",
-        "Seed": seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model hash": recipe.get("weights", "")[:10],
-        "Model": request.model,
-    } | _mode_settings(request, seed, recipe) | {"Version": "DreamSketch"}
+    settings = (
+        {
+            "Steps": request.steps,
+            "Sampler": request.sampler,
+            "CFG scale": f"{request.guidance_scale:g}",
+            "Seed": seed,
+            "Size": f"{request.width}x{request.height}",
+            "Model hash": recipe.get("weights", "")[:10],
+            "Model": request.model,
+        }
+        | _mode_settings(request, seed, recipe)
+        | {"Version": "DreamSketch"}
+    )
     lines.append(", ".join(f"{name}: {value}" for name, value in settings.items() if value != ""))
     return "\n".join(lines)
 
@@ -87,14 +91,19 @@ def _mode_settings(request: ImageRequest, seed: int, recipe: dict) -> dict:
         if start.padding is not None:
             said |= {"Inpaint area": "Only masked", "Masked area padding": start.padding}
     if hires:
-        said |= {"Hires upscale": f"{hires.scale:g}", "Hires steps": hires.steps or "",
-                 "Hires upscaler": upscaler_title(hires.upscaler)}
+        said |= {
+            "Hires upscale": f"{hires.scale:g}",
+            "Hires steps": hires.steps or "",
+            "Hires upscaler": upscaler_title(hires.upscaler),
+        }
         if start:
             said["Hires strength"] = f"{hires.strength:g}"
     if variation:
         index = (seed - request.seed) % (MAX_SEED + 1)
-        said |= {"Variation seed": (variation.seed + index) % (MAX_SEED + 1),
-                 "Variation seed strength": f"{variation.strength:g}"}
+        said |= {
+            "Variation seed": (variation.seed + index) % (MAX_SEED + 1),
+            "Variation seed strength": f"{variation.strength:g}",
+        }
     if request.clip_skip:
         said["Clip skip"] = request.clip_skip + 1
     if request.tiling:
@@ -112,18 +121,22 @@ def full_recipe(request: ImageRequest, seed: int, recipe: dict) -> dict:
         for name in ("image", "mask"):
             if isinstance(part, dict) and part.get(name):
                 del part[name]["name"]  # what their keeper calls them is nobody else's business
-    return {
-        "version": 1,
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "width": request.width,
-        "height": request.height,
-        "steps": request.steps,
-        "guidance_scale": request.guidance_scale,
-        "sampler": request.sampler,
-        "seed": seed,
-        "mode": request.mode,
-    } | options | recipe
+    return (
+        {
+            "version": 1,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "width": request.width,
+            "height": request.height,
+            "steps": request.steps,
+            "guidance_scale": request.guidance_scale,
+            "sampler": request.sampler,
+            "seed": seed,
+            "mode": request.mode,
+        }
+        | options
+        | recipe
+    )
 
 
 def read_png(data: bytes) -> dict:

@@ -191,8 +191,14 @@ def canvas_size(start: Start) -> tuple[int, int]:
 
 # How requests are kept: as plain JSON, with pictures by name.
 
-_PARTS = {"start": Start, "hires": Hires, "variation": Variation, "control": Control, "reference": Reference,
-          "upscale": Upscale}
+_PARTS = {
+    "start": Start,
+    "hires": Hires,
+    "variation": Variation,
+    "control": Control,
+    "reference": Reference,
+    "upscale": Upscale,
+}
 _PLAIN = {"tiling": False, "clip_skip": 0, "quality": "exact"}
 _INNER = {"image": Picture, "mask": Picture, "expand": Expand}
 
@@ -246,8 +252,10 @@ def _to_json(part) -> dict:
 
 
 def _from_json(kind, plain: dict, load):
-    given = {name: _from_json(_INNER[name], value, load) if name in _INNER and value else value
-             for name, value in plain.items()}
+    given = {
+        name: _from_json(_INNER[name], value, load) if name in _INNER and value else value
+        for name, value in plain.items()
+    }
     if kind is Picture:
         given["load"] = partial(load, plain["name"])
     return kind(**given)

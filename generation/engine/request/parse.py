@@ -126,8 +126,11 @@ def read_upscale(value, upscalers) -> Upscale:
     factor = number(given.get("factor"), "upscale", 2, 4, 2, whole=True)
     if factor == 3:
         raise InvalidRequest("Pictures are enlarged 2 or 4 times.", "upscale")
-    return Upscale(picture(given.get("image"), "upscale"), factor,
-                   one_of(given.get("upscaler"), "upscaler", upscalers, upscalers[0]))
+    return Upscale(
+        picture(given.get("image"), "upscale"),
+        factor,
+        one_of(given.get("upscaler"), "upscaler", upscalers, upscalers[0]),
+    )
 
 
 def picture(value, param: str) -> Picture:

@@ -1,9 +1,9 @@
 """The request to the engine, what it reports, and what it returns. No torch here.
 
-    spec = Catalog().get("dreamsketch-tiny")
-    request = build_request(spec, prompt="a red boat at sea", seed=7)
-    job = engine.submit(request, on_progress=print)
-    images = job.result()
+spec = Catalog().get("dreamsketch-tiny")
+request = build_request(spec, prompt="a red boat at sea", seed=7)
+job = engine.submit(request, on_progress=print)
+images = job.result()
 """
 
 import math
@@ -33,8 +33,14 @@ MAX_HIRES_SIDE = 2048
 MAX_UPSCALED_SIDE = 4096
 
 ASPECT_RATIOS = {
-    "1:1": (1, 1), "4:3": (4, 3), "3:4": (3, 4), "3:2": (3, 2), "2:3": (2, 3),
-    "16:9": (16, 9), "9:16": (9, 16), "21:9": (21, 9),
+    "1:1": (1, 1),
+    "4:3": (4, 3),
+    "3:4": (3, 4),
+    "3:2": (3, 2),
+    "2:3": (2, 3),
+    "16:9": (16, 9),
+    "9:16": (9, 16),
+    "21:9": (21, 9),
 }
 
 
@@ -146,8 +152,9 @@ def build_request(
     """
     if upscale is not None:
         return _upscale_request(spec, upscale, prompt, seed, upscalers)
-    start = read_start(image, mask, strength=strength, mask_blur=mask_blur, fill=fill, padding=padding,
-                       fit=fit, expand=expand)
+    start = read_start(
+        image, mask, strength=strength, mask_blur=mask_blur, fill=fill, padding=padding, fit=fit, expand=expand
+    )
     if start and (width, height) == (None, None) and not aspect_ratio:
         width, height = size_like(spec, *canvas_size(start))
     width, height = _size(spec, width, height, aspect_ratio)
@@ -165,12 +172,8 @@ def build_request(
         ),
         width=width,
         height=height,
-        steps=number(
-            steps, "steps", spec.min_steps, most_steps, min(spec.default_steps, most_steps), whole=True
-        ),
-        guidance_scale=number(
-            guidance_scale, "guidance_scale", 0.0, spec.max_guidance, spec.default_guidance
-        ),
+        steps=number(steps, "steps", spec.min_steps, most_steps, min(spec.default_steps, most_steps), whole=True),
+        guidance_scale=number(guidance_scale, "guidance_scale", 0.0, spec.max_guidance, spec.default_guidance),
         sampler=sampler.name,
         seed=_seed(seed),
         num_images=number(num_images, "num_images", 1, MAX_IMAGES, 1, whole=True),
@@ -215,9 +218,16 @@ def _upscale_request(spec, asked, prompt, seed, upscalers) -> ImageRequest:
     if max(width, height) > MAX_UPSCALED_SIDE:
         raise InvalidRequest(f"The result may have at most {MAX_UPSCALED_SIDE} pixels a side.", "upscale")
     return ImageRequest(
-        model=spec.key, prompt=_prompt(prompt or "", "prompt", MAX_PROMPT_CHARACTERS), negative_prompt="",
-        width=width, height=height, steps=1, guidance_scale=0.0, sampler=spec.default_sampler,
-        seed=_seed(seed), upscale=upscale,
+        model=spec.key,
+        prompt=_prompt(prompt or "", "prompt", MAX_PROMPT_CHARACTERS),
+        negative_prompt="",
+        width=width,
+        height=height,
+        steps=1,
+        guidance_scale=0.0,
+        sampler=spec.default_sampler,
+        seed=_seed(seed),
+        upscale=upscale,
     )
 
 
@@ -266,8 +276,10 @@ def size_for(spec: ModelSpec, aspect_ratio: str) -> tuple[int, int]:
     area = spec.native_width * spec.native_height
     unit = math.sqrt(area / (across * down))
     step = max(spec.size_multiple, 16)
-    return tuple(min(max(round(unit * part / step) * step, spec.min_side), spec.max_side // step * step)
-                 for part in (across, down))
+    return tuple(
+        min(max(round(unit * part / step) * step, spec.min_side), spec.max_side // step * step)
+        for part in (across, down)
+    )
 
 
 def size_like(spec: ModelSpec, width: int, height: int) -> tuple[int, int]:

@@ -33,8 +33,11 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def show(self, finding) -> None:
-        mark = {OK: self.style.SUCCESS("ok     "), WARNING: self.style.WARNING("warning"),
-                WRONG: self.style.ERROR("wrong  ")}[finding.state]
+        mark = {
+            OK: self.style.SUCCESS("ok     "),
+            WARNING: self.style.WARNING("warning"),
+            WRONG: self.style.ERROR("wrong  "),
+        }[finding.state]
         self.stdout.write(f"{mark}  {finding.name:<9} {finding.said}")
         if finding.mend and finding.state != OK:
             self.stdout.write(f"{'':19} → {finding.mend}")

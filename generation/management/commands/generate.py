@@ -32,8 +32,13 @@ class Command(BaseCommand):
         parser.add_argument("--sampler")
         parser.add_argument("--seed", type=int)
         parser.add_argument("--quality", choices=QUALITIES, help="fast: fewer or cheaper steps, a similar picture")
-        parser.add_argument("--lora", action="append", default=[], metavar="KEY[:WEIGHT]",
-                            help="an installed LoRA, as <lora:KEY:WEIGHT> in the prompt; may be repeated")
+        parser.add_argument(
+            "--lora",
+            action="append",
+            default=[],
+            metavar="KEY[:WEIGHT]",
+            help="an installed LoRA, as <lora:KEY:WEIGHT> in the prompt; may be repeated",
+        )
         parser.add_argument("--size", help="WIDTHxHEIGHT, for example 256x256")
         parser.add_argument("--out", type=Path, default=Path("dreamsketch.png"), metavar="FILE")
 
@@ -57,8 +62,9 @@ class Command(BaseCommand):
         out.write_bytes(encode_png(image.pixels, request=request, seed=image.seed, recipe=image.recipe))
         if sys.stderr.isatty():
             self.stderr.write("")
-        self.stdout.write(f"{out}: {image.pixels.width}×{image.pixels.height}, seed {image.seed}, "
-                          f"{time.monotonic() - started:.1f} s")
+        self.stdout.write(
+            f"{out}: {image.pixels.width}×{image.pixels.height}, seed {image.seed}, {time.monotonic() - started:.1f} s"
+        )
 
     def request(self, prompt, options):
         """As `services.create_generation` makes one of the same words, but for limits, which nobody has here."""
@@ -67,9 +73,18 @@ class Command(BaseCommand):
         width, height = size(options["size"])
         words, loras = all_loras(prompt, [lora(each) for each in options["lora"]], spec, self.rules)
         asked = build_request(
-            spec, prompt=words, negative_prompt=options["negative_prompt"], width=width, height=height, loras=loras,
-            steps=options["steps"], guidance_scale=options["guidance"], sampler=options["sampler"],
-            seed=options["seed"], quality=options["quality"])
+            spec,
+            prompt=words,
+            negative_prompt=options["negative_prompt"],
+            width=width,
+            height=height,
+            loras=loras,
+            steps=options["steps"],
+            guidance_scale=options["guidance"],
+            sampler=options["sampler"],
+            seed=options["seed"],
+            quality=options["quality"],
+        )
         asked = addons().complete(asked, spec)
         moderation.check_prompt(asked.prompt, param="prompt")
         moderation.check_prompt(asked.negative_prompt, param="negative_prompt")

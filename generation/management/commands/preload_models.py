@@ -23,11 +23,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         which = parser.add_mutually_exclusive_group()
-        which.add_argument("--models", nargs="+", metavar="KEY", default=[],
-                           help=", ".join(spec.key for spec in catalog()))
+        which.add_argument(
+            "--models", nargs="+", metavar="KEY", default=[], help=", ".join(spec.key for spec in catalog())
+        )
         which.add_argument("--all", action="store_true", help="every model on offer")
-        parser.add_argument("--addons", nargs="+", metavar="KEY", default=[],
-                            help=", ".join(f"{addon.key} ({addon.title})" for addon in DOWNLOADS))
+        parser.add_argument(
+            "--addons",
+            nargs="+",
+            metavar="KEY",
+            default=[],
+            help=", ".join(f"{addon.key} ({addon.title})" for addon in DOWNLOADS),
+        )
         parser.add_argument("--check", action="store_true", help="do not download; fail when one is missing")
 
     def handle(self, *, models, all: bool, addons, check: bool, **options):
@@ -59,15 +65,24 @@ class Command(BaseCommand):
             specs = list(catalog()) if all else [catalog().get(key) for key in keys]
         except EngineError as error:
             raise CommandError(str(error)) from error
-        manager = ModelManager(device=settings.DEVICE, dtype=settings.DTYPE, models_dir=settings.MODELS_DIR,
-                               hf_token=settings.HF_TOKEN or None, allow_download=self.may_download)
+        manager = ModelManager(
+            device=settings.DEVICE,
+            dtype=settings.DTYPE,
+            models_dir=settings.MODELS_DIR,
+            hf_token=settings.HF_TOKEN or None,
+            allow_download=self.may_download,
+        )
         for spec in specs:
             yield spec.key, lambda spec=spec: self.prepare(manager, spec)
 
     def prepare(self, manager, spec) -> str:
         source = model_files.fetch(
-            spec, models_dir=settings.MODELS_DIR, allow_download=self.may_download, hf_token=settings.HF_TOKEN or None,
-            on_fraction=lambda fraction: self.show(spec.key, "downloading", fraction))
+            spec,
+            models_dir=settings.MODELS_DIR,
+            allow_download=self.may_download,
+            hf_token=settings.HF_TOKEN or None,
+            on_fraction=lambda fraction: self.show(spec.key, "downloading", fraction),
+        )
         known = model_files.check_hashes(spec, source, lambda fraction: self.show(spec.key, "checking", fraction))
         manager.preload(spec, lambda phase, fraction=None: self.show(spec.key, phase, fraction))
         manager.unload()
@@ -84,8 +99,12 @@ class Command(BaseCommand):
 
     def install(self, addon) -> str:
         new = model_files.fetch_addon(
-            addon, settings.MODELS_DIR, allow_download=self.may_download, hf_token=settings.HF_TOKEN or None,
-            on_fraction=lambda fraction: self.show(addon.key, "downloading", fraction))
+            addon,
+            settings.MODELS_DIR,
+            allow_download=self.may_download,
+            hf_token=settings.HF_TOKEN or None,
+            on_fraction=lambda fraction: self.show(addon.key, "downloading", fraction),
+        )
         return f"installed from {addon.repository} ({addon.licence})" if new else "installed already"
 
     def show(self, key: str, phase: str, fraction: float | None = None) -> None:

@@ -51,8 +51,10 @@ class Command(BaseCommand):
     def handle(self, *, yes, **options):
         public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
         if public and not yes:
-            raise CommandError("Others can reach this site, and everybody knows the demo users' password. "
-                               "Say --yes if that is what you want.")
+            raise CommandError(
+                "Others can reach this site, and everybody knows the demo users' password. "
+                "Say --yes if that is what you want."
+            )
         wanted = []
         for email, asked in PEOPLE.items():
             wanted += self.pictures(self.user(email), asked)
@@ -79,8 +81,14 @@ class Command(BaseCommand):
         """The same keys every time, so that a second run finds what the first one made."""
         return [
             create_generation(
-                user=user, prompt=prompt, style=style, seed=number, visibility=Visibility.PUBLIC,
-                source=Generation.Source.COMMAND, idempotency_key=f"demo-{number}-{prompt}")[0]
+                user=user,
+                prompt=prompt,
+                style=style,
+                seed=number,
+                visibility=Visibility.PUBLIC,
+                source=Generation.Source.COMMAND,
+                idempotency_key=f"demo-{number}-{prompt}",
+            )[0]
             for number, (prompt, style) in enumerate(asked, 1)
         ]
 

@@ -43,8 +43,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--samples", type=Path, metavar="FILE", help="let the model draw a sheet and stop")
 
-    def handle(self, *, preset, out, work, resume, start_from, until, only, contact_sheet, samples, judge, upscaler,
-               **options):
+    def handle(
+        self, *, preset, out, work, resume, start_from, until, only, contact_sheet, samples, judge, upscaler, **options
+    ):
         if contact_sheet:
             return self.draw_data(contact_sheet)
         if samples:

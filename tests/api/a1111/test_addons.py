@@ -32,10 +32,16 @@ def installed(tmp_path, settings):
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     put("loras/ink.safetensors", {f"{layer}.lora_down.weight": (4, width)})
     put("controlnet/control_v11p_sd15_canny/model.safetensors", {"x": (1,)}, cross_attention_dim=width)
-    put("ip_adapter/plain/ip_adapter.safetensors", {
-        "image_proj.proj.weight": (4 * width, 8), "image_proj.proj.bias": (4 * width,),
-        "image_proj.norm.weight": (width,), "image_proj.norm.bias": (width,),
-        "ip_adapter.1.to_k_ip.weight": (8, width)})
+    put(
+        "ip_adapter/plain/ip_adapter.safetensors",
+        {
+            "image_proj.proj.weight": (4 * width, 8),
+            "image_proj.proj.bias": (4 * width,),
+            "image_proj.norm.weight": (width,),
+            "image_proj.norm.bias": (width,),
+            "ip_adapter.1.to_k_ip.weight": (8, width),
+        },
+    )
     put("ip_adapter/plain/image_encoder/model.safetensors", {"x": (1,)}, projection_dim=8)
     put("upscalers/4x-Crisp.safetensors", {"x": (1,)})
 
@@ -50,8 +56,20 @@ def options():
 
 
 def unit(**more):
-    return {"ControlNet": {"args": [{"enabled": True, "model": "control_v11p_sd15_canny [d14c016b]", "weight": 0.7,
-                                     "guidance_start": 0.1, "guidance_end": 0.9} | more]}}
+    return {
+        "ControlNet": {
+            "args": [
+                {
+                    "enabled": True,
+                    "model": "control_v11p_sd15_canny [d14c016b]",
+                    "weight": 0.7,
+                    "guidance_start": 0.1,
+                    "guidance_end": 0.9,
+                }
+                | more
+            ]
+        }
+    }
 
 
 @pytest.mark.parametrize(("module", "preprocess"), [("canny", True), ("none", False), (None, False)])
@@ -60,8 +78,13 @@ def test_a_controlnet_unit(caller, module, preprocess, field):
     caller.drawn(alwayson_scripts=unit(module=module, **{field: picture(128, 128)}))
     control = options()["control"]
     assert load_upload(control.pop("image")["name"]).size == (128, 128)
-    assert control == {"key": "control_v11p_sd15_canny", "scale": 0.7, "preprocess": preprocess, "begin": 0.1,
-                       "end": 0.9}
+    assert control == {
+        "key": "control_v11p_sd15_canny",
+        "scale": 0.7,
+        "preprocess": preprocess,
+        "begin": 0.1,
+        "end": 0.9,
+    }
 
 
 def test_a_unit_without_a_picture_takes_the_start(caller):
@@ -83,10 +106,16 @@ def test_an_ip_adapter(caller):
 def test_what_cannot_be(caller, refused, nothing_happened):
     two = unit(image=picture())
     two["ControlNet"]["args"] *= 2
-    for scripts in (two, unit(image=picture(), model="control_v11p_sd15_depth"), unit(),
-                    unit(image=picture(), weight=3), unit(image=picture(), guidance_start=0.95)):
-        refused(caller.post("txt2img", {"prompt": "a boat", "alwayson_scripts": scripts}), 400,
-                param="alwayson_scripts")
+    for scripts in (
+        two,
+        unit(image=picture(), model="control_v11p_sd15_depth"),
+        unit(),
+        unit(image=picture(), weight=3),
+        unit(image=picture(), guidance_start=0.95),
+    ):
+        refused(
+            caller.post("txt2img", {"prompt": "a boat", "alwayson_scripts": scripts}), 400, param="alwayson_scripts"
+        )
     refused(caller.post("txt2img", {"prompt": "a boat <lora:nobody:1>"}), 400, param="prompt")
     nothing_happened()
 

@@ -48,15 +48,28 @@ def test_the_library_draws(api):
     again = api.png_info(result.image)
     assert again.info == result.info["infotexts"][0]
 
-    redrawn = api.img2img(images=[result.image], prompt="a blue boat", seed=7, denoising_strength=0.5,
-                          mask_image=Image.new("L", (128, 128), 255), inpainting_fill=1, **SMALL)
+    redrawn = api.img2img(
+        images=[result.image],
+        prompt="a blue boat",
+        seed=7,
+        denoising_strength=0.5,
+        mask_image=Image.new("L", (128, 128), 255),
+        inpainting_fill=1,
+        **SMALL,
+    )
     assert redrawn.image.size == (128, 128)
     larger = api.extra_single_image(result.image, upscaler_1=webuiapi.Upscaler.Lanczos, upscaling_resize=1.5)
     assert larger.image.size == (192, 192)
     two = api.extra_batch_images(result.images, upscaler_1="Nearest")
     assert [image.size for image in two.images] == [(256, 256)] * 2
-    second_pass = api.txt2img(prompt="a boat", enable_hr=True, hr_scale=1.5, hr_upscaler=webuiapi.HiResUpscaler.Latent,
-                              denoising_strength=0.5, **SMALL)
+    second_pass = api.txt2img(
+        prompt="a boat",
+        enable_hr=True,
+        hr_scale=1.5,
+        hr_upscaler=webuiapi.HiResUpscaler.Latent,
+        denoising_strength=0.5,
+        **SMALL,
+    )
     assert second_pass.image.size == (192, 192)
 
 
@@ -68,9 +81,23 @@ def test_the_library_looks_around(api):
     api.set_options(api.get_options() | {"sd_model_checkpoint": "dreamsketch-tiny"})
     assert api.util_get_current_model() == "dreamsketch-tiny"
     assert "Euler a" in api.util_get_sampler_names() and "karras" in api.util_get_scheduler_names()
-    for method in ("get_cmd_flags", "get_upscalers", "get_latent_upscale_modes", "get_loras", "get_hypernetworks",
-                   "get_face_restorers", "get_realesrgan_models", "get_prompt_styles", "get_scripts",
-                   "get_embeddings", "get_memory", "get_sd_vae", "refresh_checkpoints", "interrupt", "skip"):
+    for method in (
+        "get_cmd_flags",
+        "get_upscalers",
+        "get_latent_upscale_modes",
+        "get_loras",
+        "get_hypernetworks",
+        "get_face_restorers",
+        "get_realesrgan_models",
+        "get_prompt_styles",
+        "get_scripts",
+        "get_embeddings",
+        "get_memory",
+        "get_sd_vae",
+        "refresh_checkpoints",
+        "interrupt",
+        "skip",
+    ):
         assert getattr(api, method)() is not None, method
     api.util_wait_for_ready()
 
@@ -95,8 +122,17 @@ def test_open_webui(site, token):
             options["sd_model_checkpoint"] = model
             client.post("/sdapi/v1/options", json=options).raise_for_status()
             assert client.get("/sdapi/v1/options").json()["sd_model_checkpoint"] == model
-        data = {"prompt": "a red boat at sea", "batch_size": 1, "width": 512, "height": 512, "steps": 3,
-                "negative_prompt": "people", "sampler_name": "DPM++ 2M", "cfg_scale": 7, "scheduler": "Karras"}
+        data = {
+            "prompt": "a red boat at sea",
+            "batch_size": 1,
+            "width": 512,
+            "height": 512,
+            "steps": 3,
+            "negative_prompt": "people",
+            "sampler_name": "DPM++ 2M",
+            "cfg_scale": 7,
+            "scheduler": "Karras",
+        }
         answer = client.post("/sdapi/v1/txt2img", json=data).json()
     assert opened(answer["images"][0]).size == (384, 384), "the nearest size that the built-in model draws"
     assert json.loads(answer["info"])["sampler_name"] == "DPM++ 2M Karras"
@@ -108,9 +144,22 @@ def test_open_webui(site, token):
 def test_librechat(site, token):
     """It knows an address only, so the key is in it."""
     url = site.url.replace("http://", f"http://me:{token}@")
-    answer = httpx.post(f"{url}/sdapi/v1/txt2img", timeout=60, json={
-        "prompt": "a red boat at sea", "negative_prompt": "people", "cfg_scale": 4.5, "steps": 2, "width": 1024,
-        "height": 1024}).raise_for_status().json()
+    answer = (
+        httpx.post(
+            f"{url}/sdapi/v1/txt2img",
+            timeout=60,
+            json={
+                "prompt": "a red boat at sea",
+                "negative_prompt": "people",
+                "cfg_scale": 4.5,
+                "steps": 2,
+                "width": 1024,
+                "height": 1024,
+            },
+        )
+        .raise_for_status()
+        .json()
+    )
     info = json.loads(answer["info"])
     assert opened(answer["images"][0]).size == (info["width"], info["height"])
     assert info["infotexts"][0].split("\n")[-1].startswith("Steps: 2, ") and isinstance(info["seed"], int)
@@ -122,11 +171,26 @@ def test_gimp(site, token):
     mask.paste(255, (0, 0, 128, 192))
     buffer = io.BytesIO()
     mask.save(buffer, "PNG")
-    common = {"prompt": "a boat ", "negative_prompt": " ", "denoising_strength": 0.8, "steps": 2, "cfg_scale": 7.5,
-              "width": 256, "height": 192, "sampler_index": "Euler a", "seed": -1}
+    common = {
+        "prompt": "a boat ",
+        "negative_prompt": " ",
+        "denoising_strength": 0.8,
+        "steps": 2,
+        "cfg_scale": 7.5,
+        "width": 256,
+        "height": 192,
+        "sampler_index": "Euler a",
+        "seed": -1,
+    }
     start = {"init_images": [picture(256, 192, (1, 2, 3, 255), "RGBA")], "resize_mode": 1}
-    inpainted = start | {"mask": base64.b64encode(buffer.getvalue()).decode(), "resize_mode": 0, "image_cfg_scale": 5,
-                         "inpaint_full_res": True, "inpaint_full_res_padding": 10, "inpainting_mask_invert": 0}
+    inpainted = start | {
+        "mask": base64.b64encode(buffer.getvalue()).decode(),
+        "resize_mode": 0,
+        "image_cfg_scale": 5,
+        "inpaint_full_res": True,
+        "inpaint_full_res_padding": 10,
+        "inpainting_mask_invert": 0,
+    }
     with httpx.Client(base_url=site.url, headers=basic(f"me:{token}"), timeout=60) as client:
         titles = [one["title"] for one in client.get("/sdapi/v1/sd-models?").json()]
         assert client.get("/sdapi/v1/options?").json()["sd_model_checkpoint"] in titles
@@ -140,13 +204,32 @@ def test_gimp(site, token):
 
 
 def silly_body(site, token, **more):
-    return {"url": site.url, "auth": f"me:{token}", "prompt": "a red boat at sea", "negative_prompt": "people",
-            "sampler_name": "DDIM", "scheduler": "normal", "steps": 20, "cfg_scale": 7, "width": 512, "height": 512,
-            "restore_faces": False, "enable_hr": False, "hr_upscaler": "Latent", "hr_scale": 1,
-            "denoising_strength": 0.7, "hr_additional_modules": [], "hr_second_pass_steps": 0, "override_settings": {
-                "CLIP_stop_at_last_layers": 1, "sd_vae": "", "forge_additional_modules": []},
-            "override_settings_restore_afterwards": True, "clip_skip": 1, "save_images": True, "send_images": True,
-            "do_not_save_grid": False, "do_not_save_samples": False} | more
+    return {
+        "url": site.url,
+        "auth": f"me:{token}",
+        "prompt": "a red boat at sea",
+        "negative_prompt": "people",
+        "sampler_name": "DDIM",
+        "scheduler": "normal",
+        "steps": 20,
+        "cfg_scale": 7,
+        "width": 512,
+        "height": 512,
+        "restore_faces": False,
+        "enable_hr": False,
+        "hr_upscaler": "Latent",
+        "hr_scale": 1,
+        "denoising_strength": 0.7,
+        "hr_additional_modules": [],
+        "hr_second_pass_steps": 0,
+        "override_settings": {"CLIP_stop_at_last_layers": 1, "sd_vae": "", "forge_additional_modules": []},
+        "override_settings_restore_afterwards": True,
+        "clip_skip": 1,
+        "save_images": True,
+        "send_images": True,
+        "do_not_save_grid": False,
+        "do_not_save_samples": False,
+    } | more
 
 
 def test_sillytavern(site, token):
@@ -173,6 +256,7 @@ def test_sillytavern_gives_up(fault_site):
     """Its stop button closes the connection and asks for an interrupt."""
     token = fault_site.user().headers["Authorization"].removeprefix("Bearer ")
     with httpx.Client(base_url=fault_site.url, headers=basic(f"me:{token}"), timeout=60) as client:
+
         def ask():
             with pytest.raises(httpx.ReadTimeout):
                 client.post("/sdapi/v1/txt2img", json=silly_body(fault_site, token, steps=100), timeout=2)

@@ -20,7 +20,13 @@ def test_the_examples_run(language, fault_site, tmp_path):
     script = tmp_path / f"guide.{language}"
     script.write_text("\n".join(blocks))
     token = fault_site.user().headers["Authorization"].removeprefix("Bearer ")
-    result = subprocess.run([*command, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-                            env=os.environ | {"DREAMSKETCH_URL": fault_site.url, "DREAMSKETCH_KEY": token})
+    result = subprocess.run(
+        [*command, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"DREAMSKETCH_URL": fault_site.url, "DREAMSKETCH_KEY": token},
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert [file for file in tmp_path.glob("boat*.png") if file.read_bytes()[:4] == b"\x89PNG"]

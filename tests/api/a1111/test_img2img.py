@@ -40,13 +40,26 @@ def test_a_start_from_a_picture(caller, head):
 def test_the_web_uis_defaults(caller):
     caller.drawn("img2img", init_images=[picture()], mask=picture(mode="L", colour=255))
     assert {name: value for name, value in options()["start"].items() if name not in ("image", "mask")} == {
-        "strength": 0.75, "mask_blur": 4, "fill": "blur", "padding": 0, "fit": "stretch", "expand": None}
+        "strength": 0.75,
+        "mask_blur": 4,
+        "fill": "blur",
+        "padding": 0,
+        "fit": "stretch",
+        "expand": None,
+    }
 
 
 @pytest.mark.parametrize(("number", "fill"), enumerate(["blur", "original", "noise", "zero"]))
 def test_what_lies_under_the_mask(caller, number, fill):
-    caller.drawn("img2img", init_images=[picture()], mask=picture(mode="L", colour=255), inpainting_fill=number,
-                 mask_blur=9, inpaint_full_res=False, inpaint_full_res_padding=32)
+    caller.drawn(
+        "img2img",
+        init_images=[picture()],
+        mask=picture(mode="L", colour=255),
+        inpainting_fill=number,
+        mask_blur=9,
+        inpaint_full_res=False,
+        inpaint_full_res_padding=32,
+    )
     start = options()["start"]
     assert (start["fill"], start["mask_blur"], start["padding"]) == (fill, 9, None)
     assert Generation.objects.get().mode == "inpaint"
@@ -58,8 +71,14 @@ def test_a_mask_may_be_inverted(caller, inverted):
     half.paste(255, (0, 0, 64, 128))
     buffer = io.BytesIO()
     half.save(buffer, "PNG")
-    caller.drawn("img2img", init_images=[picture()], mask=base64.b64encode(buffer.getvalue()).decode(),
-                 inpainting_mask_invert=inverted, inpaint_full_res=True, inpaint_full_res_padding=16)
+    caller.drawn(
+        "img2img",
+        init_images=[picture()],
+        mask=base64.b64encode(buffer.getvalue()).decode(),
+        inpainting_mask_invert=inverted,
+        inpaint_full_res=True,
+        inpaint_full_res_padding=16,
+    )
     mask = load_upload(options()["start"]["mask"]["name"])
     assert (mask.getpixel((5, 5)), mask.getpixel((100, 5))) == ((0, 255) if inverted else (255, 0))
     assert options()["start"]["padding"] == 16
@@ -101,16 +120,25 @@ def test_a_refusal_leaves_no_upload(caller, refused, nothing_happened):
 
 @pytest.mark.parametrize(("upscaler", "ours"), [("Lanczos", "lanczos"), (2, "nearest"), (None, "lanczos")])
 def test_sd_upscale(caller, upscaler, ours):
-    caller.drawn("img2img", init_images=[picture()], script_name="SD Upscale", denoising_strength=0.3,
-                 script_args=["", 64, upscaler, 1.5])
+    caller.drawn(
+        "img2img",
+        init_images=[picture()],
+        script_name="SD Upscale",
+        denoising_strength=0.3,
+        script_args=["", 64, upscaler, 1.5],
+    )
     assert options()["hires"] == {"scale": 1.5, "strength": 0.3, "steps": None, "upscaler": ours}
     assert options()["start"]["strength"] == 0.0
 
 
 def test_unknown_scripts(caller, refused, nothing_happened):
     for path in ("txt2img", "img2img"):
-        problem = refused(caller.post(path, {"prompt": "x", "script_name": "X/Y/Z plot", "init_images": [picture()]}),
-                          404, "unknown_name", "script_name")
+        problem = refused(
+            caller.post(path, {"prompt": "x", "script_name": "X/Y/Z plot", "init_images": [picture()]}),
+            404,
+            "unknown_name",
+            "script_name",
+        )
         assert "'X/Y/Z plot' not found" in problem["detail"]
     nothing_happened()
 
@@ -118,17 +146,25 @@ def test_unknown_scripts(caller, refused, nothing_happened):
 # --- enlarging ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fields", "size", "factor"), [
-    ({}, (128, 96), 2),
-    ({"upscaling_resize": 4, "upscaler_1": "Nearest"}, (256, 192), 4),
-    ({"upscaling_resize": 1.5, "upscaler_1": "None"}, (96, 72), 2),
-    ({"upscaling_resize": 3}, (192, 144), 4),
-    ({"resize_mode": 1, "upscaling_resize_w": 100, "upscaling_resize_h": 100}, (100, 100), 4),
-    ({"resize_mode": 1, "upscaling_resize_w": 100, "upscaling_resize_h": 100, "upscaling_crop": False}, (100, 75), 2),
-])
+@pytest.mark.parametrize(
+    ("fields", "size", "factor"),
+    [
+        ({}, (128, 96), 2),
+        ({"upscaling_resize": 4, "upscaler_1": "Nearest"}, (256, 192), 4),
+        ({"upscaling_resize": 1.5, "upscaler_1": "None"}, (96, 72), 2),
+        ({"upscaling_resize": 3}, (192, 144), 4),
+        ({"resize_mode": 1, "upscaling_resize_w": 100, "upscaling_resize_h": 100}, (100, 100), 4),
+        (
+            {"resize_mode": 1, "upscaling_resize_w": 100, "upscaling_resize_h": 100, "upscaling_crop": False},
+            (100, 75),
+            2,
+        ),
+    ],
+)
 def test_one_picture(caller, documented, fields, size, factor):
-    answer = documented(caller.post("extra-single-image", {"image": picture(64, 48)} | fields), "post",
-                        "/sdapi/v1/extra-single-image")
+    answer = documented(
+        caller.post("extra-single-image", {"image": picture(64, 48)} | fields), "post", "/sdapi/v1/extra-single-image"
+    )
     generation = Generation.objects.get()
     assert (generation.mode, generation.source) == ("upscale", "a1111")
     assert generation.options["upscale"]["factor"] == factor
@@ -154,8 +190,9 @@ def test_several_pictures(caller, documented):
 def test_what_a_picture_says(caller, documented):
     drawn = caller.drawn(seed=7)
     before = Upload.objects.count()
-    answer = documented(caller.post("png-info", {"image": "data:image/png;base64," + drawn["images"][0]}), "post",
-                        "/sdapi/v1/png-info")
+    answer = documented(
+        caller.post("png-info", {"image": "data:image/png;base64," + drawn["images"][0]}), "post", "/sdapi/v1/png-info"
+    )
     assert answer["info"] == drawn["info"]["infotexts"][0]
     assert (answer["parameters"]["Seed"], answer["parameters"]["Prompt"]) == ("7", "a red boat at sea")
     assert (answer["parameters"]["Size-1"], answer["parameters"]["Size-2"]) == ("256", "256")

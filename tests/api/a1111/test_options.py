@@ -16,9 +16,26 @@ from .conftest import JSON, Caller, picture
 
 pytestmark = pytest.mark.django_db
 
-LISTS = ["sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "face-restorers",
-         "realesrgan-models", "hypernetworks", "prompt-styles", "embeddings", "loras", "sd-vae", "sd-modules",
-         "scripts", "script-info", "extensions", "cmd-flags", "memory"]
+LISTS = [
+    "sd-models",
+    "samplers",
+    "schedulers",
+    "upscalers",
+    "latent-upscale-modes",
+    "face-restorers",
+    "realesrgan-models",
+    "hypernetworks",
+    "prompt-styles",
+    "embeddings",
+    "loras",
+    "sd-vae",
+    "sd-modules",
+    "scripts",
+    "script-info",
+    "extensions",
+    "cmd-flags",
+    "memory",
+]
 
 
 def built_in_hash() -> str:
@@ -30,22 +47,37 @@ def built_in_hash() -> str:
 
 def test_options_are_kept_for_each_key(caller, api_client, pro_user, documented):
     options = documented(caller.get("options"), "get", "/sdapi/v1/options")
-    assert options == {"sd_model_checkpoint": "dreamsketch-tiny", "sd_vae": "Automatic", "send_seed": True,
-                       "CLIP_stop_at_last_layers": 1, "samples_format": "png", "sd_checkpoint_hash": built_in_hash()}
+    assert options == {
+        "sd_model_checkpoint": "dreamsketch-tiny",
+        "sd_vae": "Automatic",
+        "send_seed": True,
+        "CLIP_stop_at_last_layers": 1,
+        "samples_format": "png",
+        "sd_checkpoint_hash": built_in_hash(),
+    }
     assert "forge_preset" not in options
     changed = options | {"sd_model_checkpoint": "stable-diffusion-v1-5", "CLIP_stop_at_last_layers": 2, "unknown": 1}
     assert documented(caller.post("options", changed), "post", "/sdapi/v1/options") == {}
     assert caller.get("options").json() == options | {
-        "sd_model_checkpoint": "stable-diffusion-v1-5", "CLIP_stop_at_last_layers": 2, "sd_checkpoint_hash": ""}
+        "sd_model_checkpoint": "stable-diffusion-v1-5",
+        "CLIP_stop_at_last_layers": 2,
+        "sd_checkpoint_hash": "",
+    }
     second = Caller(api_client(pro_user).token)
     assert second.get("options").json() == options
     assert "unknown" not in json.dumps(ApiKey.objects.order_by("pk").first().options)
 
 
-@pytest.mark.parametrize("name", [
-    "stable-diffusion-v1-5", "Stable Diffusion 1.5", "SD15", "stable-diffusion-v1-5.safetensors [abc123def0]",
-    "runwayml/stable-diffusion-v1-5",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stable-diffusion-v1-5",
+        "Stable Diffusion 1.5",
+        "SD15",
+        "stable-diffusion-v1-5.safetensors [abc123def0]",
+        "runwayml/stable-diffusion-v1-5",
+    ],
+)
 def test_checkpoints_are_known_by_many_names(caller, name):
     assert caller.post("options", {"sd_model_checkpoint": name}).status_code == 200
     assert caller.get("options").json()["sd_model_checkpoint"] == "stable-diffusion-v1-5"
@@ -95,18 +127,22 @@ def test_options_of_a_signed_in_person(page_client, pro_user, other_user):
     assert other.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 1
 
 
-@pytest.mark.parametrize(("change", "status", "param"), [
-    ({"sd_model_checkpoint": "no such model"}, 404, "sd_model_checkpoint"),
-    ({"sd_model_checkpoint": 7}, 400, "sd_model_checkpoint"),
-    ({"CLIP_stop_at_last_layers": 0}, 400, "CLIP_stop_at_last_layers"),
-    ({"CLIP_stop_at_last_layers": "x"}, 400, "CLIP_stop_at_last_layers"),
-    ({"samples_format": "x\x00"}, 400, "samples_format"),
-    ({"send_seed": "yes"}, 400, "send_seed"),
-])
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        ({"sd_model_checkpoint": "no such model"}, 404, "sd_model_checkpoint"),
+        ({"sd_model_checkpoint": 7}, 400, "sd_model_checkpoint"),
+        ({"CLIP_stop_at_last_layers": 0}, 400, "CLIP_stop_at_last_layers"),
+        ({"CLIP_stop_at_last_layers": "x"}, 400, "CLIP_stop_at_last_layers"),
+        ({"samples_format": "x\x00"}, 400, "samples_format"),
+        ({"send_seed": "yes"}, 400, "send_seed"),
+    ],
+)
 def test_options_that_cannot_be(caller, refused, change, status, param):
     before = caller.get("options").json()
-    refused(caller.post("options", change | {"samples_format": change.get("samples_format", "webp")}), status,
-            param=param)
+    refused(
+        caller.post("options", change | {"samples_format": change.get("samples_format", "webp")}), status, param=param
+    )
     assert caller.get("options").json() == before
 
 
@@ -158,10 +194,21 @@ def test_a_key_as_the_basic_password(caller, name):
     assert basic(f"{name}:{caller.token}").get("/sdapi/v1/options").status_code == 200
 
 
-@pytest.mark.parametrize("header", [
-    "", "Basic", "Basic ", "Basic !!!", "Basic dXNlcg==", "Basic " + base64.b64encode(b"user:wrong").decode(),
-    "Basic " + base64.b64encode(b"\xff\x00:\xff\x00").decode(), "Bearer x", "Token x", "Basic é",
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !!!",
+        "Basic dXNlcg==",
+        "Basic " + base64.b64encode(b"user:wrong").decode(),
+        "Basic " + base64.b64encode(b"\xff\x00:\xff\x00").decode(),
+        "Bearer x",
+        "Token x",
+        "Basic é",
+    ],
+)
 def test_without_a_valid_key(refused, header):
     response = Client(headers={"Authorization": header}).get("/sdapi/v1/options")
     refused(response, 401)
@@ -197,8 +244,22 @@ NOT_NUMBERS = [True, "seven", "7", [], {}, [7], "", float("nan"), float("inf"), 
 NOT_TEXT = [True, 7, 0, 1.5, [], {}, ["x"], {"a": "b"}]
 NOT_FLAGS = ["true", "perhaps", 2, -1, 0.5, [], {}, "\x00"]
 UNSTORABLE = ["a\x00b", "\ud800", "x\udfff"]
-NOT_PICTURES = ["nonsense", "AAAA", "data:image/png;base64,AAAA", "data:text/html,<p>", "http://127.0.0.1/x.png",
-                "file:///etc/passwd", "\ud800", "é", "x" * 1000, 7, {}, [], True, {"image": "x"}]
+NOT_PICTURES = [
+    "nonsense",
+    "AAAA",
+    "data:image/png;base64,AAAA",
+    "data:text/html,<p>",
+    "http://127.0.0.1/x.png",
+    "file:///etc/passwd",
+    "\ud800",
+    "é",
+    "x" * 1000,
+    7,
+    {},
+    [],
+    True,
+    {"image": "x"},
+]
 
 HOSTILE = {
     "prompt": ["", "   ", "x" * 2001, "x" * 1_000_000, *NOT_TEXT, *UNSTORABLE],
@@ -222,11 +283,18 @@ HOSTILE = {
     "override_settings_restore_afterwards": NOT_FLAGS,
     "script_name": ["no such script", "x" * 201, *NOT_TEXT, *UNSTORABLE],
     "script_args": ["x", 7, {}, [0] * 101],
-    "alwayson_scripts": ["x", 7, [], {"ControlNet": {"args": "x"}}, {"ControlNet": {"args": [1]}},
-                         {"controlnet": {"args": [{"model": 7}]}}, {"ControlNet": {"args": [{"model": "x"}]}},
-                         {"ControlNet": {"args": [{"model": "x", "image": "nonsense"}]}},
-                         {"ControlNet": {"args": [{"model": "x", "image": {"image": 7}}]}},
-                         {"ControlNet": {"args": [{"model": "x\x00", "image": "x"}]}}],
+    "alwayson_scripts": [
+        "x",
+        7,
+        [],
+        {"ControlNet": {"args": "x"}},
+        {"ControlNet": {"args": [1]}},
+        {"controlnet": {"args": [{"model": 7}]}},
+        {"ControlNet": {"args": [{"model": "x"}]}},
+        {"ControlNet": {"args": [{"model": "x", "image": "nonsense"}]}},
+        {"ControlNet": {"args": [{"model": "x", "image": {"image": 7}}]}},
+        {"ControlNet": {"args": [{"model": "x\x00", "image": "x"}]}},
+    ],
     "send_images": NOT_FLAGS,
     "force_task_id": ["x" * 201, *NOT_TEXT, *UNSTORABLE],
     "enable_hr": NOT_FLAGS,
@@ -250,14 +318,18 @@ def test_hostile_values_of_txt2img(field, caller, refused, nothing_happened):
 
 @pytest.mark.parametrize("field", NAMES)
 def test_names_that_are_in_no_list(field, caller, refused, nothing_happened):
-    refused(caller.post("txt2img", {"prompt": "a boat", "enable_hr": True, field: "nobody knows this"}), 404,
-            "unknown_name", param=field)
+    refused(
+        caller.post("txt2img", {"prompt": "a boat", "enable_hr": True, field: "nobody knows this"}),
+        404,
+        "unknown_name",
+        param=field,
+    )
     nothing_happened()
 
 
 HOSTILE_PICTURES = {
-    "init_images": [[one] for one in NOT_PICTURES] + ["x", 7, {}, [None], [picture(4, 4)], [picture()] * 9,
-                                                       [picture(8, 128)], [picture()] * 101],
+    "init_images": [[one] for one in NOT_PICTURES]
+    + ["x", 7, {}, [None], [picture(4, 4)], [picture()] * 9, [picture(8, 128)], [picture()] * 101],
     "mask": [one for one in NOT_PICTURES if one],
     "mask_blur": [-1, 65, 1.5, *NOT_NUMBERS],
     "inpainting_fill": [-1, 4, 1.5, *NOT_NUMBERS],
@@ -277,28 +349,31 @@ def test_hostile_values_of_img2img(field, caller, nothing_happened, refused):
     nothing_happened()
 
 
-@pytest.mark.parametrize(("path", "fields", "param"), [
-    ("extra-single-image", {"image": "nonsense"}, "image"),
-    ("extra-single-image", {}, "image"),
-    ("extra-single-image", {"image": 7}, "image"),
-    ("extra-single-image", {"upscaling_resize": 5}, "upscaling_resize"),
-    ("extra-single-image", {"upscaling_resize": 0}, "upscaling_resize"),
-    ("extra-single-image", {"upscaler_1": "SwinIR 4x"}, "upscaler_1"),
-    ("extra-single-image", {"resize_mode": 2}, "resize_mode"),
-    ("extra-single-image", {"resize_mode": 1, "upscaling_resize_w": 0}, "upscaling_resize_w"),
-    ("extra-single-image", {"resize_mode": 1, "upscaling_resize_w": 4096}, "image"),
-    ("extra-batch-images", {"imageList": []}, "imageList"),
-    ("extra-batch-images", {"imageList": "x"}, "imageList"),
-    ("extra-batch-images", {"imageList": ["x"]}, "imageList"),
-    ("extra-batch-images", {"imageList": [{}]}, "imageList"),
-    ("extra-batch-images", {"imageList": [{"data": "x", "name": 7}]}, "imageList"),
-    ("extra-batch-images", {"imageList": [{"data": "x"}] * 9}, "imageList"),
-    ("png-info", {}, "image"),
-    ("png-info", {"image": 7}, "image"),
-    ("png-info", {"image": "nonsense"}, "image"),
-    ("png-info", {"image": "AAAA"}, "image"),
-    ("png-info", {"image": "\ud800"}, "image"),
-])
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("extra-single-image", {"image": "nonsense"}, "image"),
+        ("extra-single-image", {}, "image"),
+        ("extra-single-image", {"image": 7}, "image"),
+        ("extra-single-image", {"upscaling_resize": 5}, "upscaling_resize"),
+        ("extra-single-image", {"upscaling_resize": 0}, "upscaling_resize"),
+        ("extra-single-image", {"upscaler_1": "SwinIR 4x"}, "upscaler_1"),
+        ("extra-single-image", {"resize_mode": 2}, "resize_mode"),
+        ("extra-single-image", {"resize_mode": 1, "upscaling_resize_w": 0}, "upscaling_resize_w"),
+        ("extra-single-image", {"resize_mode": 1, "upscaling_resize_w": 4096}, "image"),
+        ("extra-batch-images", {"imageList": []}, "imageList"),
+        ("extra-batch-images", {"imageList": "x"}, "imageList"),
+        ("extra-batch-images", {"imageList": ["x"]}, "imageList"),
+        ("extra-batch-images", {"imageList": [{}]}, "imageList"),
+        ("extra-batch-images", {"imageList": [{"data": "x", "name": 7}]}, "imageList"),
+        ("extra-batch-images", {"imageList": [{"data": "x"}] * 9}, "imageList"),
+        ("png-info", {}, "image"),
+        ("png-info", {"image": 7}, "image"),
+        ("png-info", {"image": "nonsense"}, "image"),
+        ("png-info", {"image": "AAAA"}, "image"),
+        ("png-info", {"image": "\ud800"}, "image"),
+    ],
+)
 def test_hostile_pictures(path, fields, param, caller, refused, nothing_happened):
     whole = {"image": picture(64, 64)} if fields and "image" not in fields and path == "extra-single-image" else {}
     response = caller.post(path, whole | fields)
@@ -306,8 +381,21 @@ def test_hostile_pictures(path, fields, param, caller, refused, nothing_happened
     nothing_happened()
 
 
-@pytest.mark.parametrize("body", ["null", "[]", '"x"', "7", "{", "\x00", b"\xff\xfe", "[" * 100_000,
-                                  '{"prompt": "a", "prompt": "b"}', '{"seed": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "null",
+        "[]",
+        '"x"',
+        "7",
+        "{",
+        "\x00",
+        b"\xff\xfe",
+        "[" * 100_000,
+        '{"prompt": "a", "prompt": "b"}',
+        '{"seed": ' + "9" * 5000 + "}",
+    ],
+)
 @pytest.mark.parametrize("path", ["txt2img", "img2img", "options", "png-info", "extra-single-image"])
 def test_bodies_that_are_no_request(path, body, caller, refused, nothing_happened):
     response = caller.post(path, body)

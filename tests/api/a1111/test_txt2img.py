@@ -19,8 +19,16 @@ def _worker(start_worker):
 
 
 def test_the_answer(caller, pro_user):
-    answer = caller.drawn(prompt="a red boat at sea", negative_prompt="people", seed=7, steps=4, cfg_scale=3.5,
-                          width=128, height=192, sampler_name="Euler a")
+    answer = caller.drawn(
+        prompt="a red boat at sea",
+        negative_prompt="people",
+        seed=7,
+        steps=4,
+        cfg_scale=3.5,
+        width=128,
+        height=192,
+        sampler_name="Euler a",
+    )
     generation = Generation.objects.get()
     assert (generation.owner, generation.source) == (pro_user, "a1111")
     assert generation.api_key == ApiKey.objects.get()
@@ -53,10 +61,16 @@ def test_left_out_fields_have_the_models_defaults(caller):
     assert answer["parameters"]["steps"] == 20
 
 
-@pytest.mark.parametrize(("asked", "drawn"), [
-    ((512, 512), (384, 384)), ((512, 768), (256, 384)), ((64, 64), (128, 128)), ((200, 200), (192, 192)),
-    ((2048, 64), (384, 128)),
-])
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ((512, 512), (384, 384)),
+        ((512, 768), (256, 384)),
+        ((64, 64), (128, 128)),
+        ((200, 200), (192, 192)),
+        ((2048, 64), (384, 128)),
+    ],
+)
 def test_sizes_become_the_nearest_that_the_model_draws(caller, asked, drawn):
     answer = caller.drawn(width=asked[0], height=asked[1])
     assert (answer["info"]["width"], answer["info"]["height"]) == opened(answer["images"][0]).size == drawn
@@ -92,42 +106,67 @@ def test_a_subseed_varies_and_the_seed_stays(caller):
     assert answer["info"]["all_subseeds"] == [100, 101, 102]
 
 
-@pytest.mark.parametrize(("fields", "sampler"), [
-    ({"sampler_name": "DPM++ 2M", "scheduler": "Karras"}, "DPM++ 2M Karras"),
-    ({"sampler_name": "DPM++ 2M", "scheduler": "karras"}, "DPM++ 2M Karras"),
-    ({"sampler_name": "DPM++ 2M", "scheduler": "Uniform"}, "DPM++ 2M"),
-    ({"sampler_name": "DPM++ 2M", "scheduler": "Automatic"}, "DPM++ 2M Karras"),
-    ({"sampler_name": "DPM++ 2M"}, "DPM++ 2M Karras"),
-    ({"sampler_name": "DPM++ 2M Karras"}, "DPM++ 2M Karras"),
-    ({"sampler_name": "k_euler_a", "scheduler": "automatic"}, "Euler a"),
-    ({"sampler_name": "Euler", "scheduler": "Karras"}, "Euler"),
-    ({"sampler_name": "Euler a Karras"}, "Euler a"),
-    ({"sampler_name": "DPM++ 2M SDE Exponential", "scheduler": "Karras"}, "DPM++ 2M SDE"),
-    ({"sampler_name": "dpm++ 2m automatic"}, "DPM++ 2M Karras"),
-    ({"sampler_index": "DDIM"}, "DDIM"),
-    ({"sampler_index": "DDIM", "sampler_name": "UniPC", "scheduler": "normal"}, "UniPC"),
-    ({"sampler_name": ""}, "Euler"),
-])
+@pytest.mark.parametrize(
+    ("fields", "sampler"),
+    [
+        ({"sampler_name": "DPM++ 2M", "scheduler": "Karras"}, "DPM++ 2M Karras"),
+        ({"sampler_name": "DPM++ 2M", "scheduler": "karras"}, "DPM++ 2M Karras"),
+        ({"sampler_name": "DPM++ 2M", "scheduler": "Uniform"}, "DPM++ 2M"),
+        ({"sampler_name": "DPM++ 2M", "scheduler": "Automatic"}, "DPM++ 2M Karras"),
+        ({"sampler_name": "DPM++ 2M"}, "DPM++ 2M Karras"),
+        ({"sampler_name": "DPM++ 2M Karras"}, "DPM++ 2M Karras"),
+        ({"sampler_name": "k_euler_a", "scheduler": "automatic"}, "Euler a"),
+        ({"sampler_name": "Euler", "scheduler": "Karras"}, "Euler"),
+        ({"sampler_name": "Euler a Karras"}, "Euler a"),
+        ({"sampler_name": "DPM++ 2M SDE Exponential", "scheduler": "Karras"}, "DPM++ 2M SDE"),
+        ({"sampler_name": "dpm++ 2m automatic"}, "DPM++ 2M Karras"),
+        ({"sampler_index": "DDIM"}, "DDIM"),
+        ({"sampler_index": "DDIM", "sampler_name": "UniPC", "scheduler": "normal"}, "UniPC"),
+        ({"sampler_name": ""}, "Euler"),
+    ],
+)
 def test_samplers(caller, fields, sampler):
     assert caller.drawn(**fields)["info"]["sampler_name"] == sampler
     assert Generation.objects.get().sampler == sampler
 
 
 def test_a_second_pass(caller):
-    answer = caller.drawn(enable_hr=True, hr_scale=1.5, hr_upscaler="Latent (nearest-exact)", denoising_strength=0.4,
-                          hr_second_pass_steps=0, width=128, height=128)
+    answer = caller.drawn(
+        enable_hr=True,
+        hr_scale=1.5,
+        hr_upscaler="Latent (nearest-exact)",
+        denoising_strength=0.4,
+        hr_second_pass_steps=0,
+        width=128,
+        height=128,
+    )
     assert Generation.objects.get().options["hires"] == {
-        "scale": 1.5, "strength": 0.4, "steps": None, "upscaler": "latent"}
+        "scale": 1.5,
+        "strength": 0.4,
+        "steps": None,
+        "upscaler": "latent",
+    }
     assert answer["info"]["denoising_strength"] == 0.4
     extra = answer["info"]["extra_generation_params"]
     assert (extra["Hires upscale"], extra["Hires upscaler"]) == (1.5, "Latent")
 
 
 def test_a_second_pass_to_a_size(caller):
-    caller.drawn(enable_hr=True, hr_resize_x=256, hr_resize_y=0, hr_upscaler="Lanczos", hr_second_pass_steps=5,
-                 width=128, height=128)
+    caller.drawn(
+        enable_hr=True,
+        hr_resize_x=256,
+        hr_resize_y=0,
+        hr_upscaler="Lanczos",
+        hr_second_pass_steps=5,
+        width=128,
+        height=128,
+    )
     assert Generation.objects.get().options["hires"] == {
-        "scale": 2.0, "strength": 0.75, "steps": 5, "upscaler": "lanczos"}
+        "scale": 2.0,
+        "strength": 0.75,
+        "steps": 5,
+        "upscaler": "lanczos",
+    }
 
 
 def test_words_that_change_what_is_drawn(caller):
@@ -172,8 +211,10 @@ def test_without_pictures(caller):
 
 
 def test_unknown_fields_are_ignored_and_not_repeated(caller):
-    body = ('{"prompt": "a boat", "steps": 2, "eta": NaN, "owner": 1, "s_churn": Infinity, "script_args": [NaN],'
-            ' "alwayson_scripts": {"ADetailer": {"args": [true, NaN]}}, "override_settings": {"x": NaN}}')
+    body = (
+        '{"prompt": "a boat", "steps": 2, "eta": NaN, "owner": 1, "s_churn": Infinity, "script_args": [NaN],'
+        ' "alwayson_scripts": {"ADetailer": {"args": [true, NaN]}}, "override_settings": {"x": NaN}}'
+    )
     response = caller.post("txt2img", body)
     assert response.status_code == 200
 
@@ -199,8 +240,11 @@ def test_what_was_drawn_before_a_refusal_is_given(caller, pro_user, make_generat
 
 
 def test_more_than_is_left_today_is_refused_at_once(api_client, free_user, refused, nothing_happened):
-    problem = refused(Caller(api_client(free_user).token).post("txt2img", {"prompt": "a boat", "batch_size": 8,
-                                                                           "n_iter": 2}), 429, "quota_exceeded")
+    problem = refused(
+        Caller(api_client(free_user).token).post("txt2img", {"prompt": "a boat", "batch_size": 8, "n_iter": 2}),
+        429,
+        "quota_exceeded",
+    )
     assert "10 of 10" in problem["detail"]
     nothing_happened()
 

@@ -68,22 +68,27 @@ def refused(pro_user, api_client, drawn, media_folder):
     return check
 
 
-@pytest.mark.parametrize(("fields", "expected"), [
-    ({}, {"width": 256, "height": 256, "num_images": 1, "source": "openai"}),
-    ({"size": "1024x1024"}, {"width": 256, "height": 256}),
-    ({"size": "128x192"}, {"width": 128, "height": 192}),
-    ({"size": "auto", "n": 3}, {"num_images": 3}),
-    ({"n": 2, "num_images": 3}, {"num_images": 2}),
-    ({"num_images": 3}, {"num_images": 3}),
-    ({"quality": "hd", "style": "vivid", "moderation": "low", "background": "opaque", "user": "me"}, {"style": ""}),
-    ({"style": "anime"}, {"style": "anime"}),
-    ({"cfg_scale": 3, "seed": 5, "steps": 4, "sampler": "DDIM"},
-     {"guidance_scale": 3.0, "seed": 5, "steps": 4, "sampler": "DDIM"}),
-    ({"width": 128, "height": 128, "size": "1024x1024"}, {"width": 128, "height": 128}),
-    ({"model": "gpt-image-1-mini"}, {"model": "dreamsketch-tiny"}),
-    ({"model": "stable-diffusion-v1-5", "size": "512x512"}, {"model": "stable-diffusion-v1-5", "width": 512}),
-    ({"prompt": "x" * 5000}, {"prompt": "x" * 2000}),
-])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"width": 256, "height": 256, "num_images": 1, "source": "openai"}),
+        ({"size": "1024x1024"}, {"width": 256, "height": 256}),
+        ({"size": "128x192"}, {"width": 128, "height": 192}),
+        ({"size": "auto", "n": 3}, {"num_images": 3}),
+        ({"n": 2, "num_images": 3}, {"num_images": 2}),
+        ({"num_images": 3}, {"num_images": 3}),
+        ({"quality": "hd", "style": "vivid", "moderation": "low", "background": "opaque", "user": "me"}, {"style": ""}),
+        ({"style": "anime"}, {"style": "anime"}),
+        (
+            {"cfg_scale": 3, "seed": 5, "steps": 4, "sampler": "DDIM"},
+            {"guidance_scale": 3.0, "seed": 5, "steps": 4, "sampler": "DDIM"},
+        ),
+        ({"width": 128, "height": 128, "size": "1024x1024"}, {"width": 128, "height": 128}),
+        ({"model": "gpt-image-1-mini"}, {"model": "dreamsketch-tiny"}),
+        ({"model": "stable-diffusion-v1-5", "size": "512x512"}, {"model": "stable-diffusion-v1-5", "width": 512}),
+        ({"prompt": "x" * 5000}, {"prompt": "x" * 2000}),
+    ],
+)
 def test_fields(ask, fields, expected):
     generation = ask("generations", {"prompt": "a boat"} | fields)
     assert {name: getattr(generation, name) for name in expected} == expected
@@ -94,14 +99,17 @@ def test_the_model_that_public_names_stand_for(ask, settings):
     assert ask("generations", {"prompt": "a boat", "model": "dall-e-2"}).model == "stable-diffusion-v1-5"
 
 
-@pytest.mark.parametrize(("fields", "mode", "strength"), [
-    ({"images": [{"image_url": f"data:image/png;base64,{PNG}"}]}, "img2img", 0.75),
-    ({"image": PNG, "strength": 0.3}, "img2img", 0.3),
-    ({"image": PNG, "mask": HOLE}, "inpaint", 1.0),
-    ({"image": PNG, "mask": {"image_url": HOLE}}, "inpaint", 1.0),
-    ({"image": HOLE}, "inpaint", 1.0),
-    ({"image": HOLE, "model": "gpt-image-1"}, "img2img", 0.75),
-])
+@pytest.mark.parametrize(
+    ("fields", "mode", "strength"),
+    [
+        ({"images": [{"image_url": f"data:image/png;base64,{PNG}"}]}, "img2img", 0.75),
+        ({"image": PNG, "strength": 0.3}, "img2img", 0.3),
+        ({"image": PNG, "mask": HOLE}, "inpaint", 1.0),
+        ({"image": PNG, "mask": {"image_url": HOLE}}, "inpaint", 1.0),
+        ({"image": HOLE}, "inpaint", 1.0),
+        ({"image": HOLE, "model": "gpt-image-1"}, "img2img", 0.75),
+    ],
+)
 def test_edits(ask, fields, mode, strength):
     generation = ask("edits", {"prompt": "a boat"} | fields)
     assert (generation.mode, generation.options["start"]["strength"]) == (mode, strength)
@@ -110,7 +118,10 @@ def test_edits(ask, fields, mode, strength):
 def test_variations(ask):
     generation = ask("variations", {"image": PNG})
     assert (generation.mode, generation.prompt, generation.options["start"]["strength"]) == (
-        "img2img", "a picture", 0.65)
+        "img2img",
+        "a picture",
+        0.65,
+    )
 
 
 NOT_TEXT = [True, 7, [], {}, ["x"]]
@@ -142,10 +153,24 @@ def test_hostile_values(field, refused):
         refused("generations", {"prompt": "a boat"} | {field: value}, param=field)
 
 
-@pytest.mark.parametrize("value", [
-    None, [], {}, "x", 7, True, [PNG, PNG], [{"file_id": "file-1"}], [{"image_url": "https://example.com/a.png"}], [[]],
-    [{"image_url": {"url": 7}}], "data:image/png;base64,AAAA",
-], ids=range(12))
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        "x",
+        7,
+        True,
+        [PNG, PNG],
+        [{"file_id": "file-1"}],
+        [{"image_url": "https://example.com/a.png"}],
+        [[]],
+        [{"image_url": {"url": 7}}],
+        "data:image/png;base64,AAAA",
+    ],
+    ids=range(12),
+)
 @pytest.mark.parametrize("path", ["edits", "variations"])
 def test_pictures_that_are_none(path, value, refused):
     for name in ("image", "images", "image[]"):
@@ -201,6 +226,7 @@ def test_a_wait_that_takes_too_long_is_given_up(pro_user, api_client, monkeypatc
 
 def test_who_waits_is_told_that_it_was_cancelled(pro_user, api_client, monkeypatch):
     """By the same person, on the page or by another call."""
+
     def cancelled(generation, seconds):
         generations.cancel_generation(generation)
         generation.refresh_from_db()

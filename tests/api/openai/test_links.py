@@ -50,8 +50,9 @@ def test_quality_counts(address):
     assert len(low) < len(high)
 
 
-def test_after_five_minutes_it_opens_for_its_owner_only(address, pro_user, other_user, api_client, page_client,
-                                                        monkeypatch):
+def test_after_five_minutes_it_opens_for_its_owner_only(
+    address, pro_user, other_user, api_client, page_client, monkeypatch
+):
     link = address()
     assert links.SECONDS == 300
     monkeypatch.setattr(links, "SECONDS", -1)
@@ -80,6 +81,10 @@ def test_a_changed_link_opens_nothing(address, pro_user, other_user, api_client,
     for client in (Client(), api_client(pro_user)):
         for wrong in ("", "x", "a:b:c", signature[:-1], signature + "x", "é\x00", "\ud800", "x" * 10_000, foreign):
             assert client.get(path, {"signature": wrong.encode("utf-8", "surrogatepass")}).status_code == 404, wrong
-    assert Client().get(path.replace(str(GeneratedImage.objects.get(owner=pro_user).id), str(other.id)),
-                        {"signature": signature}).status_code == 404
+    assert (
+        Client()
+        .get(path.replace(str(GeneratedImage.objects.get(owner=pro_user).id), str(other.id)), {"signature": signature})
+        .status_code
+        == 404
+    )
     assert Client().post(link).status_code == 405

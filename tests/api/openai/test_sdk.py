@@ -40,8 +40,9 @@ def png(image) -> bytes:
 
 
 def test_an_image_by_its_address(client):
-    answer = client.images.generate(prompt="a red boat at sea", model="dall-e-3", size="1024x1024", n=1,
-                                    extra_body={"steps": 2, "seed": 7})
+    answer = client.images.generate(
+        prompt="a red boat at sea", model="dall-e-3", size="1024x1024", n=1, extra_body={"steps": 2, "seed": 7}
+    )
     fetched = httpx.get(answer.data[0].url, headers={"Authorization": f"Bearer {client.api_key}"})
     assert fetched.headers["Content-Type"] == "image/png"
     image = Image.open(io.BytesIO(fetched.content))
@@ -56,7 +57,8 @@ def test_an_image_by_its_address(client):
 
 def test_what_was_changed_is_said_in_headers(client):
     raw = client.images.with_raw_response.generate(
-        prompt="a red boat at sea " * 200, model="gpt-image-1", size="1536x1024", extra_body={"steps": 1})
+        prompt="a red boat at sea " * 200, model="gpt-image-1", size="1536x1024", extra_body={"steps": 1}
+    )
     assert raw.headers["x-dreamsketch-model"] == "dreamsketch-tiny"
     assert raw.headers["x-dreamsketch-prompt-cut"] == "2000"
     assert raw.headers["x-request-id"]
@@ -67,16 +69,22 @@ def test_what_was_changed_is_said_in_headers(client):
 
 @pytest.mark.parametrize(("format", "expected"), [("jpeg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
 def test_formats(client, format, expected):
-    answer = client.images.generate(prompt="a blue house", model="gpt-image-1", output_format=format,
-                                    output_compression=60, extra_body={"steps": 1})
+    answer = client.images.generate(
+        prompt="a blue house", model="gpt-image-1", output_format=format, output_compression=60, extra_body={"steps": 1}
+    )
     assert opened(answer.data[0].b64_json).format == expected
     assert answer.output_format == format
 
 
 def test_several_with_a_style(client):
     answer = client.images.generate(
-        prompt="a cat", n=2, style="watercolour", response_format="b64_json", size="256x256",
-        extra_body={"steps": 1, "negative_prompt": "dogs", "cfg_scale": 3})
+        prompt="a cat",
+        n=2,
+        style="watercolour",
+        response_format="b64_json",
+        size="256x256",
+        extra_body={"steps": 1, "negative_prompt": "dogs", "cfg_scale": 3},
+    )
     assert len(answer.data) == 2
     assert all("watercolour" in one.revised_prompt for one in answer.data)
     assert answer.data[0].b64_json != answer.data[1].b64_json
@@ -87,8 +95,13 @@ def test_an_edit_changes_the_transparent_part_only(client):
     picture = Image.effect_noise((256, 256), 60).convert("RGB")
     mask = Image.new("RGBA", (256, 256), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (128, 0, 256, 256))
-    answer = client.images.edit(image=("picture.png", png(picture)), mask=("mask.png", png(mask)), prompt="a red boat",
-                                response_format="b64_json", extra_body={"steps": 2, "mask_blur": 0})
+    answer = client.images.edit(
+        image=("picture.png", png(picture)),
+        mask=("mask.png", png(mask)),
+        prompt="a red boat",
+        response_format="b64_json",
+        extra_body={"steps": 2, "mask_blur": 0},
+    )
     image = opened(answer.data[0].b64_json).convert("RGB")
     assert image.crop((0, 0, 100, 256)).tobytes() == picture.crop((0, 0, 100, 256)).tobytes()
     assert image.crop((160, 0, 256, 256)).tobytes() != picture.crop((160, 0, 256, 256)).tobytes()
@@ -97,8 +110,12 @@ def test_an_edit_changes_the_transparent_part_only(client):
 
 def test_an_edit_of_a_list_without_a_mask(client):
     picture = png(Image.new("RGB", (128, 128), (200, 60, 40)))
-    answer = client.images.edit(image=[("picture.png", picture)], prompt="a red boat", model="gpt-image-1",
-                                extra_body={"steps": 2, "strength": 0.5})
+    answer = client.images.edit(
+        image=[("picture.png", picture)],
+        prompt="a red boat",
+        model="gpt-image-1",
+        extra_body={"steps": 2, "strength": 0.5},
+    )
     assert opened(answer.data[0].b64_json).size == (128, 128)
     with pytest.raises(openai.BadRequestError) as refusal:
         client.images.edit(image=[("a.png", picture), ("b.png", picture)], prompt="a red boat")
@@ -125,8 +142,9 @@ def test_models(client):
 
 
 def test_streaming(streaming_client):
-    stream = streaming_client.images.generate(prompt="a red boat", model="gpt-image-1", stream=True, partial_images=2,
-                                              extra_body={"steps": 20})
+    stream = streaming_client.images.generate(
+        prompt="a red boat", model="gpt-image-1", stream=True, partial_images=2, extra_body={"steps": 20}
+    )
     events = list(stream)
     *partial, completed = events
     assert [event.type for event in partial] == ["image_generation.partial_image"] * len(partial)
@@ -147,8 +165,9 @@ def test_async(fault_site):
 
     async def run():
         async with openai.AsyncOpenAI(base_url=f"{fault_site.url}/v1/", api_key=token, max_retries=0) as client:
-            answers = await asyncio.gather(*(
-                client.images.generate(prompt=f"boat {i}", extra_body={"steps": 2}) for i in range(2)))
+            answers = await asyncio.gather(
+                *(client.images.generate(prompt=f"boat {i}", extra_body={"steps": 2}) for i in range(2))
+            )
             assert all(answer.data[0].url for answer in answers)
             stream = await client.images.generate(prompt="a boat", stream=True, extra_body={"steps": 2})
             assert [event.type async for event in stream] == ["image_generation.completed"]
@@ -178,9 +197,14 @@ def test_errors_become_the_clients_own_exceptions(client, site):
     with pytest.raises(openai.AuthenticationError):
         stranger.images.generate(prompt="a boat")
     free = site.user(plan="free").headers["Authorization"].removeprefix("Bearer ")
-    site.manage("shell", "--no-imports", "-c", "import datetime as dt\nfrom accounts.models import ApiKey, DailyUsage\n"
-                f"user = ApiKey.find({free!r}).user\n"
-                "DailyUsage.objects.create(user=user, day=dt.datetime.now(dt.UTC).date(), used=10)")
+    site.manage(
+        "shell",
+        "--no-imports",
+        "-c",
+        "import datetime as dt\nfrom accounts.models import ApiKey, DailyUsage\n"
+        f"user = ApiKey.find({free!r}).user\n"
+        "DailyUsage.objects.create(user=user, day=dt.datetime.now(dt.UTC).date(), used=10)",
+    )
     with openai.OpenAI(base_url=f"{site.url}/v1", api_key=free) as poor, pytest.raises(openai.RateLimitError) as over:
         poor.images.generate(prompt="a boat")
     assert (over.value.code, over.value.type) == ("quota_exceeded", "insufficient_quota")

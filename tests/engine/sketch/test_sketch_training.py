@@ -93,8 +93,16 @@ def test_training_begins_from_a_finished_model(folder, tmp_path):
     from transformers import CLIPTextModel, CLIPTokenizer
 
     lines = []
-    run("smoke", tmp_path / "weights", tmp_path / "work", start_from=folder / "weights", until="text", device="cpu",
-        processes=1, say=lines.append)
+    run(
+        "smoke",
+        tmp_path / "weights",
+        tmp_path / "work",
+        start_from=folder / "weights",
+        until="text",
+        device="cpu",
+        processes=1,
+        say=lines.append,
+    )
     words = len(CLIPTokenizer.from_pretrained(folder / "weights" / "tokenizer"))
     assert f"text: knows {words} of {words} words already" in lines
     known = CLIPTextModel.from_pretrained(folder / "weights" / "text_encoder", dtype=torch.float32).state_dict()
@@ -109,8 +117,9 @@ def test_training_begins_from_a_finished_model(folder, tmp_path):
 
 def test_the_judge_is_trained_and_tells_how_good_it_is(folder, tmp_path):
     lines = []
-    figures = train_judge("smoke", folder / "work", out=tmp_path / "judge.safetensors", device="cpu", processes=1,
-                          say=lines.append)
+    figures = train_judge(
+        "smoke", folder / "work", out=tmp_path / "judge.safetensors", device="cpu", processes=1, say=lines.append
+    )
     judge = Judge(tmp_path / "judge.safetensors")
     assert judge.figures == figures and set(figures) == {"thing", "absent", "place", "style"}
     seen = judge.look(dataset.pictures(folder / "work", 256, 256).read()[:3])
