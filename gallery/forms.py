@@ -9,7 +9,7 @@ from accounts.keys import MAX_NAME, in_days
 from accounts.models import Scope, every_scope
 from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import ASPECT_RATIOS
+from generation.engine.request.fields import ASPECT_RATIOS
 from generation.models import Visibility
 from generation.refusals import PromptRejected
 from generation.webhooks import events as webhooks
