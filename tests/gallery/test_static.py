@@ -36,7 +36,7 @@ def test_templates_compile_and_hold_no_inline_code(template):
 
 
 def test_colours_are_written_in_the_token_file_only():
-    for file in (ROOT / "static/css").glob("*.css"):
+    for file in (ROOT / "static/css").rglob("*.css"):
         if file.name != "tokens.css":
             assert not re.search(r"#[0-9a-fA-F]{3,8}\b(?![\w-]*\s*\{)|\brgba?\(|\bhsla?\(", file.read_text()), file.name
 
@@ -45,7 +45,7 @@ def _tokens() -> dict[str, tuple[str, str]]:
     text = (ROOT / "static/css/tokens.css").read_text()
     return {
         name: (light, dark)
-        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#[0-9A-F]{6}), (#[0-9A-F]{6})\)", text)
+        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", text)
     }
 
 
