@@ -113,8 +113,9 @@ def control_attributes(field) -> SafeString:
 
 
 @register.filter
-def html_attributes(attributes: dict) -> SafeString:
-    return flatatt(attributes)
+def html_attributes(attributes: dict | str) -> SafeString:
+    """HTML attributes out of a mapping, or nothing."""
+    return flatatt(attributes or {})
 
 
 @register.filter
