@@ -12,8 +12,9 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import ASPECT_RATIOS
 from generation.models import Visibility
 from generation.refusals import PromptRejected
-from generation.webhooks import events as webhooks
 from generation.webhooks.egress import MAX_URL
+from generation.webhooks.endpoints import MAX_DESCRIPTION
+from generation.webhooks.events import EVENTS
 
 CUSTOM_SHAPE = "custom"
 SHAPES = {
@@ -130,11 +131,9 @@ class WebhookForm(forms.Form):
             "required": "Give the address that shall be told, such as https://hooks.example.com/dreamsketch."
         },
     )
-    description = forms.CharField(max_length=webhooks.MAX_DESCRIPTION, required=False)
+    description = forms.CharField(max_length=MAX_DESCRIPTION, required=False)
     events = forms.MultipleChoiceField(
-        choices=list(webhooks.EVENTS.items()),
-        initial=list(webhooks.EVENTS),
-        error_messages={"required": "Choose at least one event."},
+        choices=list(EVENTS.items()), initial=list(EVENTS), error_messages={"required": "Choose at least one event."}
     )
 
     def refuse(self, refusal: InvalidRequest | Conflict) -> None:
