@@ -9,7 +9,7 @@ import json
 import re
 
 from accounts.refusals import Refusal
-from generation.api.http.parsers import each_once
+from generation.api.http.parsers import unique_members
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.request import MAX_PROMPT_CHARACTERS
 from generation.storage.uploads import read_picture
@@ -147,7 +147,7 @@ def _from_text(value, param):
     if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
         return value
     try:
-        return json.loads(value, object_pairs_hook=each_once)
+        return json.loads(value, object_pairs_hook=unique_members)
     except (ValueError, RecursionError):
         raise InvalidRequest("This is not JSON.", param) from None
 
