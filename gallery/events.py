@@ -163,7 +163,7 @@ class Stream:
                 "queue_position": None,
                 "eta_seconds": data.get("eta_seconds") or self._eta(row, data["step"]),
                 "preview_step": data.get("preview_step") or before["preview_step"],
-                "progress": status.progress_share(row, data["phase"], data["step"]),
+                "progress": status.progress_share(row, data["step"]),
             },
         )
         self.told[told["id"]] = told

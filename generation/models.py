@@ -8,8 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from .engine.request.options import Picture, from_options
-from .engine.request.request import MAX_SEED, ImageRequest
+from .engine.request.request import MAX_SEED
 
 SHORT_ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -78,8 +77,11 @@ class Generation(models.Model):
     sampler = models.CharField(max_length=40)
     seed = models.BigIntegerField()
     num_images = models.PositiveSmallIntegerField(default=1)
+    total_steps = models.PositiveIntegerField(
+        default=1, db_default=1, help_text="denoising steps of all images: ImageRequest.total_steps"
+    )
     mode = models.CharField(max_length=8, default="txt2img", help_text="see ImageRequest.mode")
-    options = models.JSONField(default=dict, blank=True, help_text="beyond words: see engine.modes.to_options")
+    options = models.JSONField(default=dict, blank=True, help_text="see engine.request.options.to_options")
     visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PRIVATE)
 
     # How it fares.
@@ -130,29 +132,6 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.status in self.FINAL
-
-    @property
-    def total_steps(self) -> int:
-        """Denoising steps of all images, second passes included."""
-        return self.request().total_steps
-
-    def request(self) -> ImageRequest:
-        """What the engine is asked for. Pictures are read when the engine loads them, not before."""
-        from .storage.files import load_upload
-
-        return ImageRequest(
-            model=self.model,
-            prompt=self.composed_prompt,
-            negative_prompt=self.composed_negative_prompt,
-            width=self.width,
-            height=self.height,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            sampler=self.sampler,
-            seed=self.seed,
-            num_images=self.num_images,
-            **from_options(self.options, load_upload),
-        )
 
 
 class GeneratedImageQuerySet(models.QuerySet):
@@ -266,13 +245,6 @@ class Upload(models.Model):
 
     def __str__(self):
         return f"{self.id} {self.width}×{self.height}"
-
-    def picture(self) -> Picture:
-        """This upload as the engine is given it."""
-        from .storage.files import load_upload
-
-        name = str(self.pk)
-        return Picture(name, self.width, self.height, self.sha256, lambda: load_upload(name))
 
 
 class LoraRule(models.Model):

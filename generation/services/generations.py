@@ -28,6 +28,7 @@ from generation.prompts.lora_keywords import all_loras
 from generation.prompts.styles import composed_prompts, find_style
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from generation.storage.files import delete_files
+from generation.storage.image_requests import picture_of, request_of
 from generation.webhooks import events
 
 IDEMPOTENCY = dt.timedelta(hours=24)
@@ -139,6 +140,7 @@ def _prepare(
         sampler=asked.sampler,
         seed=asked.seed,
         num_images=asked.num_images,
+        total_steps=asked.total_steps,
         mode=asked.mode,
         options=to_options(asked),
         visibility=visibility,
@@ -155,7 +157,7 @@ def _with_pictures(user, drawing: dict) -> dict:
         if isinstance(value, Upload):
             if value.owner_id != user.pk:
                 raise InvalidRequest("There is no such picture.", param)
-            return value.picture()
+            return picture_of(value)
         if isinstance(value, dict):
             return {name: exchanged(each, param) for name, each in value.items()}
         return value
@@ -311,7 +313,7 @@ def retry_generation(generation: Generation, *, source: str, api_key=None) -> Ge
 
 def _drawing(generation) -> dict:
     """The words of `create_generation` that draw the same again."""
-    words = to_words(generation.request())
+    words = to_words(request_of(generation))
     if generation.mode == "upscale":
         return {"upscale": words["upscale"], "seed": generation.seed}
     return words | {

@@ -25,8 +25,8 @@ from accounts.refusals import Conflict, Refusal
 from generation import doorbell
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
-from generation.queue import status
 from generation.refusals import RateLimited
+from generation.representation import describe_error, describe_image, timestamp
 
 from .egress import AddressRefused, parse
 
@@ -223,7 +223,7 @@ def quota_held(user) -> None:
                 "limit": quota.limit,
                 "used": quota.used,
                 "held": quota.held,
-                "resets_at": status.timestamp(quota.resets_at),
+                "resets_at": timestamp(quota.resets_at),
             },
         )
 
@@ -235,17 +235,16 @@ def _anybody_listens(owner_id, event) -> bool:
 def _describe(generation) -> dict:
     """What a receiver is told: what became of it and where to look. Prompts stay here."""
     images = GeneratedImage.objects.filter(generation=generation).order_by("index")
-    error = {"code": generation.error_code, "message": generation.error_message} if generation.error_code else None
     return {
         "id": str(generation.pk),
         "status": generation.status,
         "source": generation.source,
         "model": generation.model,
         "num_images": generation.num_images,
-        "images": [_absolute(status.describe_image(image)) for image in images],
-        "error": error,
-        "created_at": status.timestamp(generation.created_at),
-        "finished_at": status.timestamp(generation.finished_at),
+        "images": [_absolute(describe_image(image)) for image in images],
+        "error": describe_error(generation),
+        "created_at": timestamp(generation.created_at),
+        "finished_at": timestamp(generation.finished_at),
         "status_url": f"{settings.SITE_URL}/api/status/{generation.pk}",
     }
 
@@ -255,7 +254,7 @@ def _absolute(image: dict) -> dict:
 
 
 def _body(event: str, data: dict) -> str:
-    return json.dumps({"type": event, "timestamp": status.timestamp(timezone.now()), "data": data})
+    return json.dumps({"type": event, "timestamp": timestamp(timezone.now()), "data": data})
 
 
 def _queue(owner_id, event, subject, data) -> None:

@@ -12,12 +12,13 @@ from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage
 from generation.services.generations import delete_images, restore_images, set_visibility, trash_images
 from generation.storage import files
+from generation.storage.image_requests import request_of
 
 
 def stored(make_generation, user, **fields):
     generation = make_generation(user, width=640, height=480, **fields)
     pixels = Image.new("RGB", (640, 480), (10, 120, 200))
-    return files.store_image(generation, EngineImage(0, 7, pixels, {"dtype": "fp32"}, 1))
+    return files.store_image(EngineImage(0, 7, pixels, {"dtype": "fp32"}, 1), request_of(generation))
 
 
 def test_a_picture_is_stored_with_its_recipe_and_a_thumbnail(make_generation, free_user):

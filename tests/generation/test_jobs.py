@@ -16,6 +16,7 @@ from generation.operations import audit
 from generation.queue import jobs
 from generation.services.generations import cancel_generation, create_generation, retry_generation
 from generation.storage import files
+from generation.storage.image_requests import request_of
 from tests.accounts.test_quotas import at_once
 
 
@@ -28,8 +29,8 @@ def draw(generation, count=None):
     size = (generation.width, generation.height)
     return [
         files.store_image(
-            generation,
             EngineImage(index, generation.seed + index, Image.new("RGB", size, (index * 40, 90, 200)), {}, 0.5),
+            request_of(generation),
         )
         for index in range(count or generation.num_images)
     ]
@@ -250,7 +251,7 @@ class TestCancel:
                     return "finished"
                 except jobs.LeaseLost:
                     jobs.finish_cancelled(claimed, [])
-                    files.delete_files(name for one in stored for name in (one.file, one.thumbnail))
+                    files.delete_image_files(stored)
                     return "stopped"
 
             outcome = set(at_once(race, 2))

@@ -18,6 +18,7 @@ from generation.operations import pruning
 from generation.queue import jobs
 from generation.services import generations as services
 from generation.storage.files import store_image
+from generation.storage.image_requests import request_of
 from generation.webhooks import delivery as courier
 from generation.webhooks import egress, events
 from tests.receiver import Receiver
@@ -69,7 +70,7 @@ def drawn(generation, count=1):
 
     size = (generation.width, generation.height)
     images = [EngineImage(n, generation.seed + n, Image.new("RGB", size, (9, 99, 9)), {}, 1.0) for n in range(count)]
-    return [store_image(generation, image) for image in images]
+    return [store_image(image, request_of(generation)) for image in images]
 
 
 def told() -> list[tuple[str, dict]]:

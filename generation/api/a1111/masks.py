@@ -5,7 +5,7 @@ import io
 from PIL import ImageOps
 
 from generation.models import Upload
-from generation.storage.files import load_upload
+from generation.storage.image_requests import load_upload
 from generation.storage.uploads import read_picture, store_upload
 
 

@@ -103,7 +103,7 @@ def _share(told: dict, note: dict) -> float:
 
 
 def _state(generation: Generation, told: dict, note: dict) -> dict:
-    steps = generation.request().steps_each
+    steps = generation.total_steps // generation.num_images
     return IDLE | {
         "interrupted": told["cancel_requested"],
         "job": f"scripts_{note['kind']}",

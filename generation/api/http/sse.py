@@ -26,7 +26,7 @@ from generation.api.native.serializers import described
 from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
 from generation.models import Generation
-from generation.queue import estimates
+from generation.queue.order import with_places
 
 STREAMS_PER_USER = 8
 RETRY_MILLISECONDS = 2000
@@ -127,7 +127,7 @@ async def _read_status(generation_id, root) -> dict | None:
 
 
 def _status_now(generation_id, root) -> dict | None:
-    generation = estimates.with_places(Generation.objects.filter(pk=generation_id)).first()
+    generation = with_places(Generation.objects.filter(pk=generation_id)).first()
     return generation and described(generation, root)
 
 

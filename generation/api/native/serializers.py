@@ -28,6 +28,7 @@ from generation.engine.request.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.styles import STYLES
 from generation.queue import status
+from generation.representation import timestamp
 
 MODES = [*catalog.MODES, "upscale"]
 MODEL_FEATURES = [FEATURE_PARAMS.get(feature, feature) for feature in catalog.FEATURES]
@@ -330,7 +331,7 @@ class Result(serializers.ModelSerializer):
 
     @extend_schema_field(OpenApiTypes.DATETIME)
     def get_created_at(self, image):
-        return status.timestamp(image.created_at)
+        return timestamp(image.created_at)
 
 
 class Drawn(serializers.Serializer):
@@ -464,7 +465,7 @@ class AbsoluteUrl(serializers.Field):
 
 class Moment(serializers.DateTimeField):
     def to_representation(self, value):
-        return status.timestamp(value)
+        return timestamp(value)
 
 
 class Seconds(serializers.FloatField):
