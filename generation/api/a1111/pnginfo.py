@@ -7,7 +7,7 @@ from PIL import Image
 
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import parse_parameters
-from generation.storage.uploads import decoded
+from generation.storage.uploads import decode_base64
 
 from .fields import PNG_INFO, read_fields
 
@@ -21,7 +21,7 @@ MAX_ITEMS = 50
 def read_info(data: dict) -> dict:
     """The body of png-info: `info` the text, `items` what else it says, `parameters` the text taken apart."""
     given = read_fields(data, PNG_INFO)
-    said = _said(decoded(given.get("image", ""), "image"))
+    said = _said(decode_base64(given.get("image", ""), "image"))
     text = said.pop("parameters", "")
     return {"info": text, "items": said, "parameters": _with_sides(parse_parameters(text))}
 
