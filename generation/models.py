@@ -1,4 +1,4 @@
-"""A generation is what somebody asked for and how it fares; a generated image is what came of it."""
+"""Django models: generations and their images, uploads, LoRA rules, and webhook endpoints and deliveries."""
 
 import secrets
 import uuid
@@ -25,6 +25,7 @@ class GenerationQuerySet(models.QuerySet):
         return self.filter(owner=user) if user.is_authenticated else self.none()
 
     def active(self):
+        """Those that are queued or processing."""
         return self.filter(status__in=Generation.ACTIVE)
 
 
@@ -32,8 +33,8 @@ class Generation(models.Model):
     """A request for images and its state. The row is the job: it outlives every process and message.
 
     `queued → processing → completed | failed | blocked | cancelled | expired`; `processing → queued` when
-    a worker is lost or hands back. Final states never change (a trigger refuses it). Only `services` and
-    `jobs` write here; a worker's writes are fenced by `epoch`, which each claim raises.
+    a worker is lost or hands back. Final states never change (a trigger refuses it). Only `services.generations` and
+    `queue.jobs` write here; a worker's writes are fenced by `epoch`, which each claim raises.
     """
 
     class Status(models.TextChoices):
@@ -63,7 +64,8 @@ class Generation(models.Model):
     fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
 
-    # What was asked for. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
+    # The request. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
+    # `storage.image_requests.request_of` makes an ImageRequest of it.
     prompt = models.TextField()
     negative_prompt = models.TextField(blank=True)
     style = models.CharField(max_length=40, blank=True)
@@ -84,7 +86,7 @@ class Generation(models.Model):
     options = models.JSONField(default=dict, blank=True, help_text="see engine.request.options.to_options")
     visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PRIVATE)
 
-    # How it fares.
+    # Its state.
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     created_at = models.DateTimeField(db_default=Now())
     not_before = models.DateTimeField(db_default=Now())
@@ -131,6 +133,7 @@ class Generation(models.Model):
 
     @property
     def is_final(self) -> bool:
+        """Whether it has ended: nothing about it changes any more."""
         return self.status in self.FINAL
 
 
@@ -145,13 +148,16 @@ class GeneratedImageQuerySet(models.QuerySet):
         return self.filter(owner=user) if user.is_authenticated else self.none()
 
     def kept(self):
+        """Those outside the trash."""
         return self.filter(deleted_at=None)
 
     def trashed(self):
+        """Those in the trash."""
         return self.exclude(deleted_at=None)
 
 
 def new_short_id() -> str:
+    """12 random characters that are hard to confuse, for the address of an image's page."""
     return "".join(secrets.choice(SHORT_ID_ALPHABET) for _ in range(12))
 
 
@@ -198,6 +204,7 @@ class GeneratedImage(models.Model):
 
     @property
     def alt_text(self) -> str:
+        """For the `alt` of an `<img>`."""
         return f"AI-generated image: {self.title or self.generation.prompt[:200]}"
 
 
@@ -213,6 +220,7 @@ class ImageCount(models.Model):
 
     @classmethod
     def kept_by(cls, user) -> int:
+        """How many images `user` has outside the trash."""
         return cls.objects.filter(owner=user).values_list("kept", flat=True).first() or 0
 
 
@@ -223,7 +231,7 @@ class UploadQuerySet(models.QuerySet):
 
 
 class Upload(models.Model):
-    """A picture given to draw from, already made safe: a plain PNG. Private, and gone after a while."""
+    """A picture to draw from, already sanitized: a plain PNG. Private, and deleted at `expires_at`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
@@ -268,7 +276,7 @@ class WebhookEndpointQuerySet(models.QuerySet):
 
 
 class WebhookEndpoint(models.Model):
-    """An address of its owner's that is told of events. Changed only by `webhooks` and `courier`."""
+    """An URL of its owner's that events are sent to. Changed only within `generation.webhooks`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhooks")
@@ -296,7 +304,7 @@ class WebhookEndpoint(models.Model):
 
 
 class WebhookDelivery(models.Model):
-    """One event on its way to one endpoint: written with the change that it tells of, kept as a record."""
+    """One event for one endpoint: written in the transaction of the change it reports, kept as a record."""
 
     class State(models.TextChoices):
         PENDING = "pending"

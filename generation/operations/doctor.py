@@ -41,6 +41,7 @@ TORCH_SECONDS = 120
 UNSWEPT = dt.timedelta(minutes=2)
 """A lease that ran out this long ago should have been swept."""
 SMTP_SECONDS = 5
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
 
 # In a process of its own: torch is large, slow to load, and may be the very thing that is broken.
 TORCH_PROGRAM = """
@@ -351,11 +352,11 @@ def models() -> Findings:
 
 def mail() -> Findings:
     if not settings.EMAIL_URL:
-        local = set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
+        public = is_public()
         yield (
-            OK if local else WARNING,
+            WARNING if public else OK,
             f"Mail is written to {settings.EMAIL_FILE_PATH}",
-            "" if local else "Set EMAIL_URL, or nobody can reset a password.",
+            "Set EMAIL_URL, or nobody can reset a password." if public else "",
         )
         return
     backend = settings.EMAIL_BACKEND.rsplit(".", 1)[-1]
@@ -422,8 +423,7 @@ def security() -> Findings:
         )
     else:
         yield OK, f"Answers to {hosts}"
-    public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
-    if public and not settings.HTTPS:
+    if is_public() and not settings.HTTPS:
         yield (
             WARNING,
             "HTTPS is off: passwords and cookies travel in the clear.",
@@ -438,6 +438,11 @@ def security() -> Findings:
     key_file = Path(settings.VAR_DIR) / "secret_key"
     from_file = key_file.exists() and key_file.read_text().strip() == settings.SECRET_KEY
     yield OK, f"SECRET_KEY has {len(settings.SECRET_KEY)} characters" + (f", from {key_file}" if from_file else "")
+
+
+def is_public() -> bool:
+    """Whether the site answers to other names than this machine's own."""
+    return not LOCAL_HOSTS.issuperset(settings.ALLOWED_HOSTS)
 
 
 def _one_line(error: Exception) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from allauth.account.models import EmailAddress
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.models import User
 from generation.live import store
 from generation.models import Generation, Visibility
+from generation.operations.doctor import is_public
 from generation.queue import worker
 from generation.services.generations import create_generation
 
@@ -52,8 +52,7 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="also on a site that others can reach")
 
     def handle(self, *, yes, **options):
-        public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
-        if public and not yes:
+        if is_public() and not yes:
             raise CommandError(
                 "Others can reach this site, and everybody knows the demo users' password. "
                 "Say --yes if that is what you want."
