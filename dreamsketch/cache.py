@@ -18,6 +18,9 @@ class ForgivingRedisCache(RedisCache):
     """
 
     _shared: ClassVar[dict] = {}
+    _servers: list[str]
+    _options: dict
+    _class: type
 
     @cached_property
     def _cache(self):

@@ -30,6 +30,9 @@ class Middleware:
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
 
+    def __call__(self, request):
+        raise NotImplementedError
+
 
 class RequestId(Middleware):
     """Sets `request.request_id` (the caller's X-Request-Id where it is well-formed) and answers with it."""

@@ -58,6 +58,7 @@ class Generation(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations")
+    owner_id: int
     source = models.CharField(max_length=8, choices=Source, default=Source.PAGE)
     api_key = models.ForeignKey("accounts.ApiKey", models.SET_NULL, null=True, blank=True, related_name="+")
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)
@@ -168,7 +169,9 @@ class GeneratedImage(models.Model):
     id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     short_id = models.CharField(max_length=12, unique=True, default=new_short_id, editable=False)
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="images")
+    generation_id: uuid.UUID
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="images")
+    owner_id: int
     index = models.PositiveSmallIntegerField()
     seed = models.BigIntegerField()
     file = models.CharField(max_length=200, unique=True, help_text="storage name of the PNG")
@@ -213,6 +216,7 @@ class ImageCount(models.Model):
     that a list of a million need not be counted to show its total."""
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
+    owner_id: int
     kept = models.BigIntegerField(default=0)
 
     def __str__(self):
@@ -235,6 +239,7 @@ class Upload(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
+    owner_id: int
     file = models.CharField(max_length=200, unique=True, help_text="storage name of the PNG")
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
@@ -280,6 +285,7 @@ class WebhookEndpoint(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhooks")
+    owner_id: int
     url = models.CharField(max_length=1000)
     description = models.CharField(max_length=100, blank=True)
     events = models.JSONField(help_text="names of webhooks.EVENTS")

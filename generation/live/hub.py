@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import redis.asyncio
@@ -157,7 +158,7 @@ class Hub:
                 elif message["type"] == "message":
                     self._dispatch(message["data"])
 
-    def _dispatch(self, data: bytes) -> None:
+    def _dispatch(self, data: Any) -> None:
         try:
             event = json.loads(data)
             for mailbox in self._mailboxes.get(event["owner"], ()):

@@ -82,12 +82,12 @@ def claim(worker: str) -> Generation | None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"claims of user {owner_id}"])
         cursor.execute(
             "UPDATE generation_generation g SET status = 'processing', epoch = epoch + 1, attempt = attempt + 1,"
-            "   worker = %s, lease_until = clock_timestamp() + %s, phase = 'loading', step = 0,"
+            "   worker = %s, lease_until = clock_timestamp() + make_interval(secs => %s), phase = 'loading', step = 0,"
             "   started_at = clock_timestamp()"
             " WHERE g.id = %s AND (g.owner_slots IS NULL OR g.owner_slots > (SELECT count(*)"
             "   FROM generation_generation r WHERE r.owner_id = g.owner_id AND r.status = 'processing'))"
             " RETURNING g.id",
-            [worker, _seconds(settings.LEASE_SECONDS), generation_id],
+            [worker, settings.LEASE_SECONDS, generation_id],
         )
         if cursor.fetchone() is None:
             return None
@@ -98,12 +98,13 @@ def claim(worker: str) -> Generation | None:
 
 def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) -> Beat:
     """Report where the worker stands, and keep the lease if `extend`. Fenced by the epoch of `generation`."""
-    lease = "clock_timestamp() + %s" if extend else "lease_until + %s"
+    lease = "clock_timestamp()" if extend else "lease_until"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE generation_generation SET phase = %s, step = %s, lease_until = {lease}"
+            f"UPDATE generation_generation SET phase = %s, step = %s,"
+            f" lease_until = {lease} + make_interval(secs => %s)"
             " WHERE id = %s AND epoch = %s AND status = 'processing' RETURNING cancel_requested",
-            [phase, step, _seconds(settings.LEASE_SECONDS if extend else 0), generation.pk, generation.epoch],
+            [phase, step, settings.LEASE_SECONDS if extend else 0, generation.pk, generation.epoch],
         )
         row = cursor.fetchone()
     return Beat(alive=row is not None, cancel_requested=bool(row and row[0]))

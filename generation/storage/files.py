@@ -98,9 +98,10 @@ def thumbnail_bytes(pixels: Image.Image) -> bytes:
 
 def dominant_colour(pixels: Image.Image) -> str:
     """The mean colour of the most common of eight clusters, as #rrggbb."""
-    small = pixels.convert("RGB").resize((32, 32)).quantize(8)
-    _, index = max(small.getcolors())
-    red, green, blue = small.getpalette()[index * 3 : index * 3 + 3]
+    clusters = pixels.convert("RGB").resize((32, 32)).quantize(8)
+    _, index = max((count, index) for index, count in enumerate(clusters.histogram()))
+    palette = clusters.getpalette() or []
+    red, green, blue = palette[index * 3 : index * 3 + 3]
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

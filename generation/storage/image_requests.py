@@ -39,12 +39,12 @@ def picture_of(upload: Upload) -> Picture:
 def load_upload(upload_id: str) -> Image.Image:
     """The pixels of an upload: RGB, or L for a mask. Raises InvalidRequest when it is no longer kept."""
     upload = Upload.objects.filter(pk=upload_id).first()
-    try:
-        if upload is not None:
+    if upload is not None:
+        try:
             with default_storage.open(upload.file) as file:
                 pixels = Image.open(file, formats=["PNG"])
                 pixels.load()
                 return pixels
-    except FileNotFoundError:
-        log.warning("The file of upload %s is gone.", upload_id)
+        except FileNotFoundError:
+            log.warning("The file of upload %s is gone.", upload_id)
     raise InvalidRequest("The picture to start from is no longer kept. Please give it again.", "image")

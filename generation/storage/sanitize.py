@@ -94,7 +94,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """As the camera meant it. A broken note about that counts as none."""
     rotation = None
     with contextlib.suppress(Exception):
-        rotation = UPRIGHT.get(image.getexif().get(ORIENTATION))
+        rotation = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     return image if rotation is None else image.transpose(rotation)
 
 
@@ -117,12 +117,13 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if not profile or image.mode == "LA":
         return image
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
-        return ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             image,
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
             outputMode="RGBA" if image.mode == "RGBA" else "RGB",
         )
+        return converted or image
     return image
 
 

@@ -129,12 +129,12 @@ def _find_picture(user: User, picture_id: uuid.UUID, param: str, mask: bool | st
     if upload is not None:
         return upload
     image = GeneratedImage.objects.visible_to(user).filter(id=picture_id).first()
-    try:
-        if image is not None:
+    if image is not None:
+        try:
             with default_storage.open(image.file) as file:
                 return store_upload(user, file.read(), param=param, mask=mask)
-    except FileNotFoundError:
-        log.warning("The file of image %s is gone.", image.number)
+        except FileNotFoundError:
+            log.warning("The file of image %s is gone.", image.number)
     raise InvalidRequest("There is no such picture.", param)
 
 
