@@ -10,13 +10,15 @@ from tests.test_settings import example, settings_read
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "generation" / "engine" / "README.md",
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
 ]
+ARCHITECTURE = sorted((ROOT / "docs" / "architecture").glob("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```", re.S)
 # Variables that are no settings of the site: our scripts, the container's health check, PyTorch.
-OTHER_VARIABLES = {"PYTHON", "TEST_VAR_DIR", "PORT", "PIP_INDEX_URL"}
+OTHER_VARIABLES = {"PYTHON", "TEST_VAR_DIR", "PORT", "PIP_INDEX_URL", "OMP_WAIT_POLICY"}
 
 
 def names(paths):
@@ -70,6 +72,36 @@ def test_every_environment_variable_is_one_that_something_reads(doc):
 def test_the_index_lists_every_guide():
     listed = LINK.findall((ROOT / "docs" / "README.md").read_text())
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= set(listed)
+
+
+def test_the_architecture_links_its_pages_in_reading_order():
+    listed = LINK.findall((ROOT / "docs" / "architecture.md").read_text())
+    pages = [f"architecture/{path.name}" for path in ARCHITECTURE]
+    assert [link for link in listed if link.startswith("architecture/")] == pages
+
+
+def modules_named() -> list[str]:
+    """Paths of the modules that the architecture's pages name, each in a list under the heading of its folder."""
+    paths, folder = [], ""
+    for line in "\n".join(path.read_text() for path in ARCHITECTURE).splitlines():
+        if line.startswith("#"):
+            folder = heading[1] if (heading := re.fullmatch(r"### `([\w/]+/)`", line)) else ""
+        elif folder and (item := re.match(r"- `(\w+\.py)`: \S", line)):
+            paths.append(folder + item[1])
+    return paths
+
+
+def test_the_architecture_names_every_module_once():
+    named = modules_named()
+    there = {
+        str(path.relative_to(ROOT))
+        for app in ("accounts", "dreamsketch", "gallery", "generation")
+        for path in (ROOT / app).rglob("*.py")
+        if "migrations" not in path.parts and path.read_text().strip()
+    }
+    assert sorted(there - set(named)) == [], "not named"
+    assert sorted(set(named) - there) == [], "named, but gone"
+    assert len(named) == len(set(named)), sorted(name for name in set(named) if named.count(name) > 1)
 
 
 def test_the_configuration_guide_lists_every_setting_with_its_default():
