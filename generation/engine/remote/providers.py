@@ -20,8 +20,9 @@ from pathlib import Path
 from PIL import Image
 
 from generation.engine.catalog.models import ModelSpec
-from generation.engine.request.options import Picture, to_words
-from generation.engine.request.request import MAX_UPSCALED_SIDE, ImageRequest
+from generation.engine.request.fields import ImageRequest, Picture
+from generation.engine.request.options import to_keywords
+from generation.engine.request.request import MAX_UPSCALED_SIDE
 
 from .http import Answer, BadAnswer, RemoteRefused, Wire
 
@@ -173,7 +174,7 @@ def native_words(request: ImageRequest, index: int) -> dict:
         for name in ("model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler")
     }
     words |= {"seed": request.seed_of(index), "num_images": 1}
-    more = {"hires_fix" if name == "hires" else name: _plain(value) for name, value in to_words(request).items()}
+    more = {"hires_fix" if name == "hires" else name: _plain(value) for name, value in to_keywords(request).items()}
     return words | {name: value for name, value in more.items() if value is not None and value is not False}
 
 
