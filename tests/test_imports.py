@@ -22,6 +22,7 @@ ROOMS = """
 generation.engine.errors  generation.engine.sketch
 generation.engine.catalog
 generation.engine.request
+generation.engine.protocol
 generation.engine.pictures
 generation.engine.networks  generation.engine.sampling
 generation.engine.job_queue
@@ -35,13 +36,15 @@ generation.doorbell  generation.catalog
 generation.representation
 generation.live  generation.storage
 generation.prompts
+generation.fields
 generation.webhooks
 generation.queue
 generation.services
 generation.operations
 generation.tasks  generation.admin  generation.management
 generation.api.http
-generation.api.native  generation.api.openai  generation.api.a1111
+generation.api.native
+generation.api.openai  generation.api.a1111
 gallery
 dreamsketch
 """
