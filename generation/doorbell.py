@@ -16,8 +16,8 @@ def ring() -> bool:
     return _send("generation.work")
 
 
-def ring_courier() -> bool:
-    """Tell the courier of webhooks that there are deliveries. Never raises: the schedule rings again."""
+def ring_webhooks() -> bool:
+    """Tell the maintenance worker that there are webhook deliveries. Never raises: the schedule rings again."""
     return _send("generation.deliver")
 
 

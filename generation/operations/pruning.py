@@ -13,7 +13,7 @@ from accounts.plans import PLANS
 from generation.models import GeneratedImage, Upload, Visibility
 from generation.services.images import delete_images
 from generation.storage.files import delete_files
-from generation.webhooks.events import prune_deliveries
+from generation.webhooks.delivery import prune_deliveries
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,11 @@
-"""The fields of the dialect's requests as data: what is read from a body, and what the document says of it.
+"""Request fields of the A1111 dialect as data: validation of bodies, and their JSON Schema.
 
 null counts as left out; fields that are not named here are ignored.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from generation.engine.errors import InvalidRequest
@@ -21,21 +22,24 @@ MIN_SIDE, MAX_SIDE = 64, 2048
 
 @dataclass(frozen=True)
 class Field:
-    """One field: `kind` is number, whole, text, flag, texts, list or object; low and high are both included."""
+    """One field: `kind` is number, whole, text, flag, texts, list or object.
+
+    `low` and `high` bound numbers, both included; `max_length` bounds texts.
+    """
 
     kind: str
-    about: str
+    description: str
     low: float = 0
     high: float = 0
-    most: int = MAX_NAME
-    more: dict = field(default_factory=dict)
+    max_length: int = MAX_NAME
+    extra_schema: dict = dataclasses.field(default_factory=dict)
 
-    def read(self, value, name: str):
+    def read(self, value: object, name: str):
         """`value` checked. Raises InvalidRequest."""
         if self.kind in ("number", "whole"):
             return validate.number(value, name, self.low, self.high, None, whole=self.kind == "whole")
         if self.kind == "text":
-            return validate.text(value, name, self.most)
+            return validate.text(value, name, self.max_length)
         if self.kind == "flag":
             if isinstance(value, (bool, int, float)) and value in (0, 1):
                 return bool(value)
@@ -48,40 +52,40 @@ class Field:
             raise InvalidRequest("This must be a list.", name)
         if len(value) > MAX_LIST:
             raise InvalidRequest(f"This may have at most {MAX_LIST} entries.", name)
-        return [validate.text(each, name, self.most) for each in value] if self.kind == "texts" else value
+        return [validate.text(item, name, self.max_length) for item in value] if self.kind == "texts" else value
 
     def schema(self) -> dict:
         """As JSON Schema."""
         kinds = {
             "number": {"type": ["number", "null"], "minimum": self.low, "maximum": self.high},
             "whole": {"type": ["integer", "null"], "minimum": self.low, "maximum": self.high},
-            "text": {"type": ["string", "null"], "maxLength": self.most},
+            "text": {"type": ["string", "null"], "maxLength": self.max_length},
             # Written as 0 and 1 by some programs.
             "flag": {"oneOf": [{"type": ["boolean", "null"]}, {"type": "integer", "enum": [0, 1]}]},
             "texts": {
                 "type": ["array", "null"],
                 "maxItems": MAX_LIST,
-                "items": {"type": "string", "maxLength": self.most},
+                "items": {"type": "string", "maxLength": self.max_length},
             },
             "list": {"type": ["array", "null"], "maxItems": MAX_LIST, "items": {}},
             "object": {"type": ["object", "null"], "additionalProperties": {}},
         }
-        return kinds[self.kind] | {"description": self.about} | self.more
+        return kinds[self.kind] | {"description": self.description} | self.extra_schema
 
 
 def read_fields(data: dict, table: dict[str, Field]) -> dict:
-    """The fields of `table` that `data` gives. Raises InvalidRequest, naming the field."""
-    return {name: one.read(data[name], name) for name, one in table.items() if data.get(name) is not None}
+    """The fields of `table` that `data` has, checked. Raises InvalidRequest, naming the field."""
+    return {name: field.read(data[name], name) for name, field in table.items() if data.get(name) is not None}
 
 
-def schema_of(table: dict[str, Field], required=(), about: str = "") -> dict:
+def schema_of(table: dict[str, Field], required: Sequence[str] = (), description: str = "") -> dict:
     """The JSON Schema of a body with these fields."""
-    properties = {name: one.schema() for name, one in table.items()}
+    properties = {name: field.schema() for name, field in table.items()}
     for name in required:
         kind = properties[name].get("type")
         if isinstance(kind, list):
             properties[name]["type"] = kind[0]
-    return {"type": "object", "description": about, "properties": properties} | (
+    return {"type": "object", "description": description, "properties": properties} | (
         {"required": list(required)} if required else {}
     )
 
@@ -107,7 +111,7 @@ def _own(field: RequestField) -> Field:
     about = ABOUT.get(field.a1111, field.help)
     if field.kind is Kind.TEXT:
         more = {"pattern": r"\S"} if field.name == "prompt" else {}
-        return Field("text", about, most=int(field.high or MAX_NAME), more=more)
+        return Field("text", about, max_length=int(field.high or MAX_NAME), extra_schema=more)
     if not field.is_number:
         return Field(KINDS.get(field.kind, "text"), about)
     low, high = (bound + field.a1111_offset for bound in (field.low or 0, field.high or 0))
@@ -115,7 +119,7 @@ def _own(field: RequestField) -> Field:
 
 
 STRENGTH = {field.a1111: field for field in START_FIELDS if field.name == "strength"}
-BOTH = own((*OWN_FIELDS, *STRENGTH.values())) | {
+COMMON = own((*OWN_FIELDS, *STRENGTH.values())) | {
     "styles": Field("texts", "Names of `prompt-styles`. Unknown ones are left out."),
     "seed": Field("whole", "-1: random. Image i is drawn from seed + i.", -1, MAX_SEED),
     "subseed": Field("whole", "Of the variation. -1: random.", -1, MAX_SEED),
@@ -140,7 +144,7 @@ BOTH = own((*OWN_FIELDS, *STRENGTH.values())) | {
     "force_task_id": Field("text", "Your name for the call, for `/internal/progress`."),
 }
 TXT2IMG = (
-    BOTH
+    COMMON
     | own(HIRES_FIELDS)
     | {
         "enable_hr": Field("flag", "Draw a second pass at a larger size."),
@@ -151,11 +155,11 @@ TXT2IMG = (
     }
 )
 IMG2IMG = (
-    BOTH
+    COMMON
     | own(START_FIELDS)
     | {
         "init_images": Field("list", "Pictures to start from, as base64 with or without the head of a data URI."),
-        "mask": Field("text", "White changes. As base64.", most=2**26),
+        "mask": Field("text", "White changes. As base64.", max_length=2**26),
         "inpainting_fill": Field("whole", "0: blurred, 1: original, 2: noise, 3: nothing.", 0, 3),
         "inpaint_full_res": Field("flag", "Draw the masked part only, at the full size."),
         "inpaint_full_res_padding": Field("whole", "Pixels around the masked part.", 0, 512),
@@ -183,12 +187,12 @@ EXTRAS = {
     "upscaling_crop": Field("flag", "Fill that size and cut off what is beyond it; else fit into it."),
     "upscaler_1": Field("text", "One of `upscalers`."),
 }
-EXTRA_SINGLE = EXTRAS | {"image": Field("text", "Base64, with or without the head of a data URI.", most=2**26)}
+EXTRA_SINGLE = EXTRAS | {"image": Field("text", "Base64, with or without the head of a data URI.", max_length=2**26)}
 EXTRA_BATCH = EXTRAS | {
     "imageList": Field(
         "list",
         "Objects with `data` (base64) and `name`.",
-        more={
+        extra_schema={
             "items": {
                 "type": "object",
                 "properties": {"data": {"type": "string"}, "name": {"type": "string"}},
@@ -197,7 +201,7 @@ EXTRA_BATCH = EXTRAS | {
         },
     )
 }
-PNG_INFO = {"image": Field("text", "A PNG, JPEG or WebP as base64.", most=2**26)}
+PNG_INFO = {"image": Field("text", "A PNG, JPEG or WebP as base64.", max_length=2**26)}
 TASK = {
     "id_task": Field("text", "force_task_id of the call."),
     "id_live_preview": Field("whole", "Of the preview that you have; the same one is not sent again.", -1, 2**31),

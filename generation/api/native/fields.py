@@ -11,7 +11,7 @@ from typing import Any
 
 from accounts.models import User
 from accounts.refusals import Refusal
-from generation.api.http.parsers import each_once
+from generation.api.http.parsers import unique_members
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.engine.request.parse import spelled_out
@@ -119,7 +119,7 @@ def _from_text(value: Any, param: str) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
         return value
     try:
-        return json.loads(value, object_pairs_hook=each_once)
+        return json.loads(value, object_pairs_hook=unique_members)
     except (ValueError, RecursionError):
         raise InvalidRequest("This is not JSON.", param) from None
 

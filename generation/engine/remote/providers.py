@@ -7,12 +7,9 @@ webhook.
 
 import base64
 import binascii
-import hashlib
-import hmac
 import io
 import json
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +22,7 @@ from generation.engine.request.options import to_keywords
 from generation.engine.request.request import MAX_UPSCALED_SIDE
 
 from .http import Answer, BadAnswer, RemoteRefused, Wire
+from .signatures import signed_headers
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 WORDS_ONLY = {"modes": ("txt2img",), "features": ()}
@@ -149,22 +147,8 @@ class WebhookDialect:
         body = json.dumps(
             {"generation": generation, "epoch": int(epoch), "callback": self.callback, "request": words}
         ).encode()
-        headers = {"Content-Type": "application/json"} | signature(self.secret, ticket, body)
+        headers = {"Content-Type": "application/json"} | signed_headers(self.secret, ticket, body)
         wire.post(self.url, data=body, headers=headers, sleep=sleep)
-
-
-def signature(secret: str, name: str, body: bytes, now: float | None = None) -> dict[str, str]:
-    """The headers of Standard Webhooks for a message called `name` (standardwebhooks.com, "Signature scheme")."""
-    key = secret.encode()
-    if secret.startswith("whsec_"):
-        key = base64.b64decode(secret.removeprefix("whsec_"))
-    stamp = str(int(time.time() if now is None else now))
-    digest = hmac.new(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    return {
-        "webhook-id": name,
-        "webhook-timestamp": stamp,
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-    }
 
 
 def native_words(request: ImageRequest, index: int) -> dict:
