@@ -1,4 +1,4 @@
-"""The whole URL map on one page. Each app's part lies beside its views."""
+"""The root URLconf. Each app's part lies beside its views."""
 
 from allauth.account.decorators import secure_admin_login
 from django.conf import settings

@@ -158,7 +158,7 @@ class PageStream:
                 "queue_position": None,
                 "eta_seconds": report.get("eta_seconds") or self._eta(row, report["step"]),
                 "preview_step": report.get("preview_step") or before["preview_step"],
-                "progress": status.progress_share(row, report["phase"], report["step"]),
+                "progress": status.progress_share(row, report["step"]),
             },
         )
         self.panels[after["id"]] = after

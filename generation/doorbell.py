@@ -1,4 +1,4 @@
-"""The Celery message: "there is work". Losing it costs seconds, getting it twice costs one empty query."""
+"""The doorbell: Celery messages that say "there is work". A lost one costs seconds, a second one an empty query."""
 
 import logging
 

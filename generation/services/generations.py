@@ -25,6 +25,7 @@ from generation.engine.request.options import picture_names, to_columns, to_keyw
 from generation.live import store
 from generation.models import Generation, Upload, Visibility
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
+from generation.storage.image_requests import picture_of, request_of
 from generation.webhooks import events
 
 from .images import check_visibility
@@ -112,6 +113,7 @@ def _prepare(
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, fields.get("seed"), fields.get("style", ""), visibility),
         **columns,
+        total_steps=request.total_steps,
         mode=request.mode,
         options=to_options(request),
         visibility=visibility,
@@ -128,7 +130,7 @@ def _with_pictures(user: User, fields: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, Upload):
             if value.owner_id != user.pk:
                 raise InvalidRequest("There is no such picture.", param)
-            return value.picture()
+            return picture_of(value)
         if isinstance(value, dict):
             return {name: exchanged(inner, param) for name, inner in value.items()}
         return value
@@ -262,4 +264,4 @@ def retry_generation(generation: Generation, *, source: str, api_key: ApiKey | N
 def fields_of(generation: Generation) -> dict[str, Any]:
     """The fields of `create_generation` that draw the same again; pictures as the engine's `Picture`."""
     names = ("prompt", "negative_prompt", "model", "style", "visibility")
-    return to_keywords(generation.request()) | {name: getattr(generation, name) for name in names}
+    return to_keywords(request_of(generation)) | {name: getattr(generation, name) for name in names}

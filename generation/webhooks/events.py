@@ -20,8 +20,8 @@ from accounts.models import User
 from accounts.refusals import Conflict
 from generation import doorbell
 from generation.models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
-from generation.queue import status
 from generation.refusals import RateLimited
+from generation.representation import describe_error, describe_image, timestamp
 
 EVENTS = {
     "generation.completed": "An image is finished",
@@ -74,7 +74,7 @@ def quota_held(user: User) -> None:
         "limit": quota.limit,
         "used": quota.used,
         "held": quota.held,
-        "resets_at": status.timestamp(quota.resets_at),
+        "resets_at": timestamp(quota.resets_at),
     }
     _enqueue(user.pk, "quota.exhausted", day, payload)
 
@@ -86,17 +86,16 @@ def _anybody_listens(owner_id: int, event: str) -> bool:
 def generation_payload(generation: Generation) -> dict:
     """The `data` of events of a generation: what became of it and where to look. Prompts stay here."""
     images = GeneratedImage.objects.filter(generation=generation).order_by("index")
-    error = {"code": generation.error_code, "message": generation.error_message} if generation.error_code else None
     return {
         "id": str(generation.pk),
         "status": generation.status,
         "source": generation.source,
         "model": generation.model,
         "num_images": generation.num_images,
-        "images": [_absolute(status.describe_image(image)) for image in images],
-        "error": error,
-        "created_at": status.timestamp(generation.created_at),
-        "finished_at": status.timestamp(generation.finished_at),
+        "images": [_absolute(describe_image(image)) for image in images],
+        "error": describe_error(generation),
+        "created_at": timestamp(generation.created_at),
+        "finished_at": timestamp(generation.finished_at),
         "status_url": f"{settings.SITE_URL}/api/status/{generation.pk}",
     }
 
@@ -107,7 +106,7 @@ def _absolute(image: dict) -> dict:
 
 def message_body(event: str, payload: dict) -> str:
     """The JSON text of a message."""
-    return json.dumps({"type": event, "timestamp": status.timestamp(timezone.now()), "data": payload})
+    return json.dumps({"type": event, "timestamp": timestamp(timezone.now()), "data": payload})
 
 
 def _enqueue(owner_id: int, event: str, subject: str, payload: dict) -> None:

@@ -74,7 +74,7 @@ def test_a_job_goes_out_and_its_pictures_come_to_the_webhook(function, client, p
         ]
         == "failed"
     )
-    assert {what: count for what, count in audit.audit(contents=True).items() if count} == {}
+    assert {name: count for name, count in audit.audit(contents=True).items() if count} == {}
 
 
 class TestSettings:

@@ -17,7 +17,9 @@ from generation.models import WebhookDelivery, WebhookEndpoint
 from generation.operations import pruning
 from generation.queue import jobs
 from generation.services import generations as services
+from generation.services import images as images_service
 from generation.storage.files import store_image
+from generation.storage.image_requests import request_of
 from generation.webhooks import delivery, egress, endpoints, events, signatures
 from tests.receiver import Receiver
 from tests.site import wait_for
@@ -68,7 +70,7 @@ def drawn(generation, count=1):
 
     size = (generation.width, generation.height)
     images = [EngineImage(n, generation.seed + n, Image.new("RGB", size, (9, 99, 9)), {}, 1.0) for n in range(count)]
-    return [store_image(generation, image) for image in images]
+    return [store_image(image, request_of(generation)) for image in images]
 
 
 def told() -> list[tuple[str, dict]]:
@@ -161,9 +163,9 @@ def test_addresses_are_complete_where_the_site_knows_its_own(pro_user, endpoint,
 
 def test_deleted_images_are_told_of_and_trashed_ones_are_not(pro_user, endpoint, make_image):
     images = [make_image(pro_user) for _ in range(3)]
-    services.trash_images(pro_user, images[:2])
+    images_service.trash_images(pro_user, images[:2])
     assert told() == []
-    services.delete_images(pro_user, images[:2])
+    images_service.delete_images(pro_user, images[:2])
     assert {data["id"] for event, data in told() if event == "image.removed"} == {str(one.id) for one in images[:2]}
 
 

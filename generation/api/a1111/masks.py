@@ -6,7 +6,7 @@ from PIL import ImageOps
 
 from accounts.models import User
 from generation.models import Upload
-from generation.storage.files import load_upload
+from generation.storage.image_requests import load_upload
 from generation.storage.uploads import read_picture, store_upload
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from generation.api.http.errors import encodable
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import parse_parameters
-from generation.storage.uploads import decoded
+from generation.storage.uploads import decode_base64
 
 from .fields import PNG_INFO, read_fields
 
@@ -22,7 +22,7 @@ MAX_ITEMS = 50
 def read_info(data: dict) -> dict:
     """The body of png-info: `info` the text, `items` what else it says, `parameters` the text taken apart."""
     fields = read_fields(data, PNG_INFO)
-    texts = _texts(decoded(fields.get("image", ""), "image"))
+    texts = _texts(decode_base64(fields.get("image", ""), "image"))
     text = texts.pop("parameters", "")
     return {"info": text, "items": texts, "parameters": _with_sides(parse_parameters(text))}
 

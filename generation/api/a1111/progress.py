@@ -106,7 +106,7 @@ def _share(report: dict, position: dict) -> float:
 
 
 def _state(generation: Generation, report: dict, position: dict) -> dict:
-    steps = generation.request().steps_each
+    steps = generation.total_steps // generation.num_images
     return IDLE | {
         "interrupted": report["cancel_requested"],
         "job": f"scripts_{position['kind']}",

@@ -18,6 +18,7 @@ from generation.models import GeneratedImage, Generation
 from generation.prompts import ideas
 from generation.prompts.lora_keywords import matched_rules
 from generation.queue import estimates
+from generation.queue.order import with_places
 from generation.services import generations
 from generation.storage.uploads import discard, made_here, undone_on_refusal
 
@@ -185,7 +186,7 @@ def generation_status_alias(request, generation_id):
 
 
 def _status(request, generation_id) -> Response:
-    visible = estimates.with_places(Generation.objects.visible_to(request.user))
+    visible = with_places(Generation.objects.visible_to(request.user))
     return Response(shapes.described(get_object_or_404(visible, pk=generation_id), site_root(request)))
 
 

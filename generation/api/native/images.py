@@ -13,7 +13,7 @@ from generation.api.http.requests import ApiRequest
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
-from generation.services import generations
+from generation.services.images import change_images, delete_images, restore_images, trash_images
 from generation.storage import serving
 
 from . import openapi as doc
@@ -31,7 +31,7 @@ CHANGES = {
     "unfavourite": {"favourite": False},
     **{visibility: {"visibility": visibility} for visibility in Visibility.values},
 }
-MOVES = {"trash": generations.trash_images, "restore": generations.restore_images, "delete": generations.delete_images}
+MOVES = {"trash": trash_images, "restore": restore_images, "delete": delete_images}
 """The actions of `bulk`, with those of CHANGES."""
 
 
@@ -95,7 +95,7 @@ def _change(request: ApiRequest, image_id: uuid.UUID) -> Response:
         changes["favourite"] = flag(data["favourite"], "favourite")
     if data.get("title") is not None:
         changes["title"] = " ".join(text(data["title"], "title", limit=MAX_TITLE).split())
-    generations.change_images(request.user, [image], **changes)
+    change_images(request.user, [image], **changes)
     return _detail(request, own.get(pk=image.pk))
 
 
@@ -103,9 +103,9 @@ def _delete(request: ApiRequest, image_id: uuid.UUID) -> Response:
     permanent = flag(request.query_params.get("permanent"), "permanent")
     image = get_object_or_404(GeneratedImage.objects.owned_by(request.user), id=image_id)
     if permanent:
-        generations.delete_images(request.user, [image])
+        delete_images(request.user, [image])
     else:
-        generations.trash_images(request.user, [image])
+        trash_images(request.user, [image])
     return Response(status=204)
 
 
@@ -119,7 +119,7 @@ def bulk(request) -> Response:
         raise InvalidRequest(f"This must be one of {', '.join(serializers.IMAGE_ACTIONS)}.", "action")
     own = list(GeneratedImage.objects.owned_by(request.user).filter(id__in=ids).order_by("number"))
     if action in CHANGES:
-        generations.change_images(request.user, own, **CHANGES[action])
+        change_images(request.user, own, **CHANGES[action])
     else:
         MOVES[action](request.user, own)
     return Response({"action": action, "count": len(own), "ids": [str(image.id) for image in own]})

@@ -19,6 +19,7 @@ from generation.engine.request.request import FEATURE_FIELDS
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.styles import STYLES
 from generation.queue import status
+from generation.representation import timestamp
 
 MODES = [*catalog.MODES, "upscale"]
 MODEL_FEATURES = [field.name for field in FEATURE_FIELDS.values()]
@@ -82,7 +83,7 @@ class Result(serializers.ModelSerializer):
 
     @extend_schema_field(OpenApiTypes.DATETIME)
     def get_created_at(self, image):
-        return status.timestamp(image.created_at)
+        return timestamp(image.created_at)
 
 
 class Drawn(serializers.Serializer):
@@ -216,7 +217,7 @@ class AbsoluteUrl(serializers.Field):
 
 class Moment(serializers.DateTimeField):
     def to_representation(self, value):
-        return status.timestamp(value)
+        return timestamp(value)
 
 
 class Seconds(serializers.FloatField):

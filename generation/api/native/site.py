@@ -21,7 +21,7 @@ from accounts.models import QuotaHold
 from generation import catalog
 from generation.live import store
 from generation.models import Generation
-from generation.queue import status
+from generation.representation import timestamp
 
 from . import openapi as doc
 from . import serializers
@@ -132,7 +132,7 @@ def _serialize_worker(report: dict, with_name: bool) -> dict:
         "memory": report.get("memory"),
         "models": report.get("models", []),
         "running": report.get("running", 0),
-        "seen_at": status.timestamp(seen_at),
+        "seen_at": timestamp(seen_at),
     }
 
 
@@ -171,7 +171,7 @@ def usage(request) -> Response:
             "held": quota.held,
             "used": quota.used,
             "remaining": quota.remaining,
-            "resetsAt": status.timestamp(quota.resets_at),
+            "resetsAt": timestamp(quota.resets_at),
             "receipts": serializers.Receipt(receipts, many=True).data,
         }
     )
