@@ -23,7 +23,7 @@ from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
 from generation.live.sse import HEARTBEAT, RETRY_MILLISECONDS, encode_event, read_rows, stream_response
 from generation.models import Generation
-from generation.queue import estimates
+from generation.queue.order import with_places
 
 from .serializers import described
 
@@ -91,7 +91,7 @@ async def _read_status(generation_id: UUID, root: str) -> dict | None:
 
 
 def _status_now(generation_id: UUID, root: str) -> dict | None:
-    generation = estimates.with_places(Generation.objects.filter(pk=generation_id)).first()
+    generation = with_places(Generation.objects.filter(pk=generation_id)).first()
     return generation and described(generation, root)
 
 
