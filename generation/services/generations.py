@@ -209,9 +209,10 @@ def _check_key(generation: Generation) -> None:
 
 def _check_limits(user: User, plan: Plan) -> None:
     own = Generation.objects.filter(owner=user)
-    if plan.running is not None and own.active().count() >= plan.running + plan.queued:
+    unfinished = None if plan.running is None or plan.queued is None else plan.running + plan.queued
+    if unfinished is not None and own.active().count() >= unfinished:
         raise TooManyRunning(
-            f"You already have {plan.running + plan.queued} generations running or waiting. Let one finish first.",
+            f"You already have {unfinished} generations running or waiting. Let one finish first.",
             retry_after=10,
         )
     if plan.hourly_requests is not None:

@@ -23,7 +23,7 @@ from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
 from generation.live.sse import HEARTBEAT, RETRY_MILLISECONDS, encode_event, read_rows, stream_response
 from generation.models import Generation
-from generation.queue import estimates
+from generation.queue.order import with_places
 
 from .serializers.generations import serialize_generation
 
