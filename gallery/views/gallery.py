@@ -65,7 +65,7 @@ def _grid(request, view, images):
     if upto and not before:
         wanted = min(MOST_IMAGES, max(PAGE_IMAGES, found.filter(number__gte=upto).count()))
     rows = list(shown.select_related("generation")[: wanted + 1])
-    more = rows[wanted - 1].number if len(rows) > wanted else None
+    next_before = rows[wanted - 1].number if len(rows) > wanted else None
     rows = rows[:wanted]
     filters = {name: request.GET[name] for name in ("q", "model") if request.GET.get(name)}
     context = {
@@ -76,7 +76,7 @@ def _grid(request, view, images):
         "filters": filters,
         "query": urlencode(filters),
         "before": before,
-        "more": more,
+        "next_before": next_before,
         "last_day": f"{rows[-1].created_at:%Y-%m-%d}" if rows else "",
         "trash_days": settings.TRASH_DAYS,
     }
@@ -86,7 +86,7 @@ def _grid(request, view, images):
     # The counter knows all that are kept; any narrower view is counted.
     whole = view == "gallery" and not filters
     count = ImageCount.kept_by(request.user) if whole else found.count()
-    context |= {"count": count, "models": catalog(), "any": bool(rows) or images.exists()}
+    context |= {"count": count, "models": catalog(), "has_images": bool(rows) or images.exists()}
     if wants_fragment(request):
         return announce(render(request, "gallery/_results.html", context), f"{images_word(context['count'])}.")
     return render(request, "gallery/gallery.html", context)

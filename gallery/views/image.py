@@ -37,19 +37,19 @@ def _own(request, short_id) -> GeneratedImage:
 @require_safe
 def image(request, short_id):
     shown = _visible(request, short_id)
-    mine = request.user.is_authenticated and shown.owner_id == request.user.pk
+    is_owner = request.user.is_authenticated and shown.owner_id == request.user.pk
     asked = shown.generation
     context = {
         "image": shown,
         "generation": asked,
-        "mine": mine,
+        "is_owner": is_owner,
         "ratio": round(shown.width / shown.height, 4),
         "model_title": model_title(asked.model),
         "style_title": STYLES[asked.style].title if asked.style in STYLES else "None",
-        "took": seconds_words(shown.generation_time),
+        "duration": seconds_words(shown.generation_time),
         "trash_days": settings.TRASH_DAYS,
     }
-    if mine:
+    if is_owner:
         context |= _visibility_context(shown) | _neighbours(request.user, shown)
         kept = GeneratedImage.objects.owned_by(request.user).kept()
         context["siblings"] = kept.filter(generation=asked).order_by("index")
