@@ -1,12 +1,12 @@
 # One image for every role: web, worker, maintenance, scheduler and the one-off migration.
 # docker-compose.yml and deploy/kubernetes/ start it with different commands.
 #
-#   docker build -t dreamsketch:0.3.0 .
+#   docker build -t dreamsketch:VERSION .
 #
 # The pinned torch comes from pip's default index; on Linux that build usually carries CUDA and takes
 # several GB. For a smaller CPU build, or for another CUDA version, name an index that has it:
 #
-#   docker build --build-arg TORCH_INDEX_URL=https://… -t dreamsketch:0.3.0 .
+#   docker build --build-arg TORCH_INDEX_URL=https://… -t dreamsketch:VERSION .
 #
 # pip's own PIP_INDEX_URL can be given in the same way, for everything else.
 

@@ -1,9 +1,10 @@
-"""Where DreamSketch differs from allauth's defaults."""
+"""django-allauth adapter: where sign-up differs from its defaults."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
+from django.http import HttpRequest
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    def is_open_for_signup(self, request):
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
         return settings.REGISTRATION_OPEN

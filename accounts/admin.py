@@ -1,7 +1,9 @@
-"""Accounts in the Django admin. The secret of an API key is never shown: it is not stored."""
+"""Django admin of users, daily usage, quota holds and API keys, whose secrets are not stored and never shown."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 
 from .models import ApiKey, DailyUsage, QuotaHold, User
 
@@ -26,13 +28,13 @@ class UserAdmin(DjangoUserAdmin):
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Rows that only services change."""
 
-    def has_add_permission(self, request):
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request, obj=None):
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request, obj=None):
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
@@ -70,10 +72,10 @@ class ApiKeyAdmin(admin.ModelAdmin):
     ]
     actions = ["revoke"]
 
-    def has_add_permission(self, request):
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # the key could not be shown to its owner
 
     @admin.action(description="Revoke selected keys")
-    def revoke(self, request, queryset):
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset:
             key.revoke()

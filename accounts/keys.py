@@ -1,6 +1,7 @@
-"""Making API keys: the rules about them, once, for the page and the API."""
+"""Creating API keys: the rules about their names, scopes, limits and expiry, for the page and the API."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 from django.conf import settings
 from django.db import transaction
@@ -19,14 +20,15 @@ class KeyRefused(Refusal):
     """Such a key cannot be made; `param` names the field."""
 
     code = "invalid_request"
+    http_status = 400
 
 
 def issue_key(
     *,
-    user,
+    user: User,
     name: str,
-    scopes=None,
-    expires_at=None,
+    scopes: Sequence[str] | None = None,
+    expires_at: dt.datetime | None = None,
     daily_images: int | None = None,
     requests_per_minute: int | None = None,
 ) -> tuple[ApiKey, str]:
@@ -56,21 +58,21 @@ def in_days(days: int | None) -> dt.datetime | None:
     return None if days is None else timezone.now() + dt.timedelta(days=days)
 
 
-def _scopes(scopes) -> list[str]:
+def _scopes(scopes: Sequence[str] | None) -> list[str]:
     if scopes is None:
         return every_scope()
-    if not scopes or not all(isinstance(one, str) and one in Scope.values for one in scopes):
+    if not scopes or not all(isinstance(scope, str) and scope in Scope.values for scope in scopes):
         raise KeyRefused(f"Name at least one of {', '.join(Scope.values)}.", param="scopes")
-    return [one for one in Scope.values if one in scopes]
+    return [scope for scope in Scope.values if scope in scopes]
 
 
-def _limit(value, param, most) -> int | None:
-    if value is not None and not 1 <= value <= most:
-        raise KeyRefused(f"This must be a whole number between 1 and {most}.", param=param)
+def _limit(value: int | None, param: str, maximum: int) -> int | None:
+    if value is not None and not 1 <= value <= maximum:
+        raise KeyRefused(f"This must be a whole number between 1 and {maximum}.", param=param)
     return value
 
 
-def _expiry(moment) -> dt.datetime | None:
+def _expiry(moment: dt.datetime | None) -> dt.datetime | None:
     if moment is not None and not timezone.now() < moment <= timezone.now() + dt.timedelta(days=MAX_DAYS + 1):
         raise KeyRefused("This must lie in the future, at most ten years ahead.", param="expires_at")
     return moment

@@ -1,21 +1,24 @@
-"""Who somebody is, what they used today, and the keys of their programs."""
+"""Models of accounts: User (signs in by e-mail), DailyUsage, QuotaHold, ApiKey and its scopes."""
 
 import hashlib
 import hmac
 import secrets
+from typing import Any, Self
 
 from django.contrib.auth.base_user import BaseUserManager
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 
-class UserManager(BaseUserManager):
+class UserManager(BaseUserManager["User"]):
+    """Makes users without a user name."""
+
     use_in_migrations = True
 
-    def create_user(self, email, password=None, **fields):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         if not email:
             raise ValueError("An e-mail address is needed.")
         user = self.model(email=self.normalize_email(email).lower(), **fields)
@@ -23,7 +26,7 @@ class UserManager(BaseUserManager):
         user.save(using=self._db)
         return user
 
-    def create_superuser(self, email, password=None, **fields):
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
 
@@ -34,8 +37,8 @@ class User(AbstractUser):
         FREE = "free", "Free"
         PRO = "pro", "Pro"
 
-    username = None
-    email = models.EmailField("e-mail address", unique=True)
+    username = None  # type: ignore[assignment]
+    email = models.EmailField("e-mail address", unique=True)  # type: ignore[override]
     plan = models.CharField(max_length=8, choices=PlanKey, default=PlanKey.FREE)
     locked_reason = models.CharField(
         max_length=200,
@@ -45,12 +48,12 @@ class User(AbstractUser):
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS = []
-    objects = UserManager()
+    objects = UserManager()  # type: ignore[override]
 
     class Meta:
         constraints = [models.UniqueConstraint(Lower("email"), name="user_email_any_case")]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.email
 
 
@@ -71,7 +74,7 @@ class DailyUsage(models.Model):
             models.CheckConstraint(condition=Q(held__gte=0, used__gte=0), name="usage_not_negative"),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.user} on {self.day}: {self.used} used, {self.held} held"
 
 
@@ -100,18 +103,19 @@ class QuotaHold(models.Model):
             models.CheckConstraint(condition=Q(state="settled") | Q(charged=0), name="hold_charges_when_settled"),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.images} {self.state} for {self.generation_id}"
 
 
 KEY_PREFIX = "dsk_"
 
 
-class ApiKeyQuerySet(models.QuerySet):
-    def visible_to(self, user):
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def visible_to(self, user: "User | AnonymousUser") -> Self:
         return self.filter(user=user) if user.is_authenticated else self.none()
 
-    def active(self):
+    def active(self) -> Self:
+        """Those that open something now: not expired, not revoked, their owner active."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)
 
 
@@ -152,7 +156,7 @@ class ApiKey(models.Model):
     class Meta:
         ordering = ["-created_at"]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} ({self.hint})"
 
     @property
@@ -165,7 +169,7 @@ class ApiKey(models.Model):
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
     @classmethod
-    def issue(cls, *, user, name, **fields) -> tuple["ApiKey", str]:
+    def issue(cls, *, user: User, name: str, **fields: Any) -> tuple["ApiKey", str]:
         """Make a key; the second value is the only time that the key itself exists. `accounts.keys` has the rules."""
         public_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         key = cls.objects.create(user=user, name=name, public_id=public_id, secret_hash=_hash(secret), **fields)

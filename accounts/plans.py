@@ -1,8 +1,10 @@
-"""The plans, and the only place that holds a limit."""
+"""Billing plans: Free, Pro and Staff, and the only place that holds a limit."""
 
 from dataclasses import dataclass
 
 from django.conf import settings
+
+from .models import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,6 @@ STAFF = Plan(
 PLANS = {plan.key: plan for plan in (FREE, PRO)}
 
 
-def plan_of(user) -> Plan:
+def plan_of(user: User) -> Plan:
     """The plan that counts for `user` now. Staff have no limits, whatever they pay."""
     return STAFF if user.is_staff else PLANS[user.plan]

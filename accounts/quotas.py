@@ -6,13 +6,14 @@ on which it was submitted. Callers hold the locks in one order: generation, hold
 
 import datetime as dt
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from .models import DailyUsage, QuotaHold
+from .models import DailyUsage, QuotaHold, User
 from .plans import plan_of
 from .refusals import QuotaExceeded
 
@@ -34,7 +35,7 @@ class Quota:
         return None if self.limit is None else max(0, self.limit - self.used - self.held)
 
 
-def remaining(user) -> Quota:
+def remaining(user: User) -> Quota:
     """What `user` has used, holds and has left today."""
     plan = plan_of(user)
     with connection.cursor() as cursor:
@@ -47,7 +48,7 @@ def remaining(user) -> Quota:
     return Quota(plan.key, plan.daily_images, used=used, held=held, resets_at=midnight.replace(tzinfo=dt.UTC))
 
 
-def hold(*, user, generation_id, images: int) -> QuotaHold:
+def hold(*, user: User, generation_id: UUID, images: int) -> QuotaHold:
     """Set `images` aside for a generation, or raise QuotaExceeded. Must run in the transaction that makes it.
 
     One conditional upsert decides, so simultaneous requests admit exactly what is left.
@@ -69,18 +70,18 @@ def hold(*, user, generation_id, images: int) -> QuotaHold:
     return QuotaHold.objects.create(user=user, generation_id=generation_id, day=row[0], images=images)
 
 
-def settle(generation_id, *, images: int, reason: str = "") -> bool:
+def settle(generation_id: UUID, *, images: int, reason: str = "") -> bool:
     """Charge `images` of the hold and give back the rest. False when it had already ended."""
     return _end(generation_id, QuotaHold.State.SETTLED, images, reason)
 
 
-def release(generation_id, *, reason: str = "") -> bool:
+def release(generation_id: UUID, *, reason: str = "") -> bool:
     """Give the whole hold back. False when it had already ended."""
     return _end(generation_id, QuotaHold.State.RELEASED, 0, reason)
 
 
 @transaction.atomic
-def _end(generation_id, state, charged, reason) -> bool:
+def _end(generation_id: UUID, state: str, charged: int, reason: str) -> bool:
     # The change of the hold's own state is the gate: whoever changes no row changes no usage.
     changed = QuotaHold.objects.filter(generation_id=generation_id, state=QuotaHold.State.HELD).update(
         state=state, charged=charged, reason=reason, ended_at=Now()
@@ -94,7 +95,7 @@ def _end(generation_id, state, charged, reason) -> bool:
     return True
 
 
-def take_free_cancel(user_id, day) -> bool:
+def take_free_cancel(user_id: int, day: dt.date) -> bool:
     """Use one of the day's free cancels of a running generation. False when there are none left."""
     return bool(
         DailyUsage.objects.filter(user_id=user_id, day=day, free_cancels__lt=settings.FREE_RUNNING_CANCELS).update(
@@ -103,17 +104,16 @@ def take_free_cancel(user_id, day) -> bool:
     )
 
 
-def strike(user_id, day) -> int:
+def strike(user_id: int, day: dt.date) -> int:
     """Count one blocked output; returns the day's strikes."""
     DailyUsage.objects.filter(user_id=user_id, day=day).update(strikes=F("strikes") + 1)
     return DailyUsage.objects.values_list("strikes", flat=True).get(user_id=user_id, day=day)
 
 
-def _exceeded(user, images) -> QuotaExceeded:
+def _exceeded(user: User, images: int) -> QuotaExceeded:
     quota = remaining(user)
-    left = quota.remaining
-    if left:
-        message = f"You have {left} of {quota.limit} images left today and asked for {images}."
+    if quota.remaining:
+        message = f"You have {quota.remaining} of {quota.limit} images left today and asked for {images}."
     else:
         message = f"You have used today's {quota.limit} images. More at 00:00 UTC."
     return QuotaExceeded(message, retry_after=seconds_until(quota.resets_at))

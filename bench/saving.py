@@ -18,7 +18,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -64,7 +63,7 @@ def measure(folder: Path, pictures: int, steps: int, side: int, pairs: int, seco
         def job(request, save):
             image = engine.submit(request).result()[0]
             if save:
-                return image, files.store_image(SimpleNamespace(request=lambda: request), image)
+                return image, files.store_image(image, request)
             return image, None
 
         def ours(save):

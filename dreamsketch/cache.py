@@ -1,4 +1,4 @@
-"""A cache that forgets instead of failing when Redis is away."""
+"""Redis cache backend that forgets instead of failing while Redis is away."""
 
 import logging
 from functools import cached_property
@@ -18,6 +18,9 @@ class ForgivingRedisCache(RedisCache):
     """
 
     _shared: ClassVar[dict] = {}
+    _servers: list[str]
+    _options: dict
+    _class: type
 
     @cached_property
     def _cache(self):

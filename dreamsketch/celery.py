@@ -1,7 +1,8 @@
 """The Celery application: doorbells to the generation worker, chores for the maintenance worker, the schedule.
 
-A process that consumes the `generation` queue also runs `generation.worker`, whose threads do the work;
-Celery's own pool only carries the bell to them.
+A process that consumes the `generation` queue also runs `generation.queue.worker`, whose threads do the work;
+Celery's own pool only carries the bell to them. This module is imported before Django's apps are ready, so that its
+receivers import what they start.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""System checks of our own: what would start, and should not."""
+"""Django system checks: unknown models, and test settings on a site that people use."""
 
 from django.conf import settings
 from django.core.checks import Error, Tags, register
@@ -24,8 +24,8 @@ def models_are_known(app_configs, **kwargs):
     try:
         model_named(None)
     except UnknownModel as error:
-        offered = ", ".join(spec.key for spec in catalog())
-        return [Error(f"DEFAULT_MODEL: {error}", id="dreamsketch.E002", hint=f"Offered here: {offered}.")]
+        keys = ", ".join(spec.key for spec in catalog())
+        return [Error(f"DEFAULT_MODEL: {error}", id="dreamsketch.E002", hint=f"Offered here: {keys}.")]
     return []
 
 
@@ -34,9 +34,9 @@ def nothing_is_for_tests(app_configs, **kwargs):
     """A site that people use neither draws fake pictures nor breaks on purpose."""
     if settings.DEBUG:
         return []
-    found = []
+    errors = []
     if settings.DREAMSKETCH_ENGINE == "fake":
-        found.append(
+        errors.append(
             Error(
                 "DREAMSKETCH_ENGINE=fake draws test pictures.",
                 id="dreamsketch.E003",
@@ -44,5 +44,5 @@ def nothing_is_for_tests(app_configs, **kwargs):
             )
         )
     if settings.FAULTS_ALLOWED:
-        found.append(Error("FAULTS_ALLOWED lets prompts break workers.", id="dreamsketch.E004", hint="Remove it."))
-    return found
+        errors.append(Error("FAULTS_ALLOWED lets prompts break workers.", id="dreamsketch.E004", hint="Remove it."))
+    return errors

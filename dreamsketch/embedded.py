@@ -1,4 +1,4 @@
-"""Postgres and Redis of our own, from PyPI wheels, where no DATABASE_URL or REDIS_URL is given.
+"""Embedded PostgreSQL and Redis servers, from PyPI wheels, where no DATABASE_URL or REDIS_URL is given.
 
 Both live under `var/`. Any process may ask for them: the first one starts the server, the last one to
 exit stops it (each leaves a note of its process id). Children find the addresses in their environment
@@ -43,10 +43,10 @@ def postgres_url(var: Path) -> str:
             "Set DATABASE_URL to use a server of your own."
         ) from error
     # Several processes may come here at once, and CREATE DATABASE knows no IF NOT EXISTS.
-    exists = (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection, contextlib.suppress(*exists):
-        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone()
-        if not known:
+    created_meanwhile = (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection, contextlib.suppress(*created_meanwhile):
+        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone()
+        if not exists:
             connection.execute(f'CREATE DATABASE "{DATABASE_NAME}"')
     return server.get_uri(database=DATABASE_NAME)
 
@@ -72,7 +72,7 @@ def redis_url(var: Path) -> str:
         url = url_file.read_text() if url_file.exists() else ""
         if not url or not _redis_answers(url):
             url = _start_redis(folder, url)
-            _write_private(url_file, url)
+            write_private(url_file, url)
         (users / str(os.getpid())).touch()
     atexit.register(_leave_redis, folder, os.getpid())
     return url
@@ -123,7 +123,7 @@ def _start_redis(folder: Path, last_url: str) -> str:
     else:
         port, password = _free_port(), secrets.token_urlsafe(24)
     config = folder / "redis.conf"
-    _write_private(
+    write_private(
         config,
         f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\npidfile "{folder}/pid"\n'
         f'logfile "{folder}/log"\ndaemonize yes\nmaxmemory-policy noeviction\nsave ""\nappendonly no\n',
@@ -161,18 +161,19 @@ def _leave_redis(folder: Path, pid: int) -> None:
         return
     with fasteners.InterProcessLock(folder / "lock"):
         (folder / "users" / str(pid)).unlink(missing_ok=True)
-        for other in (folder / "users").iterdir():
-            if psutil.pid_exists(int(other.name)):
+        for pid_file in (folder / "users").iterdir():
+            if psutil.pid_exists(int(pid_file.name)):
                 return
-            other.unlink()
+            pid_file.unlink()
         with contextlib.suppress(redis.RedisError, OSError):
             redis.Redis.from_url((folder / "url").read_text(), socket_timeout=5).shutdown(nosave=True)
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str) -> None:
+    """Write a file that only its owner may read."""
     path.touch(mode=0o600)
     path.chmod(0o600)
-    path.write_text(text)
+    path.write_text(content)
 
 
 def _is_free(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The largest request body, refused before it is received: Django's ASGI handler would write it to disk first."""
+"""ASGI middleware that limits request bodies before they are received: Django's handler would write them to disk."""
 
 import json
 
@@ -11,7 +11,7 @@ MARGIN = 1_000_000
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for bodies above DATA_UPLOAD_MAX_MEMORY_SIZE and a margin.
+    """413 for bodies above DATA_UPLOAD_MAX_MEMORY_SIZE and a margin.
 
     A body that does not tell its length is cut off at the limit, which Django sees as a caller who hung up and
     does not answer.
@@ -28,18 +28,18 @@ class BodyLimit:
             return await _refuse(scope, send)
         received, answered = 0, False
 
-        async def counted():
+        async def count_and_receive():
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             return message if received <= limit else {"type": "http.disconnect"}
 
-        async def noted(message):
+        async def note_and_send(message):
             nonlocal answered
             answered = True
             await send(message)
 
-        await self.application(scope, counted, noted)
+        await self.application(scope, count_and_receive, note_and_send)
         if received > limit and not answered:
             await _refuse(scope, send)
 
@@ -52,8 +52,7 @@ def _content_length(scope) -> int:
 
 
 async def _refuse(scope, send) -> None:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    request_id = request_id_of(given)
+    request_id = request_id_of(dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1"))
     error = {"error": {"code": "too_large", "message": "This request is too large.", "request_id": request_id}}
     body = json.dumps(error).encode()
     headers = [

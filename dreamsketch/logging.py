@@ -1,4 +1,4 @@
-"""Log lines that carry the request's and the generation's id, and never a secret."""
+"""Log formatters and filter: lines carry the request's and the generation's id, and never a secret."""
 
 import json
 import logging
@@ -13,6 +13,8 @@ _SECRET = re.compile(
 
 
 class ContextFilter(logging.Filter):
+    """Puts the fields of `generation.log.log_context` on each record."""
+
     def filter(self, record):
         record.context = current_fields()
         return True
@@ -20,18 +22,18 @@ class ContextFilter(logging.Filter):
 
 def mask(text: str) -> str:
     """`text` without API keys, secrets of webhooks and passwords in URLs."""
-    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", text)
+    return _SECRET.sub(lambda match: f"{match[1] or match[2]}***", text)
 
 
 class TextFormatter(logging.Formatter):
-    """`08:15:02 WARNING generation.jobs Swept: 1 requeued [generation=…]`"""
+    """`08:15:02 WARNING generation.queue.jobs Swept: 1 requeued [generation=…]`"""
 
     def __init__(self):
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S")
 
     def format(self, record):
-        extra = " ".join(f"{name}={value}" for name, value in getattr(record, "context", {}).items())
-        return mask(super().format(record) + (f" [{extra}]" if extra else ""))
+        context = " ".join(f"{name}={value}" for name, value in getattr(record, "context", {}).items())
+        return mask(super().format(record) + (f" [{context}]" if context else ""))
 
 
 class JsonFormatter(logging.Formatter):

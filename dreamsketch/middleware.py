@@ -1,4 +1,4 @@
-"""A request id on every answer, and a clear 503 while Postgres is away."""
+"""Django middleware: a request id on every response, and a clear 503 while Postgres is away."""
 
 import logging
 import re
@@ -9,17 +9,19 @@ from django.db import InterfaceError, OperationalError
 
 from generation.log import log_context
 
+from . import views
+
 log = logging.getLogger(__name__)
-_CLEAN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
-def request_id_of(given: str) -> str:
-    """The id of a request: what the caller gave as X-Request-Id where that is well-formed, or a new one."""
-    return given if _CLEAN_ID.fullmatch(given) else uuid.uuid4().hex
+def request_id_of(header: str) -> str:
+    """The id of a request: its X-Request-Id where that is well-formed, or a new one."""
+    return header if _VALID_ID.fullmatch(header) else uuid.uuid4().hex
 
 
 class Middleware:
-    """What both need to run under ASGI and WSGI alike."""
+    """Base class of middleware that runs under ASGI and WSGI alike."""
 
     sync_capable = async_capable = True
 
@@ -27,6 +29,9 @@ class Middleware:
         self.get_response = get_response
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
+
+    def __call__(self, request):
+        raise NotImplementedError
 
 
 class RequestId(Middleware):
@@ -73,7 +78,6 @@ class DatabaseDown(Middleware):
 
 
 def unavailable(request, error):
-    from . import views
-
+    """The 503 for a request that a lost database connection ended."""
     log.error("The database is away: %s", error)
     return views.unavailable(request)

@@ -1,4 +1,4 @@
-"""Every knob, from the environment. A bad value refuses to start and says how to mend it."""
+"""Django settings, read from the environment. A bad value refuses to start and says how to mend it."""
 
 import os
 import re
@@ -20,7 +20,7 @@ if (BASE_DIR / ".env").exists() and not os.environ.get("IGNORE_ENV_FILE"):
 VAR_DIR = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
 
 
-def number(name: str, default: float, low: float, high: float, kind=int):
+def number(name: str, default: float, low: float, high: float, kind: type = int):
     """A number from the environment within [low, high]."""
     raw = os.environ.get(name, "").strip() or default
     try:
@@ -33,6 +33,7 @@ def number(name: str, default: float, low: float, high: float, kind=int):
 
 
 def choice(name: str, default: str, *allowed: str) -> str:
+    """One of `allowed` from the environment; an empty value means the default."""
     value = os.environ.get(name, "").strip() or default
     if value not in allowed:
         raise ImproperlyConfigured(f"{name}={value!r} must be one of: {', '.join(allowed)}.")
@@ -42,15 +43,15 @@ def choice(name: str, default: str, *allowed: str) -> str:
 def flag(name: str, default: bool) -> bool:
     """Yes or no from the environment; an empty value means the default."""
     value = os.environ.get(name, "").strip().lower()
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if value and value not in known:
+    values = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value and value not in values:
         raise ImproperlyConfigured(f"{name}={value!r} must be 1 or 0.")
-    return known.get(value, default)
+    return values.get(value, default)
 
 
 def names(name: str, *default: str) -> list[str]:
     """Names with commas between them."""
-    return [one.strip() for one in os.environ.get(name, "").split(",") if one.strip()] or list(default)
+    return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()] or list(default)
 
 
 # --- Who we are ---------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ if not SECRET_KEY:
         from django.core.management.utils import get_random_secret_key
 
         VAR_DIR.mkdir(parents=True, exist_ok=True)
-        embedded._write_private(key_file, get_random_secret_key())
+        embedded.write_private(key_file, get_random_secret_key())
     SECRET_KEY = key_file.read_text().strip()
 if len(SECRET_KEY) < 32:
     raise ImproperlyConfigured("SECRET_KEY is too short: use at least 32 random characters.")
@@ -124,7 +125,6 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -158,11 +158,11 @@ TEMPLATES = [
 
 # --- Postgres and Redis -------------------------------------------------------------------------------
 
-for name, start in (("DATABASE_URL", embedded.postgres_url), ("REDIS_URL", embedded.redis_url)):
+for name, start_server in (("DATABASE_URL", embedded.postgres_url), ("REDIS_URL", embedded.redis_url)):
     if not os.environ.get(name):
         try:
             # Into the environment, so that the processes we start share the one we started.
-            os.environ[name] = start(VAR_DIR)
+            os.environ[name] = start_server(VAR_DIR)
         except embedded.EmbeddedServerError as error:
             raise ImproperlyConfigured(str(error)) from error
 
@@ -208,7 +208,7 @@ CELERY_TASK_DEFAULT_QUEUE = "maintenance"
 CELERY_TASK_ROUTES = {"generation.work": {"queue": "generation"}}
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "schedule")
 
-# --- The life of a generation (RELIABILITY.md) ----------------------------------------------------------
+# --- The life of a generation (docs/architecture.md) ----------------------------------------------------
 
 LEASE_SECONDS = number("LEASE_SECONDS", 60, 1, 600, float)
 HEARTBEAT_SECONDS = number("HEARTBEAT_SECONDS", 2, 0.1, 60, float)
@@ -396,7 +396,6 @@ LANGUAGES = [("en", "English")]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
-LOCALE_PATHS = [BASE_DIR / "dreamsketch" / "locale"]
 
 # --- Security ----------------------------------------------------------------------------------------------------
 
@@ -436,10 +435,7 @@ REST_FRAMEWORK = {
         "accounts.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": [
-        "rest_framework.permissions.IsAuthenticated",
-        "accounts.authentication.KeyMayDoThis",
-    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated", "accounts.authentication.HasKeyScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
         "generation.api.http.parsers.JSONParser",

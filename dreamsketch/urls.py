@@ -1,12 +1,11 @@
-"""The whole URL map on one page. Each app's part lies beside its views."""
+"""The root URLconf. Each app's part lies beside its views."""
 
 from allauth.account.decorators import secure_admin_login
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
-from generation.api.native import inference
-from generation.api.native import site as api_views
+from generation.api.native import inference, site
 
 from . import views
 
@@ -18,7 +17,7 @@ urlpatterns = [
     path("users/sign_in", views.to_login),
     path("users/sign_up", views.to_signup),
     path(settings.MEDIA_URL.removeprefix("/"), include("generation.storage.urls")),
-    path("api", api_views.info),
+    path("api", site.index),
     path("api/", include("generation.api.native.urls")),
     path("sdapi/v1/", include("generation.api.a1111.urls")),
     path("internal/", include("generation.api.a1111.internal_urls")),
@@ -27,6 +26,7 @@ urlpatterns = [
     path("v1/", include("generation.api.openai.urls")),
     path("docs/api/", include("generation.api.http.docs_urls")),
     path("admin/", admin.site.urls),
+    path("", views.root, name="home"),
     path("", include("gallery.urls")),
 ]
 

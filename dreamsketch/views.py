@@ -1,19 +1,32 @@
-"""Error pages, and the old addresses that other sites link to."""
+"""The site's root, error pages, and the old addresses that other sites link to."""
 
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import get_template
+from django.views.decorators.http import require_safe
+from django.views.decorators.vary import vary_on_headers
 
-from generation.api.http.errors import error_response
+from gallery.views.home import home
+from generation.api.http.errors import Problem, error_response
+from generation.api.native import site
 
 API_PREFIXES = ("/api/", "/v1/", "/sdapi/", "/internal/", "/inference/")
 RETRY_SECONDS = 5
 
 
+@require_safe
+@vary_on_headers("Accept")
+def root(request):
+    """The home page for people, the index of the API for programs."""
+    if request.accepts("application/json") and not request.accepts("text/html"):
+        return site.index(request)
+    return home(request)
+
+
 def _answer(request, status: int, code: str, message: str, template: str | None = None) -> HttpResponse:
     """The error as JSON for programs, as a page for people."""
     if request.path.startswith(API_PREFIXES):
-        return error_response(request, status, code, message)
+        return error_response(request, Problem(status, code, message))
     if status >= 500:
         # No request context: that would ask the database for the user, and the database may be the trouble.
         content = get_template(template or f"errors/{status}.html").render(

@@ -9,11 +9,12 @@ from accounts.keys import MAX_NAME, in_days
 from accounts.models import Scope, every_scope
 from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import ASPECT_RATIOS
+from generation.engine.request.fields import ASPECT_RATIOS
 from generation.models import Visibility
 from generation.refusals import PromptRejected
-from generation.webhooks import events as webhooks
 from generation.webhooks.egress import MAX_URL
+from generation.webhooks.endpoints import MAX_DESCRIPTION
+from generation.webhooks.events import EVENTS
 
 CUSTOM_SHAPE = "custom"
 SHAPES = {
@@ -148,11 +149,11 @@ class WebhookForm(forms.Form):
             "required": "Give the address that shall be told, such as https://hooks.example.com/dreamsketch."
         },
     )
-    description = forms.CharField(label="Note", max_length=webhooks.MAX_DESCRIPTION, required=False)
+    description = forms.CharField(label="Note", max_length=MAX_DESCRIPTION, required=False)
     events = forms.MultipleChoiceField(
         label="Is told when",
-        choices=list(webhooks.EVENTS.items()),
-        initial=list(webhooks.EVENTS),
+        choices=list(EVENTS.items()),
+        initial=list(EVENTS),
         error_messages={"required": "Choose at least one event."},
     )
 

@@ -1,23 +1,34 @@
-"""What htmx requests need beyond the page: caching rules, expired sign-ins, messages and announcements."""
+"""htmx requests: caching rules, redirects, expired sign-ins, messages and announcements for screen readers."""
 
 import json
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import urlencode
+from django_htmx.middleware import HtmxDetails
+
+from accounts.models import User
 
 
-def wants_fragment(request) -> bool:
+class PageRequest(HttpRequest):
+    """For type hints of views behind `login_required`; the middleware of django-htmx adds `htmx`."""
+
+    user: User  # type: ignore[override]
+    htmx: HtmxDetails
+
+
+def wants_fragment(request: PageRequest) -> bool:
     """Whether htmx asks for a piece of the page, not for the page (as it does to restore history)."""
     return bool(request.htmx) and not request.htmx.history_restore_request
 
 
-def announce(response, text: str):
+def announce(response: HttpResponse, text: str) -> HttpResponse:
     """Have `text` read out by screen readers once the response is shown."""
     # JSON escapes everything beyond ASCII, which headers could not carry.
     response["HX-Trigger"] = json.dumps({"announce": {"text": text}})
@@ -25,6 +36,7 @@ def announce(response, text: str):
 
 
 def redirect_htmx(url: str) -> HttpResponse:
+    """Have the browser go to `url`."""
     return HttpResponse(status=204, headers={"HX-Redirect": url})
 
 
@@ -40,11 +52,11 @@ class FragmentMiddleware(MiddlewareMixin):
     # and not at each of them.
     async_capable = False
 
-    def process_response(self, request, response):
-        if response.streaming or not hasattr(request, "htmx"):
+    def process_response(self, request: PageRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not isinstance(response, HttpResponse) or not hasattr(request, "htmx"):
             return response
         if request.htmx and response.status_code in (301, 302, 303):
-            return self._follow(request, response)
+            return self._redirect(request, response)
         if not response.get("Content-Type", "").startswith("text/html"):
             return response
         patch_vary_headers(response, ["HX-Request", "HX-History-Restore-Request"])
@@ -56,20 +68,20 @@ class FragmentMiddleware(MiddlewareMixin):
         return response
 
     @staticmethod
-    def _follow(request, response):
+    def _redirect(request: PageRequest, response: HttpResponse) -> HttpResponse:
         """htmx would follow the redirect and put a whole page into a panel."""
         target = response["Location"]
         login = resolve_url(settings.LOGIN_URL)
         if target.partition("?")[0] == login:
-            here = request.htmx.current_url_abs_path or "/"
-            target = f"{login}?{urlencode({'next': here})}"
-        answer = redirect_htmx(target)
+            page = request.htmx.current_url_abs_path or "/"
+            target = f"{login}?{urlencode({'next': page})}"
+        redirect = redirect_htmx(target)
         for name, cookie in response.cookies.items():
-            answer.cookies[name] = cookie
-        return answer
+            redirect.cookies[name] = cookie
+        return redirect
 
     @staticmethod
-    def _add_messages(request, response):
-        waiting = list(messages.get_messages(request))
-        if waiting:
-            response.content += render_to_string("_toasts_partial.html", {"messages": waiting}, request).encode()
+    def _add_messages(request: PageRequest, response: HttpResponse) -> None:
+        pending = list(messages.get_messages(request))
+        if pending:
+            response.content += render_to_string("_toasts_partial.html", {"messages": pending}, request).encode()

@@ -1,4 +1,4 @@
-"""Every page a person sees, except the account pages, the admin and the API documentation."""
+"""URLs of the pages, except `/` (see `dreamsketch/urls.py`), the account pages, the admin and the API documentation."""
 
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
@@ -21,7 +21,6 @@ class ShortId:
 register_converter(ShortId, "short")
 
 urlpatterns = [
-    path("", home.home, name="home"),
     path("pricing/", home.pricing, name="pricing"),
     path("docs/", home.docs, name="docs"),
     path("docs/prompts/", home.docs_prompts, name="docs-prompts"),
@@ -42,7 +41,7 @@ urlpatterns = [
     path("gallery/bulk/", gallery.bulk, name="gallery-bulk"),
     path("gallery/undo/<str:token>/", gallery.undo, name="gallery-undo"),
     path("gallery/zip/", gallery.download_zip, name="gallery-zip"),
-    path("i/<short:short_id>/", image.image, name="image"),
+    path("i/<short:short_id>/", image.image_page, name="image"),
     path("i/<short:short_id>/download", image.download, name="image-download"),
     path("i/<short:short_id>/favourite/", image.favourite, name="image-favourite"),
     path("i/<short:short_id>/visibility/", image.visibility, name="image-visibility"),
@@ -64,6 +63,6 @@ urlpatterns = [
     path("settings/appearance/", settings.appearance, name="settings-appearance"),
     path("images", RedirectView.as_view(pattern_name="gallery", permanent=True)),
     path("images/", RedirectView.as_view(pattern_name="gallery", permanent=True)),
-    path("images/<uuid:image_id>", image.by_uuid),
-    path("images/<uuid:image_id>/", image.by_uuid),
+    path("images/<uuid:image_id>", image.redirect_from_uuid),
+    path("images/<uuid:image_id>/", image.redirect_from_uuid),
 ]

@@ -1,4 +1,4 @@
-"""Generations and images in the Django admin: to look at and to cancel, never to edit state by hand."""
+"""Django admin of generations, images, LoRA rules and webhooks: to look at and to cancel, never to edit state."""
 
 from django import forms
 from django.contrib import admin

@@ -1,4 +1,4 @@
-"""The Celery message: "there is work". Losing it costs seconds, getting it twice costs one empty query."""
+"""The doorbell: Celery messages that say "there is work". A lost one costs seconds, a second one an empty query."""
 
 import logging
 
@@ -16,8 +16,8 @@ def ring() -> bool:
     return _send("generation.work")
 
 
-def ring_courier() -> bool:
-    """Tell the courier of webhooks that there are deliveries. Never raises: the schedule rings again."""
+def ring_webhooks() -> bool:
+    """Tell the maintenance worker that there are webhook deliveries. Never raises: the schedule rings again."""
     return _send("generation.deliver")
 
 

@@ -1,4 +1,4 @@
-"""A generation is what somebody asked for and how it fares; a generated image is what came of it."""
+"""Django models: generations and their images, uploads, LoRA rules, and webhook endpoints and deliveries."""
 
 import secrets
 import uuid
@@ -8,8 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from .engine.request.options import Picture, from_options
-from .engine.request.request import MAX_SEED, ImageRequest
+from .engine.request.fields import MAX_SEED
 
 SHORT_ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -26,6 +25,7 @@ class GenerationQuerySet(models.QuerySet):
         return self.filter(owner=user) if user.is_authenticated else self.none()
 
     def active(self):
+        """Those that are queued or processing."""
         return self.filter(status__in=Generation.ACTIVE)
 
 
@@ -33,8 +33,8 @@ class Generation(models.Model):
     """A request for images and its state. The row is the job: it outlives every process and message.
 
     `queued → processing → completed | failed | blocked | cancelled | expired`; `processing → queued` when
-    a worker is lost or hands back. Final states never change (a trigger refuses it). Only `services` and
-    `jobs` write here; a worker's writes are fenced by `epoch`, which each claim raises.
+    a worker is lost or hands back. Final states never change (a trigger refuses it). Only `services.generations` and
+    `queue.jobs` write here; a worker's writes are fenced by `epoch`, which each claim raises.
     """
 
     class Status(models.TextChoices):
@@ -58,13 +58,15 @@ class Generation(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="generations")
+    owner_id: int
     source = models.CharField(max_length=8, choices=Source, default=Source.PAGE)
     api_key = models.ForeignKey("accounts.ApiKey", models.SET_NULL, null=True, blank=True, related_name="+")
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
 
-    # What was asked for. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
+    # The request. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
+    # `storage.image_requests.request_of` makes an ImageRequest of it.
     prompt = models.TextField()
     negative_prompt = models.TextField(blank=True)
     style = models.CharField(max_length=40, blank=True)
@@ -78,11 +80,14 @@ class Generation(models.Model):
     sampler = models.CharField(max_length=40)
     seed = models.BigIntegerField()
     num_images = models.PositiveSmallIntegerField(default=1)
+    total_steps = models.PositiveIntegerField(
+        default=1, db_default=1, help_text="denoising steps of all images: ImageRequest.total_steps"
+    )
     mode = models.CharField(max_length=8, default="txt2img", help_text="see ImageRequest.mode")
-    options = models.JSONField(default=dict, blank=True, help_text="beyond words: see engine.modes.to_options")
+    options = models.JSONField(default=dict, blank=True, help_text="see engine.request.options.to_options")
     visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PRIVATE)
 
-    # How it fares.
+    # Its state.
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     created_at = models.DateTimeField(db_default=Now())
     not_before = models.DateTimeField(db_default=Now())
@@ -129,30 +134,8 @@ class Generation(models.Model):
 
     @property
     def is_final(self) -> bool:
+        """Whether it has ended: nothing about it changes any more."""
         return self.status in self.FINAL
-
-    @property
-    def total_steps(self) -> int:
-        """Denoising steps of all images, second passes included."""
-        return self.request().total_steps
-
-    def request(self) -> ImageRequest:
-        """What the engine is asked for. Pictures are read when the engine loads them, not before."""
-        from .storage.files import load_upload
-
-        return ImageRequest(
-            model=self.model,
-            prompt=self.composed_prompt,
-            negative_prompt=self.composed_negative_prompt,
-            width=self.width,
-            height=self.height,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            sampler=self.sampler,
-            seed=self.seed,
-            num_images=self.num_images,
-            **from_options(self.options, load_upload),
-        )
 
 
 class GeneratedImageQuerySet(models.QuerySet):
@@ -166,13 +149,16 @@ class GeneratedImageQuerySet(models.QuerySet):
         return self.filter(owner=user) if user.is_authenticated else self.none()
 
     def kept(self):
+        """Those outside the trash."""
         return self.filter(deleted_at=None)
 
     def trashed(self):
+        """Those in the trash."""
         return self.exclude(deleted_at=None)
 
 
 def new_short_id() -> str:
+    """12 random characters that are hard to confuse, for the address of an image's page."""
     return "".join(secrets.choice(SHORT_ID_ALPHABET) for _ in range(12))
 
 
@@ -183,7 +169,9 @@ class GeneratedImage(models.Model):
     id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     short_id = models.CharField(max_length=12, unique=True, default=new_short_id, editable=False)
     generation = models.ForeignKey(Generation, models.CASCADE, related_name="images")
+    generation_id: uuid.UUID
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="images")
+    owner_id: int
     index = models.PositiveSmallIntegerField()
     seed = models.BigIntegerField()
     file = models.CharField(max_length=200, unique=True, help_text="storage name of the PNG")
@@ -219,6 +207,7 @@ class GeneratedImage(models.Model):
 
     @property
     def alt_text(self) -> str:
+        """For the `alt` of an `<img>`."""
         return f"AI-generated image: {self.title or self.generation.prompt[:200]}"
 
 
@@ -227,6 +216,7 @@ class ImageCount(models.Model):
     that a list of a million need not be counted to show its total."""
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
+    owner_id: int
     kept = models.BigIntegerField(default=0)
 
     def __str__(self):
@@ -234,6 +224,7 @@ class ImageCount(models.Model):
 
     @classmethod
     def kept_by(cls, user) -> int:
+        """How many images `user` has outside the trash."""
         return cls.objects.filter(owner=user).values_list("kept", flat=True).first() or 0
 
 
@@ -244,10 +235,11 @@ class UploadQuerySet(models.QuerySet):
 
 
 class Upload(models.Model):
-    """A picture given to draw from, already made safe: a plain PNG. Private, and gone after a while."""
+    """A picture to draw from, already sanitized: a plain PNG. Private, and deleted at `expires_at`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
+    owner_id: int
     file = models.CharField(max_length=200, unique=True, help_text="storage name of the PNG")
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
@@ -266,13 +258,6 @@ class Upload(models.Model):
 
     def __str__(self):
         return f"{self.id} {self.width}×{self.height}"
-
-    def picture(self) -> Picture:
-        """This upload as the engine is given it."""
-        from .storage.files import load_upload
-
-        name = str(self.pk)
-        return Picture(name, self.width, self.height, self.sha256, lambda: load_upload(name))
 
 
 class LoraRule(models.Model):
@@ -296,10 +281,11 @@ class WebhookEndpointQuerySet(models.QuerySet):
 
 
 class WebhookEndpoint(models.Model):
-    """An address of its owner's that is told of events. Changed only by `webhooks` and `courier`."""
+    """An URL of its owner's that events are sent to. Changed only within `generation.webhooks`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhooks")
+    owner_id: int
     url = models.CharField(max_length=1000)
     description = models.CharField(max_length=100, blank=True)
     events = models.JSONField(help_text="names of webhooks.EVENTS")
@@ -324,7 +310,7 @@ class WebhookEndpoint(models.Model):
 
 
 class WebhookDelivery(models.Model):
-    """One event on its way to one endpoint: written with the change that it tells of, kept as a record."""
+    """One event for one endpoint: written in the transaction of the change it reports, kept as a record."""
 
     class State(models.TextChoices):
         PENDING = "pending"

@@ -1,31 +1,27 @@
-"""Celery entry points. They decide nothing."""
+"""Celery tasks: doorbells and chores, each a call of the module that does the work."""
 
 from celery import shared_task
 
+from .operations import pruning
+from .queue import jobs, worker
+from .webhooks import delivery
+
 
 @shared_task(name="generation.work")
-def work():
-    from .queue.worker import bell
-
-    bell()
+def work() -> None:
+    worker.bell()
 
 
 @shared_task(name="generation.sweep")
-def sweep():
-    from .queue import jobs
-
+def sweep() -> None:
     jobs.sweep()
 
 
 @shared_task(name="generation.prune")
-def prune():
-    from .operations import pruning
-
+def prune() -> None:
     pruning.prune()
 
 
 @shared_task(name="generation.deliver")
-def deliver():
-    from .webhooks import delivery
-
+def deliver() -> None:
     delivery.bell()

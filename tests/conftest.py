@@ -5,10 +5,11 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import ApiKey, User
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.live import store
 from generation.models import GeneratedImage, Generation
 from generation.storage import files
+from generation.storage.image_requests import request_of
 from tests.site import Site
 
 PASSWORD = "correct horse battery"
@@ -107,7 +108,9 @@ def make_generation(db):
 
     def make(owner, **fields):
         fields = {"deadline_at": timezone.now() + dt.timedelta(hours=1)} | GENERATION_FIELDS | fields
-        generation = Generation.objects.create(owner=owner, **fields)
+        generation = Generation(owner=owner, **fields)
+        generation.total_steps = request_of(generation).total_steps
+        generation.save(force_insert=True)
         generation.refresh_from_db()
         return generation
 
@@ -127,7 +130,7 @@ def make_image(make_generation):
         )
         pixels = Image.new("RGB", (generation.width, generation.height), colour)
         drawn = EngineImage(0, generation.seed, pixels, {"model": generation.model}, 1.5)
-        stored = files.store_image(generation, drawn)
+        stored = files.store_image(drawn, request_of(generation))
         return GeneratedImage.objects.create(
             id=stored.id,
             generation=generation,

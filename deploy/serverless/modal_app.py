@@ -11,22 +11,25 @@ generation/queue/engine_results.py). A callback goes nowhere but to CALLBACK_HOS
 """
 
 import base64
-import hashlib
-import hmac
 import io
 import json
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import modal
 
 ROOT = Path(__file__).resolve().parents[2] if modal.is_local() else Path("/app")
+sys.path.insert(0, str(ROOT))
+
+from generation.engine.remote.signatures import SignatureError, signed_headers, verify  # noqa: E402
+
 MINUTES = 60
-CLOCK_SECONDS = 300
 SENDING_PAUSES = (2, 10, 60)
 MODELS = "/models"
 
@@ -41,35 +44,21 @@ app = modal.App("dreamsketch", image=image, secrets=[modal.Secret.from_name("dre
 models = modal.Volume.from_name("dreamsketch-models", create_if_missing=True)
 
 
-def signature(secret: str, name: str, stamp: str, body: bytes) -> str:
-    """As Standard Webhooks say; the same on both ways."""
-    key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
-    digest = hmac.new(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
-def is_signed(headers, body: bytes) -> bool:
+def is_signed(headers: Mapping[str, str], body: bytes) -> bool:
     """Whether the site sent this, within the last five minutes."""
-    name, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    if not stamp.isascii() or not stamp.isdigit() or abs(time.time() - int(stamp)) > CLOCK_SECONDS:
+    try:
+        verify(os.environ["INFERENCE_WEBHOOK_SECRET"], headers, body)
+    except SignatureError:
         return False
-    expected = signature(os.environ["INFERENCE_WEBHOOK_SECRET"], name, stamp, body)
-    return any(
-        hmac.compare_digest(expected.encode(), given.encode()) for given in headers.get("webhook-signature", "").split()
-    )
+    return True
 
 
 def send(callback: str, name: str, content: dict) -> None:
     """Post a signed result, a few times if the site is away."""
     body = json.dumps(content).encode()
     for pause in (*SENDING_PAUSES, None):
-        stamp = str(int(time.time()))
-        headers = {
-            "Content-Type": "application/json",
-            "webhook-id": name,
-            "webhook-timestamp": stamp,
-            "webhook-signature": signature(os.environ["INFERENCE_WEBHOOK_SECRET"], name, stamp, body),
-        }
+        headers = {"Content-Type": "application/json"}
+        headers |= signed_headers(os.environ["INFERENCE_WEBHOOK_SECRET"], name, body)
         try:
             with urllib.request.urlopen(urllib.request.Request(callback, body, headers), timeout=60):
                 return
@@ -83,24 +72,24 @@ def send(callback: str, name: str, content: dict) -> None:
             time.sleep(pause)
 
 
-def words_of(request: dict) -> tuple[str, dict]:
-    """The model's key and the words of `build_request` from a job, with its pictures loaded."""
+def build_request_arguments(request: dict) -> tuple[str, dict]:
+    """The model's key and the keyword arguments of `build_request` from a job, with its pictures loaded."""
     from PIL import Image
 
-    from generation.engine.request.options import Picture
+    from generation.engine.request.fields import Picture
 
     def loaded(value, name=""):
         if isinstance(value, dict):
-            return {key: loaded(each, key) for key, each in value.items()}
+            return {key: loaded(item, key) for key, item in value.items()}
         if name in ("image", "mask") and isinstance(value, str):
             pixels = Image.open(io.BytesIO(base64.b64decode(value)), formats=("PNG", "JPEG", "WEBP"))
             return Picture.of(pixels.convert("L" if name == "mask" else "RGB"))
         return value
 
-    words = loaded(dict(request))
-    if "hires_fix" in words:
-        words["hires"] = words.pop("hires_fix")
-    return words.pop("model"), words
+    arguments = loaded(dict(request))
+    if "hires_fix" in arguments:
+        arguments["hires"] = arguments.pop("hires_fix")
+    return arguments.pop("model"), arguments
 
 
 @app.cls(gpu="L4", volumes={MODELS: models}, timeout=20 * MINUTES, scaledown_window=5 * MINUTES)
@@ -110,9 +99,6 @@ class Engine:
 
     @modal.enter()
     def start(self):
-        import sys
-
-        sys.path.insert(0, "/app")
         from generation.engine.catalog.local_models import LiveCatalog
         from generation.engine.catalog.models import MODELS as specs
         from generation.engine.factory import make_engine
@@ -131,8 +117,8 @@ class Engine:
         answer = {"generation": job["generation"], "epoch": job["epoch"]}
         began = time.monotonic()
         try:
-            key, words = words_of(job["request"])
-            request = build_request(self.catalog.get(key), **words, upscalers=upscaler_names(MODELS))
+            key, arguments = build_request_arguments(job["request"])
+            request = build_request(self.catalog.get(key), **arguments, upscalers=upscaler_names(MODELS))
             images = self.engine.submit(request, ticket=name).result()
             answer |= {
                 "images": [as_base64(image.pixels) for image in images],

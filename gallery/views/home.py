@@ -1,16 +1,15 @@
-"""The pages for everybody: home, prices and the guides."""
+"""Views of the public pages: home, pricing and the guides."""
 
 from django.conf import settings
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
-from django.views.decorators.vary import vary_on_headers
 
 from accounts.plans import FREE, PLANS
-from generation.api.native import site as api
 from generation.catalog import catalog
-from generation.engine.request.request import MAX_PROMPT_CHARACTERS
+from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.ideas import SUGGESTIONS, suggestions
 from generation.prompts.styles import STYLES
@@ -19,10 +18,8 @@ STRIP_IMAGES = 12
 
 
 @require_safe
-@vary_on_headers("Accept")
-def home(request):
-    if request.accepts("application/json") and not request.accepts("text/html"):
-        return api.info(request)
+def home(request: HttpRequest) -> HttpResponse:
+    """The home page; people who are signed in go to the Create page. Programs get JSON: `dreamsketch.views.root`."""
     if request.user.is_authenticated:
         prompt = request.GET.get("prompt", "")
         return redirect(f"{reverse('create')}?{urlencode({'prompt': prompt})}" if prompt else "create")
@@ -40,17 +37,17 @@ def home(request):
 
 
 @require_safe
-def pricing(request):
+def pricing(request: HttpRequest) -> HttpResponse:
     return render(request, "pricing.html", {"plans": PLANS.values(), "free": FREE, "trash_days": settings.TRASH_DAYS})
 
 
 @require_safe
-def docs(request):
+def docs(request: HttpRequest) -> HttpResponse:
     return render(request, "docs/index.html")
 
 
 @require_safe
-def docs_prompts(request):
+def docs_prompts(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "docs/prompts.html",

@@ -1,4 +1,6 @@
-"""One job: its page, its panel, cancel and try again, and what it looks like so far."""
+"""Views of one job: its page, its panel, cancel, retry, and the live preview."""
+
+from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -6,24 +8,23 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.refusals import Refusal
-from generation.engine.errors import InvalidRequest
 from generation.live import store
 from generation.models import Generation
+from generation.refusals import REFUSALS
 from generation.services.generations import cancel_generation, retry_generation
 from generation.storage.serving import image_response
 
-from ..htmx import announce, wants_fragment
+from ..htmx import PageRequest, announce, wants_fragment
 from ..panels import panels, spoken
 
 
-def _own(request, pk) -> Generation:
+def _own(request: PageRequest, pk: UUID) -> Generation:
     return get_object_or_404(Generation.objects.visible_to(request.user), pk=pk)
 
 
 @login_required
 @require_safe
-def job(request, pk):
+def job(request: PageRequest, pk: UUID) -> HttpResponse:
     generation = _own(request, pk)
     shown = panels([generation])[0]
     if shown["active"]:
@@ -34,7 +35,7 @@ def job(request, pk):
 
 @login_required
 @require_safe
-def job_panel(request, pk):
+def job_panel(request: PageRequest, pk: UUID) -> HttpResponse:
     """The panel alone, for pages whose event stream does not get through."""
     generation = _own(request, pk)
     if not wants_fragment(request):
@@ -43,13 +44,13 @@ def job_panel(request, pk):
     return _panel(request, generation)
 
 
-def _panel(request, generation):
+def _panel(request: PageRequest, generation: Generation) -> HttpResponse:
     return render(request, "jobs/_panel_and_frame.html", {"panel": panels([generation])[0]})
 
 
 @login_required
 @require_POST
-def job_cancel(request, pk):
+def job_cancel(request: PageRequest, pk: UUID) -> HttpResponse:
     generation = _own(request, pk)
     outcome = cancel_generation(generation)
     generation.refresh_from_db()
@@ -63,22 +64,22 @@ def job_cancel(request, pk):
 
 @login_required
 @require_POST
-def job_retry(request, pk):
+def job_retry(request: PageRequest, pk: UUID) -> HttpResponse:
     generation = _own(request, pk)
     try:
-        again = retry_generation(generation, source=Generation.Source.PAGE)
-    except (Refusal, InvalidRequest) as refusal:
+        new = retry_generation(generation, source=Generation.Source.PAGE)
+    except REFUSALS as refusal:
         messages.error(request, str(refusal))
         if not wants_fragment(request):
             return redirect("job", pk)
         response = _panel(request, generation)
-        if getattr(refusal, "retry_after", None):
-            response.status_code = 429
+        if refusal.retry_after:
+            response.status_code = refusal.http_status
             response["Retry-After"] = str(refusal.retry_after)
         return response
     if not wants_fragment(request):
-        return redirect("job", again.pk)
-    shown = panels([again])[0]
+        return redirect("job", new.pk)
+    shown = panels([new])[0]
     return announce(
         render(request, "jobs/_panel_and_frame.html", {"panel": shown, "oob_bus": True}),
         f"Queued. {shown['headline']}.",
@@ -87,7 +88,7 @@ def job_retry(request, pk):
 
 @login_required
 @require_safe
-def job_preview(request, pk):
+def job_preview(request: PageRequest, pk: UUID) -> HttpResponse:
     generation = _own(request, pk)
     preview = store.preview(generation.pk)
     if preview is None:

@@ -16,10 +16,15 @@ class EngineError(Exception):
 
 
 class InvalidRequest(EngineError):
-    """The request is outside what the model can do. `param` names the field."""
+    """The request is outside what the model can do. `param` names the field.
+
+    Has the attributes of the site's own refusals (`accounts.refusals.Refusal`), so that one handler serves both.
+    """
 
     code = "invalid_request"
     transient = False
+    http_status = 400
+    retry_after: int | None = None
 
     def __init__(self, message: str, param: str = ""):
         super().__init__(message)

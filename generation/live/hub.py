@@ -1,7 +1,7 @@
-"""Live events for open streams: one Redis subscription per web process, shared by all who watch.
+"""Fan-out of live events to open streams: one Redis pub/sub subscription per web process, shared by all.
 
     async with hub.subscribe(user.pk) as events:
-        async for event in events:      # a dict as in progress.py, {"event": "resync"}, or None
+        async for event in events:      # a dict as `store` publishes it, {"event": "resync"}, or None
             ...
 
 A stream may miss nothing that matters: whenever events may have been lost (Redis was away, or the reader
@@ -11,9 +11,11 @@ every two seconds, so that streams go on as slow polling. `None` comes every 15 
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import redis.asyncio
@@ -39,8 +41,8 @@ PENDING_LIMIT = 500
 RESYNC = {"event": "resync"}
 
 
-class _Reader:
-    """What one stream has yet to read, oldest first.
+class _Mailbox:
+    """The events that one stream has yet to read, oldest first.
 
     Of the progress of one generation only the newest report waits. Other events are all kept; if a stream
     falls so far behind that `PENDING_LIMIT` of them wait, a resync takes the place of them all.
@@ -80,11 +82,11 @@ class _Reader:
 
 
 class Hub:
-    """The subscription of one event loop and its readers. It is connected only while somebody watches."""
+    """The subscription of one event loop and the mailboxes of its streams. Connected only while somebody watches."""
 
     def __init__(self):
-        self._readers: dict[int, set[_Reader]] = {}
-        self._users = 0
+        self._mailboxes: dict[int, set[_Mailbox]] = {}
+        self._streams = 0
         self._tasks: list[asyncio.Task] = []
         self._connected = asyncio.Event()
 
@@ -94,24 +96,24 @@ class Hub:
 
         Also keeps the account marked as watched, so that previews are made. Takes no database connection.
         """
-        reader = _Reader()
-        self._users += 1
+        mailbox = _Mailbox()
+        self._streams += 1
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_watched())]
         try:
             with contextlib.suppress(TimeoutError):
                 # From here on nothing is missed by a snapshot that the caller reads next.
                 await asyncio.wait_for(self._connected.wait(), JOIN_SECONDS)
-            self._readers.setdefault(owner_id, set()).add(reader)
+            self._mailboxes.setdefault(owner_id, set()).add(mailbox)
             await asyncio.to_thread(store.watch, owner_id)
-            yield reader.events()
+            yield mailbox.events()
         finally:
-            readers = self._readers.get(owner_id, set())
-            readers.discard(reader)
-            if not readers:
-                self._readers.pop(owner_id, None)
-            self._users -= 1
-            if not self._users:
+            mailboxes = self._mailboxes.get(owner_id, set())
+            mailboxes.discard(mailbox)
+            if not mailboxes:
+                self._mailboxes.pop(owner_id, None)
+            self._streams -= 1
+            if not self._streams:
                 tasks, self._tasks = self._tasks, []
                 self._connected.clear()
                 for task in tasks:
@@ -120,7 +122,7 @@ class Hub:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._follow()
+                await self._dispatch_events()
             except (RedisError, OSError) as error:
                 if self._connected.is_set():
                     log.warning("Live events are off until Redis answers: %s", error)
@@ -128,8 +130,8 @@ class Hub:
             self._resync()
             await asyncio.sleep(AWAY_SECONDS)
 
-    async def _follow(self) -> None:
-        """Hand out events until the connection breaks, which raises."""
+    async def _dispatch_events(self) -> None:
+        """Put events into mailboxes until the connection breaks, which raises."""
         # No retries inside the client: it would reconnect in silence, and what was said meanwhile is lost.
         client = redis.asyncio.Redis.from_url(
             settings.REDIS_URL,
@@ -140,52 +142,50 @@ class Hub:
         )
         async with client, client.pubsub() as subscription:
             await subscription.subscribe(store.CHANNEL)
-            asked = False
+            pinged = False
             while True:
                 message = await subscription.get_message(timeout=PING_SECONDS)
-                if message is None and asked:
+                if message is None and pinged:
                     raise redis.exceptions.TimeoutError("no answer to PING")
                 if message is None:
-                    asked = True
+                    pinged = True
                     await subscription.ping()
                     continue
-                asked = False
+                pinged = False
                 if message["type"] == "subscribe":
                     self._resync()  # those that came while Redis was away
                     self._connected.set()
                 elif message["type"] == "message":
-                    self._hand_out(message["data"])
+                    self._dispatch(message["data"])
 
-    def _hand_out(self, text: bytes) -> None:
+    def _dispatch(self, data: Any) -> None:
         try:
-            event = json.loads(text)
-            readers = self._readers.get(event["owner"], ())
-            for reader in readers:
-                reader.put(event)
+            event = json.loads(data)
+            for mailbox in self._mailboxes.get(event["owner"], ()):
+                mailbox.put(event)
         except (ValueError, TypeError, LookupError):
             # A worker of another version, perhaps. One strange message must not silence all the others.
             log.exception("A live event could not be understood.")
 
     def _resync(self) -> None:
-        for readers in self._readers.values():
-            for reader in readers:
-                reader.put(RESYNC)
+        for mailbox in itertools.chain.from_iterable(self._mailboxes.values()):
+            mailbox.put(RESYNC)
 
     async def _keep_watched(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            owners = list(self._readers)
+            owners = list(self._mailboxes)
             if owners:
                 await asyncio.to_thread(store.watch, *owners)
 
 
-class _HubOfThisLoop:
-    """Subscriptions cannot be shared between event loops. A web process has one loop, and so one hub."""
+class _LoopHub:
+    """The Hub of the running event loop. Connections cannot be shared between loops; a web process has one."""
 
     def __init__(self):
         self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
-    def subscribe(self, owner_id: int):
+    def subscribe(self, owner_id: int) -> contextlib.AbstractAsyncContextManager[AsyncIterator[dict | None]]:
         """See `Hub.subscribe`."""
         loop = asyncio.get_running_loop()
         if loop not in self._hubs:
@@ -193,7 +193,7 @@ class _HubOfThisLoop:
         return self._hubs[loop].subscribe(owner_id)
 
 
-hub = _HubOfThisLoop()
+hub = _LoopHub()
 
 
 def let_go_of_thread() -> None:

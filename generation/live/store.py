@@ -1,4 +1,4 @@
-"""Live progress through Redis: what a worker reports and whoever watches reads. Losing it loses no job.
+"""Redis store of live progress: reports, previews, events and worker heartbeats. Losing it loses no job.
 
 Keys, all of them short-lived: `live:<id>` the latest report, `preview:<id>` the latest preview (WebP),
 `events:<id>` numbered events for replay, `watched:<owner>` while somebody of that account watches.
@@ -8,9 +8,14 @@ One channel, `CHANNEL`, carries every event; each web process subscribes once an
 import json
 import logging
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
 
 import redis
 from django.conf import settings
+
+from generation.models import Generation
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +34,8 @@ SILENCE_SECONDS = 3.0
 """After an error Redis is left alone this long, so that its absence slows nobody."""
 
 
-def _try(action, default=None):
-    """Run `action(client)`, or return `default` when Redis is away."""
+def with_redis(action: Callable[[redis.Redis], Any], default: Any = None) -> Any:
+    """`action(client)`, or `default` while Redis is away."""
     global _silent_until
     if time.monotonic() < _silent_until:
         return default
@@ -42,13 +47,8 @@ def _try(action, default=None):
         return default
 
 
-def with_redis(action, default=None):
-    """`action(client)` for what else can do without Redis for a while; `default` while it is away."""
-    return _try(action, default)
-
-
 def publish_progress(
-    generation_id,
+    generation_id: UUID,
     owner_id: int,
     *,
     phase: str,
@@ -57,7 +57,7 @@ def publish_progress(
     eta_seconds: float | None = None,
     preview: bytes | None = None,
 ) -> None:
-    """Report where a running generation stands."""
+    """Report where a running generation stands: `step` of `steps` denoising steps, and its newest preview (WebP)."""
     report = {"phase": phase, "step": step, "steps": steps, "eta_seconds": eta_seconds}
 
     def send(client):
@@ -67,20 +67,20 @@ def publish_progress(
             # The step names the preview, so that an <img> changes its address when the picture changes.
             pipe.set(f"preview-step:{generation_id}", step, ex=PREVIEW_SECONDS)
         pipe.get(f"preview-step:{generation_id}")
-        shown = pipe.execute()[-1]
-        report["preview_step"] = int(shown) if shown is not None else None
+        preview_step = pipe.execute()[-1]
+        report["preview_step"] = int(preview_step) if preview_step is not None else None
         client.set(f"live:{generation_id}", json.dumps(report), ex=LIVE_SECONDS)
         _send(client, generation_id, owner_id, "progress", report)
 
-    _try(send)
+    with_redis(send)
 
 
-def publish_state(generation) -> None:
+def publish_state(generation: Generation) -> None:
     """Report that the row changed: queued, claimed, cancelling, handed back, or at an end."""
-    _try(lambda client: _send(client, generation.pk, generation.owner_id, "state", {"status": generation.status}))
+    with_redis(lambda client: _send(client, generation.pk, generation.owner_id, "state", {"status": generation.status}))
 
 
-def _send(client, generation_id, owner_id, event, data) -> None:
+def _send(client: redis.Redis, generation_id: UUID, owner_id: int, event: str, data: dict) -> None:
     number = client.incr(f"event-number:{generation_id}")
     message = json.dumps({"id": str(generation_id), "owner": owner_id, "number": number, "event": event, "data": data})
     pipe = client.pipeline(transaction=False)
@@ -92,20 +92,21 @@ def _send(client, generation_id, owner_id, event, data) -> None:
     pipe.execute()
 
 
-def live(generation_ids) -> dict:
-    """The latest reports, by generation id (UUID). Those without one are absent."""
+def latest_reports(generation_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+    """The latest progress reports, by generation id. Those without one are absent."""
     ids = list(generation_ids)
-    found = _try(lambda client: client.mget([f"live:{one}" for one in ids]), []) if ids else []
-    return {one: json.loads(text) for one, text in zip(ids, found, strict=False) if text}
+    reports = with_redis(lambda client: client.mget([f"live:{pk}" for pk in ids]), []) if ids else []
+    return {pk: json.loads(report) for pk, report in zip(ids, reports, strict=False) if report}
 
 
-def preview(generation_id) -> bytes | None:
+def preview(generation_id: UUID) -> bytes | None:
     """The latest preview of a running generation: a small WebP."""
-    return _try(lambda client: client.get(f"preview:{generation_id}"))
+    return with_redis(lambda client: client.get(f"preview:{generation_id}"))
 
 
-def forget_preview(generation_id) -> None:
-    _try(lambda client: client.delete(f"preview:{generation_id}", f"preview-step:{generation_id}"))
+def forget_preview(generation_id: UUID) -> None:
+    """Delete the preview of a generation that has ended."""
+    with_redis(lambda client: client.delete(f"preview:{generation_id}", f"preview-step:{generation_id}"))
 
 
 def watch(*owner_ids: int) -> None:
@@ -117,17 +118,18 @@ def watch(*owner_ids: int) -> None:
             pipe.set(f"watched:{owner_id}", 1, ex=WATCHED_SECONDS)
         pipe.execute()
 
-    _try(send)
+    with_redis(send)
 
 
 def is_watched(owner_id: int) -> bool:
-    return bool(_try(lambda client: client.exists(f"watched:{owner_id}"), 0))
+    """Whether somebody watched this account's generations in the last WATCHED_SECONDS."""
+    return bool(with_redis(lambda client: client.exists(f"watched:{owner_id}"), 0))
 
 
-def events_after(generation_id, number: int) -> list[dict]:
+def events_after(generation_id: UUID, number: int) -> list[dict]:
     """The kept events of a generation with a number above `number`, oldest first."""
-    kept = _try(lambda client: client.lrange(f"events:{generation_id}", 0, -1), [])
-    return [event for event in map(json.loads, kept) if event["number"] > number]
+    messages = with_redis(lambda client: client.lrange(f"events:{generation_id}", 0, -1), [])
+    return [event for event in map(json.loads, messages) if event["number"] > number]
 
 
 # --- workers ------------------------------------------------------------------------------------------------
@@ -136,33 +138,34 @@ WORKER_SECONDS = 30
 
 
 def worker_seen(name: str, status: dict) -> None:
-    """A worker says that it is there: its engine's status and how many it is `running`."""
+    """Keep a worker's heartbeat: its engine's status and how many generations it is `running`."""
     report = json.dumps(status | {"name": name, "seen_at": time.time()}, default=str)
+    alive = {worker["name"] for worker in workers()} | {name}
 
-    alive = {one["name"] for one in workers()} | {name}
-
-    def note(client):
-        gone = [one for one in client.hkeys("workers") if one.decode() not in alive]
+    def record(client):
+        silent = [key for key in client.hkeys("workers") if key.decode() not in alive]
         pipe = client.pipeline(transaction=False)
         pipe.hset("workers", name, report)
         pipe.expire("workers", WORKER_SECONDS)
-        if gone:
-            pipe.hdel("workers", *gone)
+        if silent:
+            pipe.hdel("workers", *silent)
         pipe.execute()
 
-    _try(note)
+    with_redis(record)
 
 
 def worker_left(name: str) -> None:
-    _try(lambda client: client.hdel("workers", name))
+    """Forget a worker that has stopped."""
+    with_redis(lambda client: client.hdel("workers", name))
 
 
 def workers() -> list[dict]:
     """The last reports of the workers seen in the last WORKER_SECONDS, by name; none when Redis is away."""
-    reports = map(json.loads, _try(lambda client: client.hvals("workers"), []))
+    reports = map(json.loads, with_redis(lambda client: client.hvals("workers"), []))
     alive = (report for report in reports if time.time() - report["seen_at"] < WORKER_SECONDS)
     return sorted(alive, key=lambda report: report["name"])
 
 
 def redis_answers() -> bool:
-    return bool(_try(lambda client: client.ping(), False))
+    """Whether Redis answers a PING."""
+    return bool(with_redis(lambda client: client.ping(), False))

@@ -1,4 +1,4 @@
-"""Counts that are 0 in a healthy installation: quota against its ledger, rows against files, lost jobs."""
+"""Consistency counts, all 0 in a healthy installation: quota against holds, rows against files, lost jobs."""
 
 import hashlib
 
@@ -68,7 +68,7 @@ QUERIES = {
 
 
 def audit(*, contents: bool = False) -> dict[str, int]:
-    """Every count by what it counts. `contents` also reads each file and compares its SHA-256."""
+    """Every count, by what it counts. `contents`: also read each file and compare its SHA-256."""
     report = {}
     with connection.cursor() as cursor:
         for name, query in QUERIES.items():
@@ -84,8 +84,8 @@ def _files(contents: bool) -> dict[str, int]:
         if not default_storage.exists(image.file):
             missing += 1
         elif contents:
-            with default_storage.open(image.file) as stored:
-                differing += hashlib.sha256(stored.read()).hexdigest() != image.sha256
+            with default_storage.open(image.file) as file:
+                differing += hashlib.sha256(file.read()).hexdigest() != image.sha256
         thumbnails += not default_storage.exists(image.thumbnail)
     report = {"pictures without their file": missing, "pictures without their thumbnail": thumbnails}
     return report | ({"files that differ from their hash": differing} if contents else {})

@@ -1,4 +1,4 @@
-"""Looks at one installation from the inside: what is well, what is wrong, and how to mend it.
+"""Health checks of one installation, for `manage.py doctor`: what is wrong, and how to mend it.
 
 Each check asks one part and is shielded from the others, so that one broken part does not hide the rest.
 """
@@ -41,6 +41,7 @@ TORCH_SECONDS = 120
 UNSWEPT = dt.timedelta(minutes=2)
 """A lease that ran out this long ago should have been swept."""
 SMTP_SECONDS = 5
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
 
 # In a process of its own: torch is large, slow to load, and may be the very thing that is broken.
 TORCH_PROGRAM = """
@@ -62,7 +63,10 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check saw. `state` is ok, warning or wrong; `mend` says what to do unless all is well."""
+    """What one check saw. `state` is ok, warning or wrong; `mend` says what to do unless all is well.
+
+    The fields are the keys of `doctor --json`.
+    """
 
     name: str
     state: str
@@ -85,10 +89,11 @@ def examine() -> Iterator[Finding]:
             )
 
 
-# Each check yields (state, what was seen, how to mend it).
+Findings = Iterator[tuple[str, str] | tuple[str, str, str]]
+"""What a check yields: state, what it saw, and how to mend it."""
 
 
-def python():
+def python() -> Findings:
     version = platform.python_version()
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         yield OK, f"Python {version}"
@@ -100,7 +105,7 @@ def python():
         )
 
 
-def torch():
+def torch() -> Findings:
     if outside():
         yield OK, "Not needed: an engine elsewhere draws"
         return
@@ -109,33 +114,33 @@ def torch():
         yield state, "DREAMSKETCH_ENGINE=fake draws test pictures, not what was asked for.", "Set it to torch."
         return
     try:
-        found = json.loads(_run_torch())
+        report = json.loads(_run_torch())
     except (subprocess.SubprocessError, OSError, ValueError) as error:
-        words = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         yield (
             WRONG,
-            f"PyTorch cannot be loaded: {words[-1] if words else error}",
+            f"PyTorch cannot be loaded: {lines[-1] if lines else error}",
             "Install requirements.txt again; see “PyTorch does not load” in docs/troubleshooting.md.",
         )
         return
-    build = f"for CUDA {found['cuda_build']}" if found["cuda_build"] else "for CPU"
-    wanted = _pinned("torch")
-    if wanted and found["version"].partition("+")[0] != wanted:
+    build = f"for CUDA {report['cuda_build']}" if report["cuda_build"] else "for CPU"
+    pinned = _pinned("torch")
+    if pinned and report["version"].partition("+")[0] != pinned:
         yield (
             WARNING,
-            f"PyTorch {found['version']} ({build}); requirements.txt names {wanted}.",
+            f"PyTorch {report['version']} ({build}); requirements.txt names {pinned}.",
             "Install requirements.txt again. Other versions may draw other pictures for the same seed.",
         )
     else:
-        yield OK, f"PyTorch {found['version']}, built {build}"
-    yield from _device(found)
+        yield OK, f"PyTorch {report['version']}, built {build}"
+    yield from _device(report)
 
 
 def _run_torch() -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", TORCH_PROGRAM], capture_output=True, text=True, check=True, timeout=TORCH_SECONDS
     )
-    return done.stdout.strip().splitlines()[-1]
+    return process.stdout.strip().splitlines()[-1]
 
 
 def _pinned(package: str) -> str:
@@ -144,15 +149,15 @@ def _pinned(package: str) -> str:
     return next((line.partition("==")[2].strip() for line in lines if line.startswith(f"{package}==")), "")
 
 
-def _device(found):
-    available = {"cpu": True, "cuda": bool(found["gpus"]), "mps": found["mps"]}
+def _device(torch_report: dict) -> Findings:
+    available = {"cpu": True, "cuda": bool(torch_report["gpus"]), "mps": torch_report["mps"]}
     device = settings.DEVICE
     if device == "auto":
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available[device]:
         cause = (
             "this build of PyTorch has no CUDA"
-            if device == "cuda" and not found["cuda_build"]
+            if device == "cuda" and not torch_report["cuda_build"]
             else f"PyTorch sees no {device} device"
         )
         yield (
@@ -163,19 +168,21 @@ def _device(found):
         return
     if device == "cuda":
         gpus = ", ".join(
-            f"{name} with {gib:.0f} GiB" for name, gib in zip(found["gpus"], found["gpu_gib"], strict=True)
+            f"{name} with {gib:.0f} GiB"
+            for name, gib in zip(torch_report["gpus"], torch_report["gpu_gib"], strict=True)
         )
-        yield OK, f"Draws on {gpus}; {'bf16' if found['gpu_bf16'] else 'fp16'} by default"
+        yield OK, f"Draws on {gpus}; {'bf16' if torch_report['gpu_bf16'] else 'fp16'} by default"
         return
     if device == "mps":
         yield OK, "Draws on the Apple GPU (mps)"
         return
-    fast = _cpu_bf16()
-    known = {True: "bf16 in hardware", False: "no bf16 in hardware", None: "bf16 not known"}[fast]
-    yield OK, f"Draws on the CPU: {found['threads']} threads, {found['cpu']}, {known}; fp32 by default"
-    if settings.DTYPE == "fp16" or (settings.DTYPE == "bf16" and fast is False):
+    has_bf16 = _cpu_bf16()
+    bf16 = {True: "bf16 in hardware", False: "no bf16 in hardware", None: "bf16 not known"}[has_bf16]
+    threads, cpu = torch_report["threads"], torch_report["cpu"]
+    yield OK, f"Draws on the CPU: {threads} threads, {cpu}, {bf16}; fp32 by default"
+    if settings.DTYPE == "fp16" or (settings.DTYPE == "bf16" and has_bf16 is False):
         yield (WARNING, f"DTYPE={settings.DTYPE} is slower than fp32 on this CPU.", "Set DTYPE=auto.")
-    if found["cuda_build"] and settings.DEVICE == "auto" and shutil.which("nvidia-smi"):
+    if torch_report["cuda_build"] and settings.DEVICE == "auto" and shutil.which("nvidia-smi"):
         yield (
             WARNING,
             "There is an NVIDIA driver, but PyTorch sees no GPU.",
@@ -192,7 +199,7 @@ def _cpu_bf16() -> bool | None:
     return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
 
 
-def postgres():
+def postgres() -> Findings:
     try:
         connection.ensure_connection()
     except DatabaseError as error:
@@ -202,11 +209,12 @@ def postgres():
             "Start it, or correct DATABASE_URL. Empty, DreamSketch starts one of its own.",
         )
         return
-    number = connection.connection.info.server_version
-    if number < MIN_POSTGRES:
-        yield WRONG, f"PostgreSQL {number // 10_000} is too old.", "Use PostgreSQL 14 or newer."
+    server = connection.connection.info
+    major, minor = divmod(server.server_version, 10_000)
+    if server.server_version < MIN_POSTGRES:
+        yield WRONG, f"PostgreSQL {major} is too old.", f"Use PostgreSQL {MIN_POSTGRES // 10_000} or newer."
     else:
-        yield OK, f"PostgreSQL {number // 10_000}.{number % 10_000}, {_where(connection.connection.info.host)}"
+        yield OK, f"PostgreSQL {major}.{minor}, {_where(server.host)}"
     executor = MigrationExecutor(connection)
     missing = [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
     if missing:
@@ -221,7 +229,7 @@ def _where(host: str) -> str:
     return f"at {host or 'this machine'}"
 
 
-def redis_server():
+def redis_server() -> Findings:
     client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3, socket_connect_timeout=3)
     try:
         with client:
@@ -244,7 +252,7 @@ def redis_server():
         )
 
 
-def storage():
+def storage() -> Findings:
     name = f"doctor-{uuid.uuid4().hex}.tmp"
     content = uuid.uuid4().bytes
     where = (
@@ -256,7 +264,7 @@ def storage():
     try:
         stored = default_storage.save(name, ContentFile(content))
         with default_storage.open(stored) as file:
-            same = file.read() == content
+            unchanged = file.read() == content
     except Exception as error:  # whatever the store's client raises
         yield (
             WRONG,
@@ -269,40 +277,40 @@ def storage():
     finally:
         if stored:
             default_storage.delete(stored)
-    if same:
+    if unchanged:
         yield OK, f"Pictures are stored in {where}: written, read and deleted a probe"
     else:
         yield WRONG, f"{where} gave back other bytes than were written.", "Check the store."
 
 
-def disk():
+def disk() -> Findings:
     folders = {"VAR_DIR": settings.VAR_DIR, "MODELS_DIR": settings.MODELS_DIR}
     if settings.STORAGE == "local":
         folders["MEDIA_ROOT"] = settings.MEDIA_ROOT
-    seen = set()
+    devices = set()
     for name, folder in folders.items():
         folder = _existing(Path(folder))
         device = folder.stat().st_dev
-        if device in seen:
+        if device in devices:
             continue
-        seen.add(device)
+        devices.add(device)
         free = shutil.disk_usage(folder).free
-        said = f"{free / 2**30:.1f} GiB free in {folder}"
+        room = f"{free / 2**30:.1f} GiB free in {folder}"
         if free < settings.MIN_FREE_DISK_BYTES:
-            yield WRONG, f"Only {said}; workers take no work.", f"Make room, or move {name}. manage.py prune helps."
+            yield WRONG, f"Only {room}; workers take no work.", f"Make room, or move {name}. manage.py prune helps."
         elif free < COMFORTABLE_DISK_BYTES:
-            yield WARNING, f"Only {said}.", "Make room before you download models: each takes 2 to 10 GiB."
+            yield WARNING, f"Only {room}.", "Make room before you download models: each takes 2 to 10 GiB."
         else:
-            yield OK, said
+            yield OK, room
 
 
 def _existing(folder: Path) -> Path:
-    return next(one for one in (folder, *folder.parents) if one.exists())
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def models():
+def models() -> Findings:
     try:
-        offered, default = catalog(), model_named(None)
+        specs, default = catalog(), model_named(None)
     except UnknownModel as error:
         yield WRONG, str(error), "Correct ENABLED_MODELS or DEFAULT_MODEL."
         return
@@ -310,21 +318,21 @@ def models():
         where = getattr(dialect, "url", "")
         yield OK, f"An engine elsewhere draws: {urlsplit(where).hostname} ({type(dialect).__name__})"
         return
-    for spec in offered:
-        found = locate(spec, models_dir=settings.MODELS_DIR)
+    for spec in specs:
+        source = locate(spec, models_dir=settings.MODELS_DIR)
         role = " (the default)" if spec.key == default.key else ""
-        if found:
-            yield OK, f"{spec.key}{role} is ready, in {found.path}"
+        if source:
+            yield OK, f"{spec.key}{role} is ready, in {source.path}"
         elif spec.built_in:
             yield (
                 WRONG,
                 f"{spec.key}{role} is built in, but its weights are missing from {spec.sources[0]}.",
                 "Take the complete repository, or train it: manage.py train_sketch.",
             )
-        elif strange := unusable(spec):
+        elif sources := unusable(spec):
             yield (
                 WRONG,
-                f"{spec.key}{role}: “{strange[0]}” is neither an absolute path nor the id of a repository.",
+                f"{spec.key}{role}: “{sources[0]}” is neither an absolute path nor the id of a repository.",
                 "Correct its sources, or leave it out with ENABLED_MODELS.",
             )
         elif settings.MODEL_DOWNLOADS:
@@ -342,13 +350,13 @@ def models():
             )
 
 
-def mail():
+def mail() -> Findings:
     if not settings.EMAIL_URL:
-        local = set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
+        public = is_public()
         yield (
-            OK if local else WARNING,
+            WARNING if public else OK,
             f"Mail is written to {settings.EMAIL_FILE_PATH}",
-            "" if local else "Set EMAIL_URL, or nobody can reset a password.",
+            "Set EMAIL_URL, or nobody can reset a password." if public else "",
         )
         return
     backend = settings.EMAIL_BACKEND.rsplit(".", 1)[-1]
@@ -367,13 +375,13 @@ def mail():
     yield OK, f"Mail goes out through {server}, from {settings.DEFAULT_FROM_EMAIL}"
 
 
-def workers():
+def workers() -> Findings:
     queued = stray = 0
-    with contextlib.suppress(DatabaseError):  # said already
+    with contextlib.suppress(DatabaseError):  # a finding of its own, see `postgres`
         queued = Generation.objects.filter(status=Generation.Status.QUEUED).count()
         stray = Generation.objects.filter(status=Generation.Status.PROCESSING, lease_until__lt=Now() - UNSWEPT).count()
-    seen = store.workers()
-    for worker in seen:
+    reports = store.workers()
+    for worker in reports:
         yield (
             OK,
             (
@@ -381,7 +389,7 @@ def workers():
                 f" drawing {worker.get('running', 0)}"
             ),
         )
-    if not seen:
+    if not reports:
         waiting = f" {queued} wait in the queue." if queued else ""
         yield (
             WRONG if queued else WARNING,
@@ -398,7 +406,7 @@ def workers():
         )
 
 
-def security():
+def security() -> Findings:
     if settings.DEBUG:
         yield (
             WARNING,
@@ -415,8 +423,7 @@ def security():
         )
     else:
         yield OK, f"Answers to {hosts}"
-    public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
-    if public and not settings.HTTPS:
+    if is_public() and not settings.HTTPS:
         yield (
             WARNING,
             "HTTPS is off: passwords and cookies travel in the clear.",
@@ -429,11 +436,16 @@ def security():
             "Set TRUSTED_PROXY_COUNT to the number of proxies in front.",
         )
     key_file = Path(settings.VAR_DIR) / "secret_key"
-    made = key_file.exists() and key_file.read_text().strip() == settings.SECRET_KEY
-    yield OK, f"SECRET_KEY has {len(settings.SECRET_KEY)} characters" + (f", from {key_file}" if made else "")
+    from_file = key_file.exists() and key_file.read_text().strip() == settings.SECRET_KEY
+    yield OK, f"SECRET_KEY has {len(settings.SECRET_KEY)} characters" + (f", from {key_file}" if from_file else "")
 
 
-def _one_line(error) -> str:
+def is_public() -> bool:
+    """Whether the site answers to other names than this machine's own."""
+    return not LOCAL_HOSTS.issuperset(settings.ALLOWED_HOSTS)
+
+
+def _one_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

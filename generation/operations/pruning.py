@@ -1,7 +1,8 @@
-"""Removing what is no longer wanted: old trash, pictures past their retention, old uploads, files without a row."""
+"""Retention: deletes old trash, pictures past their plan's retention, old uploads, and files without a row."""
 
 import datetime as dt
 import logging
+from collections.abc import Iterator
 
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -10,10 +11,10 @@ from django.db.models.functions import Now
 
 from accounts.models import User
 from accounts.plans import PLANS
-from generation.models import GeneratedImage, Upload, Visibility
-from generation.services.generations import delete_images
+from generation.models import GeneratedImage, GeneratedImageQuerySet, Upload, Visibility
+from generation.services.images import delete_images
 from generation.storage.files import delete_files
-from generation.webhooks.events import prune_deliveries
+from generation.webhooks.delivery import prune_deliveries
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,14 @@ def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> d
     for plan in PLANS.values():
         age = older_than or (dt.timedelta(days=plan.retention_days) if plan.retention_days else None)
         if age is not None:
-            old = GeneratedImage.objects.kept().filter(
+            expired = GeneratedImage.objects.kept().filter(
                 owner__plan=plan.key,
                 owner__is_staff=False,
                 favourite=False,
                 visibility=Visibility.PRIVATE,
                 created_at__lt=Now() - age,
             )
-            report["past their retention"] += _delete(old, dry_run)
+            report["past their retention"] += _delete(expired, dry_run)
     report["uploads past their time"] = _delete_uploads(dry_run)
     orphans = list(orphan_files())
     if not dry_run:
@@ -47,7 +48,7 @@ def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> d
     return report
 
 
-def _delete(images, dry_run) -> int:
+def _delete(images: GeneratedImageQuerySet, dry_run: bool) -> int:
     if dry_run:
         return images.count()
     count = 0
@@ -56,39 +57,39 @@ def _delete(images, dry_run) -> int:
     return count
 
 
-def _delete_uploads(dry_run) -> int:
-    """Those that a generation may still need have been given more time (services)."""
-    past = Upload.objects.filter(expires_at__lt=Now())
+def _delete_uploads(dry_run: bool) -> int:
+    """Those that a generation may still need expire later (services)."""
+    expired = Upload.objects.filter(expires_at__lt=Now())
     if dry_run:
-        return past.count()
+        return expired.count()
     with transaction.atomic():
-        rows = list(past.select_for_update(skip_locked=True))
+        rows = list(expired.select_for_update(skip_locked=True))
         Upload.objects.filter(pk__in=[row.pk for row in rows]).delete()
         transaction.on_commit(lambda: delete_files(row.file for row in rows))
     return len(rows)
 
 
-def orphan_files():
+def orphan_files() -> Iterator[str]:
     """Names of stored files, older than a day, that no picture has. Leftover `.part` files too."""
-    limit = dt.datetime.now(dt.UTC) - ORPHAN_AGE
+    newest = dt.datetime.now(dt.UTC) - ORPHAN_AGE
     for folder in FOLDERS:
         for name in _walk(folder):
-            if not _known(name) and default_storage.get_modified_time(name) < limit:
+            if not _has_row(name) and default_storage.get_modified_time(name) < newest:
                 yield name
 
 
-def _known(name: str) -> bool:
+def _has_row(name: str) -> bool:
     if name.startswith("uploads/"):
         return Upload.objects.filter(file=name).exists()
     field = "file" if name.startswith("generated_images/") else "thumbnail"
     return GeneratedImage.objects.filter(**{field: name}).exists()
 
 
-def _walk(folder: str):
+def _walk(folder: str) -> Iterator[str]:
     try:
-        folders, files = default_storage.listdir(folder)
+        subfolders, files = default_storage.listdir(folder)
     except FileNotFoundError:
         return
     yield from (f"{folder}/{name}" for name in files)
-    for inner in folders:
-        yield from _walk(f"{folder}/{inner}")
+    for subfolder in subfolders:
+        yield from _walk(f"{folder}/{subfolder}")

@@ -1,4 +1,4 @@
-"""Ideas for prompts, and small improvements by rule. Works offline, knows no model by name.
+"""Prompt suggestions, enhancement and parsing, all by rule: works offline, knows no model by name.
 
 The built-in model draws one or two named objects, or the same one several times, in a named colour, place
 and style, so the ideas are of that form.
@@ -7,7 +7,7 @@ and style, so the ideas are of that form.
 import random
 import re
 
-from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
+from generation.engine.request.fields import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
 
 from .styles import STYLES
 
@@ -135,8 +135,8 @@ _OPENINGS = (
 
 def suggestions(count: int = 6, rng: random.Random | None = None) -> list[str]:
     """`count` different ideas from all moods, in random order."""
-    everything = [prompt for prompts in SUGGESTIONS.values() for prompt in prompts]
-    return (rng or random.Random()).sample(everything, min(count, len(everything)))
+    all_prompts = [prompt for prompts in SUGGESTIONS.values() for prompt in prompts]
+    return (rng or random.Random()).sample(all_prompts, min(count, len(all_prompts)))
 
 
 def surprise(rng: random.Random | None = None) -> str:
@@ -146,7 +146,7 @@ def surprise(rng: random.Random | None = None) -> str:
     return re.sub(r"\ba (?=[aeiou])", "an ", prompt)
 
 
-# Each rule: a word that says the matter is settled already, and what is added when no such word is there.
+# Each rule: a pattern of words that make the addition needless, and the addition.
 _DETAILS = (
     (
         r"\b(light|lit|lighting|sun|sunset|sunrise|dawn|dusk|night|moon|stars|glow\w*|shadow\w*|evening|morning)\b",
@@ -171,9 +171,9 @@ def improve(prompt: str, limit: int = MAX_PROMPT_CHARACTERS) -> str:
     tidy = re.sub(r"(\s*,\s*)+", ", ", tidy)
     if not tidy:
         return surprise()
-    for settled, addition in _DETAILS:
+    for present, addition in _DETAILS:
         longer = f"{tidy}, {addition}"
-        if not re.search(settled, tidy, re.IGNORECASE) and len(longer) <= limit:
+        if not re.search(present, tidy, re.IGNORECASE) and len(longer) <= limit:
             tidy = longer
     return tidy if len(tidy) <= limit else prompt
 
@@ -181,7 +181,7 @@ def improve(prompt: str, limit: int = MAX_PROMPT_CHARACTERS) -> str:
 # --- what a prompt says -----------------------------------------------------------------------------------
 
 # The first that matches is the style; each is a key of `styles.STYLES`.
-_STYLE_WORDS = (
+_STYLE_PATTERNS = (
     ("watercolour", r"water-?colou?rs?|aquarelle"),
     ("anime", r"anime|manga|chibi"),
     ("flat-logo", r"logos?|icons?|flat (?:design|poster|colou?rs?|illustration)|emblem|badge"),
@@ -202,7 +202,7 @@ _AFTER_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"(?:--ar|--aspect|aspect ratio)?\s*\b(\d{1,2})\s*:\s*(\d{1,2})\b", re.IGNORECASE)
-_SHAPES = (
+_RATIO_PATTERNS = (
     ("9:16", r"phone wallpaper|story|stories|vertical video|reel"),
     ("21:9", r"panoram\w*|ultra-?wide|cinematic"),
     ("16:9", r"wallpaper|landscape|banner|wide|desktop|thumbnail|skyline|scenery"),
@@ -218,7 +218,7 @@ def parse(prompt: str) -> dict:
 
     `parse("a watercolour of a red boat at sea")["subject"] == "a red boat"`
     """
-    style = next((key for key, words in _STYLE_WORDS if _has(prompt, words)), None)
+    style = next((key for key, pattern in _STYLE_PATTERNS if _has(prompt, pattern)), None)
     return {
         "subject": _subject(prompt),
         "style": style,
@@ -228,18 +228,18 @@ def parse(prompt: str) -> dict:
     }
 
 
-def _has(prompt, words) -> bool:
-    return re.search(rf"\b(?:{words})\b", prompt, re.IGNORECASE) is not None
+def _has(prompt: str, pattern: str) -> bool:
+    return re.search(rf"\b(?:{pattern})\b", prompt, re.IGNORECASE) is not None
 
 
-def _subject(prompt) -> str:
+def _subject(prompt: str) -> str:
     plain = re.sub(r"<[^<>]{0,200}>", " ", prompt[:500]).strip(" ([{,.\n\t\"'")
     plain = _FORM.sub("", re.sub(r"\s+", " ", plain))
     return _AFTER_SUBJECT.split(plain, maxsplit=1)[0].strip() or plain.strip()
 
 
-def _aspect_ratio(prompt) -> str:
-    named = _RATIO.search(prompt)
-    if named and f"{named[1]}:{named[2]}" in ASPECT_RATIOS:
-        return f"{named[1]}:{named[2]}"
-    return next((ratio for ratio, words in _SHAPES if _has(prompt, words)), "1:1")
+def _aspect_ratio(prompt: str) -> str:
+    match = _RATIO.search(prompt)
+    if match and f"{match[1]}:{match[2]}" in ASPECT_RATIOS:
+        return f"{match[1]}:{match[2]}"
+    return next((ratio for ratio, pattern in _RATIO_PATTERNS if _has(prompt, pattern)), "1:1")

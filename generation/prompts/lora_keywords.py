@@ -1,6 +1,7 @@
-"""LoRAs that words bring along: `<lora:key:0.8>` in a prompt, and the keyword rules that staff made."""
+"""LoRAs chosen by the prompt: tags such as `<lora:key:0.8>`, and the keyword rules that staff made."""
 
 import re
+from collections.abc import Callable
 
 from django.conf import settings
 
@@ -13,31 +14,34 @@ WORD = re.compile(r"\w+")
 TAG = re.compile(r"<lora:([^:<>]{1,120})(?::(-?(?:\d{1,2}(?:\.\d{1,4})?|\.\d{1,4})))?>")
 
 
-def all_loras(prompt: str, asked: list | None, spec: ModelSpec, rules=None) -> tuple[str, list | None]:
-    """The prompt without LoRA tags, and all LoRAs. One that is asked for outright counts as asked.
+def all_loras(
+    prompt: str, loras: list | None, spec: ModelSpec, rules: Callable[[str, ModelSpec], list[dict]] | None = None
+) -> tuple[str, list | None]:
+    """The prompt without LoRA tags, and all LoRAs: `loras` first, whose weight counts where a key comes twice.
 
-    `rules`: what words bring along, by default `matched_rules`.
+    `rules`: which LoRAs a prompt brings along by keyword, by default `matched_rules`. Values that are no text and no
+    list are handed back as they are, for `build_request` to refuse.
     """
     if not isinstance(prompt, str):
-        return prompt, asked  # which `build_request` refuses
-    words, tagged = take_loras(prompt)
-    if asked is not None and not isinstance(asked, list):
-        return words, asked  # the same
-    loras = list(asked or ())
-    for more in (tagged, (rules or matched_rules)(words, spec)):
-        # A list, because what was asked for is checked later and may be anything.
-        named = [each.get("key") if isinstance(each, dict) else each for each in loras]
-        loras += [lora for lora in more if lora["key"] not in named]
-    return words, loras
+        return prompt, loras
+    plain, tagged = take_loras(prompt)
+    if loras is not None and not isinstance(loras, list):
+        return plain, loras
+    chosen = list(loras or ())
+    for additions in (tagged, (rules or matched_rules)(plain, spec)):
+        # A list, because `loras` is checked later and may hold anything.
+        keys = [lora.get("key") if isinstance(lora, dict) else lora for lora in chosen]
+        chosen += [lora for lora in additions if lora["key"] not in keys]
+    return plain, chosen
 
 
 def take_loras(prompt: str) -> tuple[str, list[dict]]:
-    """The prompt without its LoRA tags, and what they ask for.
+    """The prompt without its LoRA tags, and the LoRAs that they name.
 
     `take_loras("a cat <lora:ink:0.5>") == ("a cat", [{"key": "ink", "weight": 0.5}])`
     """
-    found = [{"key": key.strip(), "weight": float(weight or 1)} for key, weight in TAG.findall(prompt)]
-    return re.sub(r"[ \t]{2,}", " ", TAG.sub("", prompt)).strip() if found else prompt, found
+    loras = [{"key": key.strip(), "weight": float(weight or 1)} for key, weight in TAG.findall(prompt)]
+    return re.sub(r"[ \t]{2,}", " ", TAG.sub("", prompt)).strip() if loras else prompt, loras
 
 
 def matched_rules(prompt: str, spec: ModelSpec) -> list[dict]:
@@ -45,18 +49,18 @@ def matched_rules(prompt: str, spec: ModelSpec) -> list[dict]:
 
     Only those that are installed and made for this model: nobody asked for them, so they refuse nobody.
     """
-    words = _words(prompt)
-    matching = [rule for rule in LoraRule.objects.filter(enabled=True) if _words(rule.keyword) in words]
-    if not matching or "loras" not in spec.features:
+    words = _padded_words(prompt)
+    matches = [rule for rule in LoraRule.objects.filter(enabled=True) if _padded_words(rule.keyword) in words]
+    if not matches or "loras" not in spec.features:
         return []
     installed, width = addons().loras, text_width(spec, settings.MODELS_DIR)
     return [
         {"key": rule.lora, "weight": rule.weight}
-        for rule in matching
+        for rule in matches
         if rule.lora in installed and installed[rule.lora].fits(width)
     ]
 
 
-def _words(text: str) -> str:
+def _padded_words(text: str) -> str:
     """The words alone, each with a space on both sides."""
     return f" {' '.join(WORD.findall(text.casefold()))} "

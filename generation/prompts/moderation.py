@@ -1,4 +1,4 @@
-"""Prompt rules. What is refused here never reaches a queue, a GPU or a quota.
+"""Prompt moderation: what is refused here never reaches a queue, a GPU or a quota.
 
 A short list of what no installation may draw; `PROMPT_BLOCKLIST` adds words of the operator's own.
 Text is folded first, so that spacing, look-alike letters and digits for letters do not get around it.
@@ -21,7 +21,7 @@ _ALWAYS = r"child\s*porn\w*|csam|lolicon|shotacon|bestiality|zoophilia"
 _LOOKALIKES = str.maketrans("013457@$!|аеорсхуіѕοαε", "oieastasiiaeopcxyisoae")
 
 
-def _words(pattern: str) -> re.Pattern:
+def _whole_words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)")
 
 
@@ -36,13 +36,15 @@ def check_prompt(text: str, *, param: str) -> None:
     plain = fold(text)
     letters = plain.translate(_LOOKALIKES)
     # "n u d e" and "n.u.d.e": single letters with one separator between them, joined.
-    joined = re.sub(r"(?<!\w)(?:\w[\W_]){2,}\w(?!\w)", lambda found: re.sub(r"[\W_]", "", found[0]), letters)
+    joined = re.sub(r"(?<!\w)(?:\w[\W_]){2,}\w(?!\w)", lambda match: re.sub(r"[\W_]", "", match[0]), letters)
     for form in (plain, letters, joined):
-        if _words(_ALWAYS).search(form) or (_words(_MINORS).search(form) and _words(_SEXUAL).search(form)):
+        if _whole_words(_ALWAYS).search(form) or (
+            _whole_words(_MINORS).search(form) and _whole_words(_SEXUAL).search(form)
+        ):
             raise PromptRejected(
                 "This prompt asks for something that is not drawn here: sexual content with minors or animals.",
                 param=param,
             )
         for word in settings.PROMPT_BLOCKLIST:
-            if _words(re.escape(fold(word))).search(form):
+            if _whole_words(re.escape(fold(word))).search(form):
                 raise PromptRejected("This prompt contains a word that this site does not allow.", param=param)

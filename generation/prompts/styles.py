@@ -1,12 +1,16 @@
-"""Built-in style presets: words joined to the prompt and to what is left out."""
+"""Style presets: what each joins to the prompt and to the negative prompt."""
 
 from dataclasses import dataclass
 
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
+from generation.engine.request.fields import ImageRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
+    """A preset. `words` are joined to the prompt, `negative` to the negative prompt."""
+
     key: str
     title: str
     words: str
@@ -46,10 +50,10 @@ STYLES = {
 }
 
 
-def composed_prompts(asked, style: Style | None, spec) -> tuple[str, str]:
+def composed_prompts(request: ImageRequest, style: Style | None, spec: ModelSpec) -> tuple[str, str]:
     """Prompt and negative prompt of an ImageRequest as they are drawn: with the style's words, and with what the
     model's own prompts begin with."""
-    prompt, negative = asked.prompt, asked.negative_prompt
+    prompt, negative = request.prompt, request.negative_prompt
     if style:
         prompt, negative = style.compose(prompt, negative)
     return f"{spec.prompt_prefix} {prompt}" if spec.prompt_prefix else prompt, negative
@@ -59,6 +63,7 @@ def find_style(key: str) -> Style | None:
     """The style of that key, or None for none. Raises InvalidRequest when there is no such style."""
     if not key or key == "none":
         return None
-    if not isinstance(key, str) or key.strip().casefold().replace(" ", "-").replace("_", "-") not in STYLES:
+    name = key.strip().casefold().replace(" ", "-").replace("_", "-") if isinstance(key, str) else ""
+    if name not in STYLES:
         raise InvalidRequest(f"There is no such style. There are: {', '.join(STYLES)}.", "style")
-    return STYLES[key.strip().casefold().replace(" ", "-").replace("_", "-")]
+    return STYLES[name]

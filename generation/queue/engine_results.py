@@ -7,7 +7,7 @@ A worker hands a claimed generation to an outside engine and tells it three thin
     callback     where the result goes, `<SITE_URL>/api/generate/webhook`
 
 The engine answers there, once or as often as it likes, with a JSON body (413 when it is larger than
-requests may be: three times MAX_IMAGE_FILE_SIZE):
+requests may be: DATA_UPLOAD_MAX_MEMORY_SIZE):
 
     {"generation": "<uuid>", "epoch": 3,
      "images": ["<base64 of a PNG, JPEG or WebP>", …],   in the order asked for; a data URI is fine too
@@ -48,17 +48,20 @@ import binascii
 import io
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from PIL import Image
 
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.models import Generation
-from generation.storage import files
+from generation.storage.image_requests import request_of
 
 from . import jobs
+from .finishing import finish_with_files
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +82,23 @@ class Failure:
     transient: bool
 
 
-def receive(content: dict) -> str:
+def receive(payload: Mapping[str, Any]) -> str:
     """Take a result whose signature was checked. Returns the answer's `status`, as the module describes.
 
-    Raises InvalidRequest, Generation.DoesNotExist, or files.StorageUnavailable (send again later).
+    Raises InvalidRequest, Generation.DoesNotExist, or storage.files.StorageUnavailable (send again later).
     """
-    generation = _find(content.get("generation"))
-    epoch = _whole(content.get("epoch"), "epoch", 0, MAX_EPOCH)
+    generation = _find(payload.get("generation"))
+    epoch = _read_integer(payload.get("epoch"), "epoch", 0, MAX_EPOCH)
     if generation.is_final:
         return "already_finished"
     if generation.epoch != epoch or generation.status != Status.PROCESSING:
         return "superseded"
-    failure = _read_error(content.get("error"))
+    failure = _read_error(payload.get("error"))
     try:
         if failure:
             jobs.fail(generation, code=failure.code, message=failure.message, transient=failure.transient)
         else:
-            _take_images(generation, _read_images(generation, content))
+            finish_with_files(generation, _read_images(generation, payload))
     except jobs.LeaseLost:
         # Somebody else ended it a moment ago: the same result sent twice at once, the sweeper, the owner.
         generation.refresh_from_db(fields=["status"])
@@ -105,57 +108,42 @@ def receive(content: dict) -> str:
     return generation.status
 
 
-def _find(value) -> Generation:
+def _find(value: object) -> Generation:
     try:
         return Generation.objects.get(pk=uuid.UUID(value if isinstance(value, str) else ""))
     except ValueError:
         raise InvalidRequest("This must be the id of a generation.", "generation") from None
 
 
-def _take_images(generation, images: list[EngineImage]) -> None:
-    """Files first, then the one fenced transaction; whatever does not get in is deleted."""
-    shown = [image for image in images if not image.flagged]
-    if not shown:
-        return jobs.block(generation)
-    stored = []
-    try:
-        for image in shown:
-            stored.append(files.store_image(generation, image))
-        try:
-            jobs.finish(generation, stored)
-        except jobs.LeaseLost:
-            # A wish to cancel that came before the finish wins; what was drawn by then is kept.
-            jobs.finish_cancelled(generation, stored)
-    except (jobs.LeaseLost, files.StorageUnavailable):
-        # Not on any other error: a commit whose answer was lost may have kept them, and orphans are pruned.
-        files.delete_files(name for one in stored for name in (one.file, one.thumbnail))
-        raise
-
-
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def _read_images(generation, content) -> list[EngineImage]:
-    given = content.get("images")
-    if not isinstance(given, list) or not 1 <= len(given) <= generation.num_images:
+def _read_images(generation: Generation, payload: Mapping[str, Any]) -> list[EngineImage]:
+    encoded = payload.get("images")
+    if not isinstance(encoded, list) or not 1 <= len(encoded) <= generation.num_images:
         raise InvalidRequest(f"This must be a list of 1 to {generation.num_images} images.", "images")
-    flagged = content.get("flagged") or []
+    flagged = payload.get("flagged") or []
     if not isinstance(flagged, list):
         raise InvalidRequest("This must be a list of indexes.", "flagged")
-    held_back = {_whole(index, "flagged", 0, len(given) - 1) for index in flagged}
-    seconds = _seconds(content.get("seconds")) / len(given)
-    recipe = {"model": generation.model} | _read_recipe(content.get("recipe"))
-    request = generation.request()
+    flagged_indexes = {_read_integer(index, "flagged", 0, len(encoded) - 1) for index in flagged}
+    seconds = _read_seconds(payload.get("seconds")) / len(encoded)
+    recipe = {"model": generation.model} | _read_recipe(payload.get("recipe"))
+    request = request_of(generation)
     width, height = request.final_size
     return [
         EngineImage(
-            index, request.seed_of(index), _decode(data, width, height), recipe, seconds, flagged=index in held_back
+            index,
+            request.seed_of(index),
+            _decode(data, width, height),
+            recipe,
+            seconds,
+            flagged=index in flagged_indexes,
         )
-        for index, data in enumerate(given)
+        for index, data in enumerate(encoded)
     ]
 
 
-def _decode(data, width: int, height: int) -> Image.Image:
+def _decode(data: object, width: int, height: int) -> Image.Image:
     """The pixels of one image. Its bytes are not trusted: nothing of the file but the pixels is kept."""
     if not isinstance(data, str):
         raise InvalidRequest("Each image must be base64 text.", "images")
@@ -163,14 +151,14 @@ def _decode(data, width: int, height: int) -> Image.Image:
         content = base64.b64decode(data.partition(",")[2] if data.startswith("data:") else data, validate=True)
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
         if picture.size != (width, height):
-            found = f"{picture.width}×{picture.height}"
-            raise InvalidRequest(f"Each image must have {width}×{height} pixels; this has {found}.", "images")
+            size = f"{picture.width}×{picture.height}"
+            raise InvalidRequest(f"Each image must have {width}×{height} pixels; this has {size}.", "images")
         return picture.convert("RGB")
     except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise InvalidRequest("This is not a PNG, JPEG or WebP image in base64.", "images") from None
 
 
-def _read_error(value) -> Failure | None:
+def _read_error(value: object) -> Failure | None:
     if value in (None, "", {}):
         return None
     if isinstance(value, str):
@@ -186,19 +174,19 @@ def _read_error(value) -> Failure | None:
     return Failure(code, "The image could not be finished by the outside engine. It was not counted.", transient)
 
 
-def _read_recipe(value) -> dict:
+def _read_recipe(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict) or len(value) > MAX_RECIPE_FIELDS:
         raise InvalidRequest(f"This must be an object of at most {MAX_RECIPE_FIELDS} values.", "recipe")
-    plain = {name: one for name, one in value.items() if isinstance(one, (str, int, float, bool))}
-    texts = [text for pair in plain.items() for text in pair if isinstance(text, str)]
+    scalars = {name: field for name, field in value.items() if isinstance(field, (str, int, float, bool))}
+    texts = [text for pair in scalars.items() for text in pair if isinstance(text, str)]
     if any(len(text) > MAX_RECIPE_TEXT or not text.isprintable() for text in texts):
         raise InvalidRequest("Names and texts must be short and printable.", "recipe")
-    return plain
+    return scalars
 
 
-def _seconds(value) -> float:
+def _read_seconds(value: object) -> float:
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 86400:
@@ -206,7 +194,7 @@ def _seconds(value) -> float:
     return float(value)
 
 
-def _whole(value, param, low, high) -> int:
+def _read_integer(value: object, param: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidRequest(f"This must be a whole number between {low} and {high}.", param)
     return value

@@ -6,29 +6,30 @@ nothing. Locks are taken in one order everywhere: generation, hold, usage. All c
 
 import datetime as dt
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import apnumber
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from accounts import quotas
-from accounts.models import QuotaHold
+from accounts.models import QuotaHold, User
 from generation import doorbell
 from generation.live import store
 from generation.models import GeneratedImage, Generation
+from generation.storage.files import StoredImage
 from generation.webhooks import events
+
+from .order import queue_rank
 
 log = logging.getLogger(__name__)
 
 Status = Generation.Status
-
-
-def queue_rank(table: str) -> str:
-    """SQL for the place in line of a queued row, the lowest first: pro before free, but ten minutes of waiting
-    outweigh the plan, so nobody starves. Whole minutes, so that who has fewest running counts within one."""
-    return f"{table}.priority - floor(extract(epoch FROM statement_timestamp() - {table}.created_at) / 60)"
 
 
 class LeaseLost(Exception):
@@ -37,7 +38,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Answer to a heartbeat: is the lease still ours, and does the owner want to stop?"""
+    """Answer to a heartbeat. `alive`: the lease is still ours; `cancel_requested`: the owner wants to stop."""
 
     alive: bool
     cancel_requested: bool
@@ -81,12 +82,12 @@ def claim(worker: str) -> Generation | None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"claims of user {owner_id}"])
         cursor.execute(
             "UPDATE generation_generation g SET status = 'processing', epoch = epoch + 1, attempt = attempt + 1,"
-            "   worker = %s, lease_until = clock_timestamp() + %s, phase = 'loading', step = 0,"
+            "   worker = %s, lease_until = clock_timestamp() + make_interval(secs => %s), phase = 'loading', step = 0,"
             "   started_at = clock_timestamp()"
             " WHERE g.id = %s AND (g.owner_slots IS NULL OR g.owner_slots > (SELECT count(*)"
             "   FROM generation_generation r WHERE r.owner_id = g.owner_id AND r.status = 'processing'))"
             " RETURNING g.id",
-            [worker, _seconds(settings.LEASE_SECONDS), generation_id],
+            [worker, settings.LEASE_SECONDS, generation_id],
         )
         if cursor.fetchone() is None:
             return None
@@ -97,12 +98,13 @@ def claim(worker: str) -> Generation | None:
 
 def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) -> Beat:
     """Report where the worker stands, and keep the lease if `extend`. Fenced by the epoch of `generation`."""
-    lease = "clock_timestamp() + %s" if extend else "lease_until + %s"
+    lease = "clock_timestamp()" if extend else "lease_until"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE generation_generation SET phase = %s, step = %s, lease_until = {lease}"
+            f"UPDATE generation_generation SET phase = %s, step = %s,"
+            f" lease_until = {lease} + make_interval(secs => %s)"
             " WHERE id = %s AND epoch = %s AND status = 'processing' RETURNING cancel_requested",
-            [phase, step, _seconds(settings.LEASE_SECONDS if extend else 0), generation.pk, generation.epoch],
+            [phase, step, settings.LEASE_SECONDS if extend else 0, generation.pk, generation.epoch],
         )
         row = cursor.fetchone()
     return Beat(alive=row is not None, cancel_requested=bool(row and row[0]))
@@ -111,7 +113,7 @@ def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) ->
 # --- the end ----------------------------------------------------------------------------------------------
 
 
-def _end(generation: Generation, status: str, **fields) -> None:
+def _end(generation: Generation, status: str, **fields: Any) -> None:
     """Change our own processing row to `status`, or raise LeaseLost. Must run in a transaction."""
     changed = Generation.objects.filter(
         pk=generation.pk,
@@ -124,8 +126,8 @@ def _end(generation: Generation, status: str, **fields) -> None:
         raise LeaseLost(str(generation.pk))
 
 
-def finish(generation: Generation, stored: list) -> None:
-    """Complete with the `stored` images (files.StoredImage), whose files exist already.
+def finish(generation: Generation, stored: list[StoredImage]) -> None:
+    """Complete with the `stored` images, whose files exist already.
 
     One transaction: status, image rows, quota, webhooks. Raises LeaseLost, and then the caller deletes its files.
     """
@@ -137,10 +139,10 @@ def finish(generation: Generation, stored: list) -> None:
     announce_end(generation.pk)
 
 
-def finish_cancelled(generation: Generation, stored: list) -> None:
+def finish_cancelled(generation: Generation, stored: list[StoredImage]) -> None:
     """End as cancelled, keeping images that were finished before the cancel.
 
-    The first few cancels of a day charge only those; later ones charge everything that was asked for.
+    The first FREE_RUNNING_CANCELS of a day charge only those; later ones charge everything that was asked for.
     """
     with transaction.atomic():
         _end(generation, Status.CANCELLED, image_count=len(stored))
@@ -150,17 +152,17 @@ def finish_cancelled(generation: Generation, stored: list) -> None:
     announce_end(generation.pk)
 
 
-def _settle_cancel(generation, finished) -> None:
+def _settle_cancel(generation: Generation, finished: int) -> None:
     hold = QuotaHold.objects.get(generation_id=generation.pk)
-    free = quotas.take_free_cancel(generation.owner_id, hold.day)
-    charged = finished if free else generation.num_images
+    is_free = quotas.take_free_cancel(generation.owner_id, hold.day)
+    charged = finished if is_free else generation.num_images
     if charged:
         quotas.settle(generation.pk, images=charged, reason="cancelled while running")
     else:
         quotas.release(generation.pk, reason="cancelled while running")
 
 
-def _insert_images(generation, stored) -> None:
+def _insert_images(generation: Generation, stored: Iterable[StoredImage]) -> None:
     GeneratedImage.objects.bulk_create(
         GeneratedImage(
             id=image.id,
@@ -208,7 +210,7 @@ def block(generation: Generation) -> None:
         quotas.release(generation.pk, reason="output blocked")
         day = QuotaHold.objects.values_list("day", flat=True).get(generation_id=generation.pk)
         if quotas.strike(generation.owner_id, day) >= settings.STRIKES_PER_DAY:
-            generation.owner.__class__.objects.filter(pk=generation.owner_id, locked_reason="").update(
+            User.objects.filter(pk=generation.owner_id, locked_reason="").update(
                 locked_reason="Too many pictures were held back today. A moderator will have a look."
             )
         events.generation_ended(generation.pk, generation.owner_id, Status.BLOCKED)
@@ -223,7 +225,7 @@ def hand_back(generation: Generation) -> None:
     doorbell.ring()
 
 
-def _back_to_queue(generation, **fields) -> None:
+def _back_to_queue(generation: Generation, **fields: Any) -> None:
     changed = Generation.objects.filter(pk=generation.pk, epoch=generation.epoch, status=Status.PROCESSING).update(
         status=Status.QUEUED, lease_until=None, worker="", phase="", step=0, **fields
     )
@@ -236,7 +238,7 @@ def _backoff(attempt: int) -> float:
     return first if attempt <= 1 else second
 
 
-def announce_end(generation_id) -> None:
+def announce_end(generation_id: UUID) -> None:
     """Tell the watchers that a row reached its final state."""
     generation = Generation.objects.filter(pk=generation_id).only("pk", "owner_id", "status").first()
     if generation:
@@ -247,7 +249,7 @@ def announce_end(generation_id) -> None:
 # --- the sweeper --------------------------------------------------------------------------------------------
 
 
-def sweep() -> dict:
+def sweep() -> dict[str, int]:
     """Repair what lost processes left behind. Safe to run twice at once; returns what it changed."""
     report = {"requeued": 0, "failed": 0, "cancelled": 0, "expired": expire(), "holds_released": _release_stray_holds()}
     while True:
@@ -258,7 +260,7 @@ def sweep() -> dict:
     if Generation.objects.filter(status=Status.QUEUED, not_before__lte=Now()).exists():
         doorbell.ring()
     if any(report.values()):
-        log.warning("Swept: %s", ", ".join(f"{count} {what}" for what, count in report.items() if count))
+        log.warning("Swept: %s", ", ".join(f"{count} {outcome}" for outcome, count in report.items() if count))
     return report
 
 
@@ -283,7 +285,8 @@ def _sweep_one_lease() -> str | None:
                 lost,
                 Status.FAILED,
                 error_code="worker_lost",
-                error_message="The image could not be finished: its worker was lost three times. It was not counted.",
+                error_message=f"The image could not be finished: its worker was lost {_times(settings.MAX_ATTEMPTS)}."
+                " It was not counted.",
             )
             quotas.release(lost.pk, reason="worker_lost")
             events.generation_ended(lost.pk, lost.owner_id, Status.FAILED)
@@ -296,6 +299,10 @@ def _sweep_one_lease() -> str | None:
     lost.refresh_from_db()
     store.publish_state(lost)
     return outcome
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count) or f"{apnumber(count)} times"
 
 
 def expire() -> int:

@@ -1,74 +1,65 @@
-"""How a generation is described to those who watch it: one shape for the API, the event streams and the pages."""
+"""Status of a generation for those who watch it: one shape for the API, the event streams and the pages."""
 
-from datetime import UTC
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
 
 from django.urls import reverse
 
 from generation.live import store
-from generation.models import Generation
+from generation.models import GeneratedImage, Generation
+from generation.representation import describe_error, describe_image, timestamp
 
 from . import estimates
+from .order import queue_positions
 
 SAVING_SHARE = 0.04
 """The part of the bar kept for decoding and saving, so that it is full only when the picture is there."""
 
-ERROR_WORDS = {
-    "worker_lost": "The worker was lost three times while drawing this. It was not counted.",
-    "deadline": "This waited too long in the queue and was given up. It was not counted.",
-}
 
-
-def describe(generation: Generation) -> dict:
+def describe(generation: Generation) -> dict[str, Any]:
+    """The status of one generation. See `describe_all`."""
     return describe_all([generation])[0]
 
 
-def describe_all(generations) -> list[dict]:
-    """Statuses as REQUIREMENTS.md section 1 gives them, with plain JSON values, in the given order.
+def describe_all(generations: Iterable[Generation]) -> list[dict[str, Any]]:
+    """Statuses as docs/api.md gives them, with plain JSON values, in the given order.
 
     Takes two database queries at most (queue positions, unless they were read along; images), however many there are.
     """
-    generations = list(generations)
-    live = store.live([one.pk for one in generations if one.status == Generation.Status.PROCESSING])
-    positions = estimates.queue_positions(generations)
-    images = _images_by_generation(generations)
-    return [_describe(one, live.get(one.pk), positions.get(one.pk), images.get(one.pk, [])) for one in generations]
+    rows = list(generations)
+    reports = store.latest_reports([row.pk for row in rows if row.status == Generation.Status.PROCESSING])
+    positions = queue_positions(rows)
+    images = _images_by_generation(rows)
+    return [_describe(row, reports.get(row.pk), positions.get(row.pk), images.get(row.pk, [])) for row in rows]
 
 
-def _images_by_generation(generations) -> dict:
-    from generation.models import GeneratedImage
-
-    done = [one.pk for one in generations if one.image_count]
-    grouped = {}
-    if done:
-        for image in GeneratedImage.objects.kept().filter(generation_id__in=done).order_by("index"):
+def _images_by_generation(generations: Iterable[Generation]) -> dict[UUID, list[GeneratedImage]]:
+    with_images = [generation.pk for generation in generations if generation.image_count]
+    grouped: dict[UUID, list[GeneratedImage]] = {}
+    if with_images:
+        for image in GeneratedImage.objects.kept().filter(generation_id__in=with_images).order_by("index"):
             grouped.setdefault(image.generation_id, []).append(image)
     return grouped
 
 
-def _describe(generation, live, position, images) -> dict:
-    phase, step, eta = "queued", 0, None
-    if generation.status == Generation.Status.PROCESSING:
-        report = live or {"phase": generation.phase or "loading", "step": generation.step}
-        phase, step = report["phase"], report["step"]
-        eta = remaining_seconds(generation, step)
-    elif generation.status == Generation.Status.QUEUED:
-        eta = _queued_eta(generation, position)
-    elif generation.is_final:
-        phase, step = "done", generation.step
+def _describe(
+    generation: Generation, report: dict[str, Any] | None, position: int | None, images: list[GeneratedImage]
+) -> dict[str, Any]:
+    phase, step, eta = _whereabouts(generation, report, position)
     duration = None
     if generation.started_at and generation.finished_at:
         duration = round((generation.finished_at - generation.started_at).total_seconds() * 1000)
-    error = {"code": generation.error_code, "message": generation.error_message} if generation.error_code else None
     return {
         "id": str(generation.pk),
         "job_id": str(generation.pk),
         "status": generation.status,
         "cancel_requested": generation.cancel_requested and not generation.is_final,
         "phase": phase,
-        "progress": progress_share(generation, phase, step),
+        "progress": progress_share(generation, step),
         "step": step,
         "steps": generation.total_steps,
-        "preview_step": (live or {}).get("preview_step"),
+        "preview_step": (report or {}).get("preview_step"),
         "queue_position": position,
         "eta_seconds": None if eta is None else round(eta, 1),
         "attempt": generation.attempt,
@@ -77,7 +68,7 @@ def _describe(generation, live, position, images) -> dict:
         "num_images": generation.num_images,
         "images": [describe_image(image) for image in images],
         "result_url": describe_image(images[0])["imageUrl"] if images else None,
-        "error": error,
+        "error": describe_error(generation),
         "error_message": generation.error_message or None,
         "processing_time_ms": duration,
         "created_at": timestamp(generation.created_at),
@@ -88,39 +79,22 @@ def _describe(generation, live, position, images) -> dict:
     }
 
 
-def progress_share(generation, phase, step) -> float:
+def _whereabouts(
+    generation: Generation, report: dict[str, Any] | None, position: int | None
+) -> tuple[str, int, float | None]:
+    """Phase, steps done, and seconds left: by the worker's latest report, or by the row where there is none."""
+    if generation.status == Generation.Status.PROCESSING:
+        phase, step = generation.phase or "loading", generation.step
+        if report:
+            phase, step = report["phase"], report["step"]
+        return phase, step, estimates.remaining_seconds(generation, step)
+    if generation.status == Generation.Status.QUEUED:
+        return "queued", 0, estimates.queued_seconds(generation, position)
+    return "done", generation.step, None
+
+
+def progress_share(generation: Generation, step: int) -> float:
     """0 to 1; it is 1 only when the generation has completed."""
     if generation.status == Generation.Status.COMPLETED:
         return 1.0
     return round((1 - SAVING_SHARE) * min(1.0, step / generation.total_steps), 4)
-
-
-def remaining_seconds(generation, step) -> float | None:
-    pace = estimates.seconds_per_step(generation.model, generation.width, generation.height)
-    return None if pace is None else pace * max(0, generation.total_steps - step)
-
-
-def _queued_eta(generation, position) -> float | None:
-    wait = estimates.seconds_until_start(position - 1) if position else None
-    own = remaining_seconds(generation, 0)
-    return None if own is None else (wait or 0) + own
-
-
-def describe_image(image) -> dict:
-    """The short form that statuses carry."""
-    return {
-        "id": str(image.id),
-        "number": image.number,
-        "imageUrl": reverse("image-file", args=[image.id]),
-        "thumbnailUrl": reverse("image-thumbnail", args=[image.id]),
-        "pageUrl": reverse("image", args=[image.short_id]),
-        "width": image.width,
-        "height": image.height,
-        "seed": image.seed,
-        "colour": image.colour,
-    }
-
-
-def timestamp(moment) -> str:
-    """ISO 8601 in UTC with a Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,6 +12,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -19,15 +20,19 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
+from generation.catalog import catalog, outside
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from generation.engine.factory import make_engine
-from generation.engine.request.request import Engine, Job, Progress
+from generation.engine.protocol import Engine, EngineImage, Job, Progress
+from generation.engine.remote.http import Wire
 from generation.live import store
 from generation.log import log_context
 from generation.models import Generation
-from generation.storage import files
+from generation.storage.files import StorageUnavailable, disk_is_full
+from generation.storage.image_requests import request_of
 
 from . import jobs
+from .finishing import finish_with_files
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ class Running:
     handing_back: bool = False
 
     def advance(self, report: Progress) -> None:
-        """Called by the engine's thread at each step: notes, and nothing slow."""
+        """Called by the engine's thread at each step: keeps the report, and does nothing slow."""
         if report.preview is not None:
             self.preview = report.preview
         # The fraction moves where there are no steps: downloads, enlarging, engines elsewhere.
@@ -99,6 +104,7 @@ class Worker:
             self._bell.notify()
 
     def stop_claiming(self) -> None:
+        """Take nothing more from the queue; what runs goes on."""
         self._stopping.set()
         with self._bell:
             self._bell.notify_all()
@@ -110,8 +116,8 @@ class Worker:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
-            left = list(self._running)
-        for running in left:
+            unfinished = list(self._running)
+        for running in unfinished:
             running.handing_back = True
         self.engine.stop()
         for thread in self._threads:
@@ -119,7 +125,7 @@ class Worker:
         self._stopped.set()
         self._reporter.join(5)
         store.worker_left(self.name)
-        log.info("Worker %s has stopped; %d handed back.", self.name, len(left))
+        log.info("Worker %s has stopped; %d handed back.", self.name, len(unfinished))
 
     # --- claiming and running ---------------------------------------------------------------------------
 
@@ -133,7 +139,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 with self._claiming:
-                    generation = None if files.disk_is_full() else jobs.claim(self.name)
+                    generation = None if disk_is_full() else jobs.claim(self.name)
             except DatabaseError as error:
                 log.warning("The queue cannot be read: %s", error)
                 generation = None
@@ -184,16 +190,16 @@ class Worker:
         log.info("Drawing (attempt %d, %s, %d steps).", generation.attempt, generation.model, generation.total_steps)
         try:
             running.job = self.engine.submit(
-                generation.request(),
+                request_of(generation),
                 on_progress=running.advance,
                 wants_preview=lambda: running.watched,
                 ticket=f"{generation.pk}:{generation.epoch}",
-                deadline=_on_our_clock(generation.deadline_at),
+                deadline=_to_monotonic(generation.deadline_at),
             )
             images = running.job.result()
         except Cancelled as error:
             if not running.lost:
-                self._end(running, jobs.finish_cancelled, error.images)
+                self._finish(running, error.images, cancelled=True)
         except EngineStopped:
             jobs.hand_back(generation)
         except TimedOut:
@@ -203,23 +209,14 @@ class Worker:
             log.warning("Failed: %s", "; ".join((f"{error} ({error.code})", *getattr(error, "details", ()))))
             jobs.fail(generation, code=error.code, message=str(error), transient=error.transient)
         else:
-            shown = [image for image in images if not image.flagged]
-            if shown:
-                self._end(running, jobs.finish, shown)
-            else:
-                jobs.block(generation)
+            self._finish(running, images)
 
-    def _end(self, running: Running, end, images) -> None:
-        """Files first, then the one fenced transaction; whatever does not get in is deleted."""
+    def _finish(self, running: Running, images: Sequence[EngineImage], *, cancelled: bool = False) -> None:
         generation = running.generation
         running.advance(Progress("saving", running.latest.step, generation.total_steps))
-        stored = []
         try:
-            for image in images:
-                stored.append(files.store_image(generation, image))
-            self._record(end, generation, stored)
-        except files.StorageUnavailable as error:
-            files.delete_files(name for one in stored for name in (one.file, one.thumbnail))
+            finish_with_files(generation, images, cancelled=cancelled, patience=FINISH_PATIENCE_SECONDS)
+        except StorageUnavailable as error:
             log.error("%s", error)
             jobs.fail(
                 generation,
@@ -227,44 +224,6 @@ class Worker:
                 transient=True,
                 message="The picture could not be stored just now. It was not counted.",
             )
-        except jobs.LeaseLost:
-            if end is jobs.finish and self._cancel_came_first(generation):
-                return self._record(jobs.finish_cancelled, generation, stored)
-            files.delete_files(name for one in stored for name in (one.file, one.thumbnail))
-            raise
-
-    @staticmethod
-    def _cancel_came_first(generation) -> bool:
-        ours = Generation.objects.filter(pk=generation.pk, epoch=generation.epoch)
-        return ours.filter(status=Generation.Status.PROCESSING, cancel_requested=True).exists()
-
-    @staticmethod
-    def _record(end, generation, stored) -> None:
-        """Write the end, waiting for a database that is away.
-
-        A commit whose answer was lost leaves a doubt: when the row is final with our epoch, it was ours.
-        """
-        deadline = time.monotonic() + FINISH_PATIENCE_SECONDS
-        doubt = False
-        while True:
-            try:
-                if doubt:
-                    row = Generation.objects.get(pk=generation.pk)
-                    if (
-                        row.is_final
-                        and row.epoch == generation.epoch
-                        and row.images.filter(pk__isnull=False, id__in=[one.id for one in stored]).count()
-                        == len(stored)
-                    ):
-                        return
-                return end(generation, stored)
-            except DatabaseError as error:
-                if time.monotonic() > deadline:
-                    raise
-                log.warning("The end of %s waits for the database: %s", generation.pk, error)
-                doubt = True
-                close_old_connections()
-                time.sleep(0.5)
 
     # --- reporting ----------------------------------------------------------------------------------------
 
@@ -359,9 +318,6 @@ def stop() -> None:
 
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
-    from generation.catalog import catalog, outside
-    from generation.engine.remote.http import Wire
-
     if dialect := outside():
         return make_engine(
             "remote",
@@ -395,6 +351,6 @@ def configured_engine() -> Engine:
     )
 
 
-def _on_our_clock(moment: dt.datetime) -> float:
-    """A moment of the day as `time.monotonic()` will say it."""
+def _to_monotonic(moment: dt.datetime) -> float:
+    """A moment by the wall clock as `time.monotonic()` will count it."""
     return time.monotonic() + (moment - timezone.now()).total_seconds()

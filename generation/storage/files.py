@@ -1,4 +1,4 @@
-"""Where pictures lie: storage names, writing a PNG with its thumbnail, removing them."""
+"""Picture files in the default storage: names, writing a PNG with its thumbnail, deleting."""
 
 import contextlib
 import hashlib
@@ -7,8 +7,10 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -16,9 +18,9 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 
-from generation.engine.errors import InvalidRequest
+from generation.engine.protocol import EngineImage
+from generation.engine.request.fields import ImageRequest
 from generation.engine.request.metadata import encode_png
-from generation.engine.request.request import EngineImage
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class StorageUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A picture whose files exist, not yet known to the database. `seconds` it took to draw."""
+    """A picture whose files exist and whose row does not yet. `seconds`: how long drawing it took."""
 
     id: uuid.UUID
     index: int
@@ -46,20 +48,33 @@ class StoredImage:
     seconds: float
 
 
-def store_image(generation, image: EngineImage) -> StoredImage:
-    """Write `image` as PNG with its recipe, and its thumbnail. Raises StorageUnavailable, leaving nothing."""
-    name = uuid.uuid4()
+class ImageFiles(Protocol):
+    """The storage names of a picture's PNG and WebP: a StoredImage or a GeneratedImage."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def thumbnail(self) -> str: ...
+
+
+def store_image(image: EngineImage, request: ImageRequest) -> StoredImage:
+    """Write `image` as PNG with what `request` asked for, and its thumbnail.
+
+    Raises StorageUnavailable, leaving nothing.
+    """
+    image_id = uuid.uuid4()
     folder = timezone.now().strftime("%Y/%m")
-    file, thumbnail = f"generated_images/{folder}/{name}.png", f"thumbnails/{folder}/{name}.webp"
-    png = encode_png(image.pixels, request=generation.request(), seed=image.seed, recipe=image.recipe)
+    file, thumbnail = f"generated_images/{folder}/{image_id}.png", f"thumbnails/{folder}/{image_id}.webp"
+    png = encode_png(image.pixels, request=request, seed=image.seed, recipe=image.recipe)
     try:
-        for target, content in ((file, png), (thumbnail, thumbnail_bytes(image.pixels))):
-            write_file(target, content)
+        for name, content in ((file, png), (thumbnail, thumbnail_bytes(image.pixels))):
+            write_file(name, content)
     except Exception as error:
         delete_files([file, thumbnail])
         raise StorageUnavailable(f"The picture could not be stored: {error}") from error
     return StoredImage(
-        id=name,
+        id=image_id,
         index=image.index,
         seed=image.seed,
         file=file,
@@ -73,22 +88,6 @@ def store_image(generation, image: EngineImage) -> StoredImage:
     )
 
 
-def load_upload(name: str) -> Image.Image:
-    """The pixels of an upload, by its id. Raises InvalidRequest when it is no longer kept."""
-    from generation.models import Upload
-
-    upload = Upload.objects.filter(pk=name).first()
-    try:
-        if upload is not None:
-            with default_storage.open(upload.file) as stored:
-                pixels = Image.open(stored, formats=["PNG"])
-                pixels.load()
-                return pixels
-    except FileNotFoundError:
-        log.warning("The file of upload %s is gone.", name)
-    raise InvalidRequest("The picture to start from is no longer kept. Please give it again.", "image")
-
-
 def thumbnail_bytes(pixels: Image.Image) -> bytes:
     """A WebP that fits THUMBNAIL_SIZE pixels on its longer side (Lanczos); smaller pictures keep their size."""
     small = pixels.convert("RGB")
@@ -100,9 +99,10 @@ def thumbnail_bytes(pixels: Image.Image) -> bytes:
 
 def dominant_colour(pixels: Image.Image) -> str:
     """The mean colour of the most common of eight clusters, as #rrggbb."""
-    small = pixels.convert("RGB").resize((32, 32)).quantize(8)
-    _, index = max(small.getcolors())
-    red, green, blue = small.getpalette()[index * 3 : index * 3 + 3]
+    clusters = pixels.convert("RGB").resize((32, 32)).quantize(8)
+    _, index = max((count, index) for index, count in enumerate(clusters.histogram()))
+    palette = clusters.getpalette() or []
+    red, green, blue = palette[index * 3 : index * 3 + 3]
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
@@ -118,7 +118,7 @@ def write_file(name: str, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     part = path.with_suffix(path.suffix + ".part")
     try:
-        with open(part, "wb", opener=lambda target, flags: os.open(target, flags, 0o640)) as handle:
+        with open(part, "wb", opener=lambda part_path, flags: os.open(part_path, flags, 0o640)) as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -128,13 +128,18 @@ def write_file(name: str, content: bytes) -> None:
         raise
 
 
-def delete_files(names) -> None:
-    """Remove stored files; one that is already gone is no error, and `prune` removes what stays behind."""
+def delete_files(names: Iterable[str]) -> None:
+    """Delete stored files; a missing one is no error, and `prune` deletes what stays behind."""
     for name in names:
         try:
             default_storage.delete(name)
         except Exception as error:  # any storage error: the row is gone, and the orphan is swept later
             log.warning("%s could not be deleted: %s", name, error)
+
+
+def delete_image_files(images: Iterable[ImageFiles]) -> None:
+    """Delete the PNG and the thumbnail of each. See `delete_files`."""
+    delete_files(name for image in images for name in (image.file, image.thumbnail))
 
 
 def disk_is_full() -> bool:

@@ -1,8 +1,8 @@
-"""A picture from a stranger made safe: fresh pixels in a plain PNG, nothing else of the file kept.
+"""Sanitizer for untrusted pictures: fresh pixels in a plain PNG, nothing else of the file kept.
 
 Run as a program of its own, so that a file that makes a decoder run wild costs one short-lived process:
 
-    python sanitize.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP < file > clean.png
+    python -I sanitize.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP < file > clean.png
 
 Exit 3: refused, with one line of JSON on standard error ({"kind", "message"}). No Django and no package of ours here.
 `picture` gives RGB, upright, in sRGB, on white where it is transparent. `mask` gives grey (white = change), on black.
@@ -22,6 +22,7 @@ MEMORY_BYTES = 512 * 2**20
 CPU_SECONDS = 10
 MIN_SIDE, MAX_RATIO = 8, 8
 ORIENTATION = 0x0112
+"""The EXIF tag."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,7 +45,7 @@ class Refused(Exception):
         self.kind = kind
 
 
-def clean(data: bytes, kind: str, max_pixels: int, formats: list[str]) -> Image.Image:
+def sanitize(data: bytes, kind: str, max_pixels: int, formats: list[str]) -> Image.Image:
     """The pixels of `data`: RGB for `picture`, L for `mask` and `alpha`. Raises Refused."""
     image = _open(data, max_pixels, formats)
     try:
@@ -52,18 +53,18 @@ def clean(data: bytes, kind: str, max_pixels: int, formats: list[str]) -> Image.
     except (OSError, ValueError, SyntaxError, IndexError) as error:
         raise Refused("This picture is damaged.") from error
     profile = image.info.get("icc_profile")
-    image = _plain(_upright(image))
+    image = _in_common_mode(_upright(image))
     if kind == "alpha":
-        pixels = _from_transparency(image)
+        pixels = _mask_from_alpha(image)
     elif kind == "mask":
-        pixels = _on(image, 0).convert("L")
+        pixels = _flattened(image, 0).convert("L")
     else:
-        pixels = _on(_in_srgb(image, profile), 255).convert("RGB")
+        pixels = _flattened(_in_srgb(image, profile), 255).convert("RGB")
     pixels.info.clear()  # what is left here would be written into the new file
     return pixels
 
 
-def _open(data, max_pixels, formats) -> Image.Image:
+def _open(data: bytes, max_pixels: int, formats: list[str]) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
@@ -85,19 +86,19 @@ def _open(data, max_pixels, formats) -> Image.Image:
     return image
 
 
-def _too_many(max_pixels) -> str:
+def _too_many(max_pixels: int) -> str:
     return f"This picture has more than {max_pixels // 2**20} megapixels."
 
 
-def _upright(image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """As the camera meant it. A broken note about that counts as none."""
-    turn = None
+    rotation = None
     with contextlib.suppress(Exception):
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
-    return image if turn is None else image.transpose(turn)
+        rotation = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    return image if rotation is None else image.transpose(rotation)
 
 
-def _plain(image) -> Image.Image:
+def _in_common_mode(image: Image.Image) -> Image.Image:
     """In one of the modes RGB, RGBA, L, LA and CMYK."""
     if image.mode.startswith("I"):
         # Sixteen bits; Pillow's own conversion would cut off all that is brighter than 255.
@@ -111,22 +112,23 @@ def _plain(image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _in_srgb(image, profile) -> Image.Image:
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """With its colours converted, where the file says what they mean and that can be understood."""
     if not profile or image.mode == "LA":
         return image
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
-        return ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             image,
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
             outputMode="RGBA" if image.mode == "RGBA" else "RGB",
         )
+        return converted or image
     return image
 
 
-def _on(image, shade: int) -> Image.Image:
-    """Without transparency, on an even ground."""
+def _flattened(image: Image.Image, shade: int) -> Image.Image:
+    """Without transparency, on an even ground of grey `shade` (0…255)."""
     if image.mode not in ("RGBA", "LA"):
         return image
     ground = Image.new(image.mode.removesuffix("A"), image.size, shade if image.mode == "LA" else (shade,) * 3)
@@ -134,13 +136,13 @@ def _on(image, shade: int) -> Image.Image:
     return ground
 
 
-def _from_transparency(image) -> Image.Image:
+def _mask_from_alpha(image: Image.Image) -> Image.Image:
     if image.mode not in ("RGBA", "LA"):
         raise Refused(NO_TRANSPARENCY)
-    opaque = image.getchannel("A")
-    if opaque.getextrema()[0] == 255:
+    alpha = image.getchannel("A")
+    if alpha.getextrema()[0] == 255:
         raise Refused(NO_TRANSPARENCY)
-    return opaque.point(lambda value: 255 - value)
+    return alpha.point(lambda value: 255 - value)
 
 
 def main(kind: str, max_pixels: str, formats: str) -> int:
@@ -148,7 +150,7 @@ def main(kind: str, max_pixels: str, formats: str) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     try:
-        pixels = clean(sys.stdin.buffer.read(), kind, int(max_pixels), formats.split(","))
+        pixels = sanitize(sys.stdin.buffer.read(), kind, int(max_pixels), formats.split(","))
     except Refused as refusal:
         print(json.dumps({"kind": refusal.kind, "message": str(refusal)}), file=sys.stderr)
         return 3

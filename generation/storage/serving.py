@@ -1,11 +1,13 @@
-"""Image bytes, after a permission check. The only way that a stored file leaves the house."""
+"""Views and responses that serve image files after a permission check: the only way out for a stored file."""
 
 import re
+from collections.abc import Callable
 from urllib.parse import quote
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.storage import default_storage
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, http_date
@@ -20,22 +22,26 @@ VARIANTS = {"file": ("file", "image/png"), "thumbnail": ("thumbnail", "image/web
 
 
 @require_safe
-def image_file(request, image_id):
+def image_file(request: HttpRequest, image_id: UUID) -> HttpResponse:
+    """The PNG of an image, for `/media/images/<id>.png`."""
     return image_response(request, visible_image(request, id=image_id), "file")
 
 
 @require_safe
-def image_thumbnail(request, image_id):
+def image_thumbnail(request: HttpRequest, image_id: UUID) -> HttpResponse:
+    """The WebP thumbnail of an image, for `/media/thumbnails/<id>.webp`."""
     return image_response(request, visible_image(request, id=image_id), "thumbnail")
 
 
-def visible_image(request, **lookup) -> GeneratedImage:
+def visible_image(request: HttpRequest, **lookup) -> GeneratedImage:
     """The image that the caller (session or API key) may see, else 404."""
     images = GeneratedImage.objects.visible_to(user_of(request)).select_related("generation")
     return get_object_or_404(images, **lookup)
 
 
-def image_response(request, image: GeneratedImage, variant: str, *, download: bool = False) -> HttpResponse:
+def image_response(
+    request: HttpRequest, image: GeneratedImage, variant: str, *, download: bool = False
+) -> HttpResponse:
     """The stored bytes of one variant ("file" or "thumbnail"). The caller has checked the permission."""
     field, content_type = VARIANTS[variant]
     return _response(
@@ -45,18 +51,20 @@ def image_response(request, image: GeneratedImage, variant: str, *, download: bo
         content_type,
         file_name(image),
         download,
-        lambda: _file(getattr(image, field)),
+        lambda: _file_response(getattr(image, field)),
     )
 
 
-def converted_response(request, image: GeneratedImage, *, format: str, quality: int, strip: bool) -> HttpResponse:
+def converted_response(
+    request: HttpRequest, image: GeneratedImage, *, format: str, quality: int, strip: bool
+) -> HttpResponse:
     """The image to save, as png, jpeg or webp (see `engine.metadata`). The caller has checked the permission."""
     convert = metadata.strip if strip else metadata.convert
-    said = "plain" if strip else "full"
+    variant = "plain" if strip else "full"
     return _response(
         request,
         image,
-        f"{image.sha256[:32]}-{said}-{format}-{quality}",
+        f"{image.sha256[:32]}-{variant}-{format}-{quality}",
         f"image/{format}",
         file_name(image, format),
         True,
@@ -64,13 +72,21 @@ def converted_response(request, image: GeneratedImage, *, format: str, quality: 
     )
 
 
-def _response(request, image, version: str, content_type: str, name: str, download: bool, content) -> HttpResponse:
-    """What `version` says never changes, so it serves as ETag; but permission may be withdrawn, so browsers ask each
-    time. `content()` makes the answer with the bytes, where they are needed."""
+def _response(
+    request: HttpRequest,
+    image: GeneratedImage,
+    version: str,
+    content_type: str,
+    name: str,
+    download: bool,
+    make_response: Callable[[], HttpResponse],
+) -> HttpResponse:
+    """The bytes of a `version` never change, so it serves as ETag; but permission may be withdrawn, so browsers ask
+    each time. `make_response()` gives the bytes, where they are needed."""
     etag = f'"{version}"'
     response = get_conditional_response(request, etag, int(image.created_at.timestamp()))
     if response is None:
-        response = content()
+        response = make_response()
         response["Content-Type"] = content_type
     response["ETag"] = etag
     response["Last-Modified"] = http_date(image.created_at.timestamp())
@@ -82,8 +98,8 @@ def _response(request, image, version: str, content_type: str, name: str, downlo
     return response
 
 
-def _file(name: str) -> HttpResponse:
-    """The file's bytes, or word to the proxy that it may hand them out (`MEDIA_ACCEL_REDIRECT`)."""
+def _file_response(name: str) -> HttpResponse:
+    """The file's bytes, or a header that lets the proxy send it (`MEDIA_ACCEL_REDIRECT`)."""
     if not settings.MEDIA_ACCEL_REDIRECT:
         return HttpResponse(_read(name))
     if not default_storage.exists(name):
@@ -94,8 +110,8 @@ def _file(name: str) -> HttpResponse:
 def _read(name: str) -> bytes:
     # Whole, not streamed: Django's file streaming is synchronous, and pictures are small.
     try:
-        with default_storage.open(name) as stored:
-            return stored.read()
+        with default_storage.open(name) as file:
+            return file.read()
     except FileNotFoundError:
         raise Http404(GONE) from None
 

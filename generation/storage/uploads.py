@@ -1,9 +1,9 @@
-"""Pictures that people give to draw from: read, made safe, kept privately for a while.
+"""Uploads: pictures to draw from, read from requests, sanitized, and kept privately for a while.
 
     upload = read_picture(user, request.data["image"], "image")      # a file, base64, a data URI or an image's id
     upload = store_upload(user, data, param="image")                 # bytes
 
-Only a fresh PNG made by `cleaning` is kept; the bytes that came never are.
+Only a fresh PNG made by `sanitize` is kept; the bytes that came never are.
 """
 
 import base64
@@ -18,8 +18,9 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -31,6 +32,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from PIL import Image
 
+from accounts.models import User
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Upload
 from generation.refusals import PictureTooLarge, StorageAway, TooManyUploads, UnsupportedPicture
@@ -40,20 +42,20 @@ from . import files
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 16 * 2**20
-CLEANING_SECONDS = 20
-"""Until a cleaning process is given up; it takes about a second for the largest picture."""
-SHORTEST = 24
-"""Bytes that no picture is."""
+SANITIZE_SECONDS = 20
+"""Until a sanitizing process is given up; it takes about a second for the largest picture."""
+MIN_BYTES = 24
+"""No picture is smaller."""
 REUSE_MARGIN = timedelta(hours=1)
 PROGRAM = Path(__file__).with_name("sanitize.py")
 DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE | re.ASCII)
 
-_places = threading.BoundedSemaphore(2)
-"""How many are cleaned at once in one web process: each takes a processor and a few hundred megabytes."""
-_made: ContextVar[list | None] = ContextVar("uploads_made", default=None)
+_sanitizers = threading.BoundedSemaphore(2)
+"""How many run at once in one web process: each takes a processor and a few hundred megabytes."""
+_new_uploads: ContextVar[list[Upload] | None] = ContextVar("new_uploads", default=None)
 
 
-def read_picture(user, value, param: str, *, mask: bool | str = False) -> Upload:
+def read_picture(user: User, value: object, param: str, *, mask: bool | str = False) -> Upload:
     """The picture that `value` is: an uploaded file, base64 text, a data URI, or the id of an upload of `user` or of
     an image that `user` may see. `mask` as in `store_upload`.
 
@@ -65,14 +67,14 @@ def read_picture(user, value, param: str, *, mask: bool | str = False) -> Upload
         return store_upload(user, value.read(), param=param, mask=mask)
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequest("This must be a picture: a file, base64 text, or the id of an image.", param)
-    if known := _as_uuid(value):
-        return _known_picture(user, known, param, mask)
+    if picture_id := _as_uuid(value):
+        return _find_picture(user, picture_id, param, mask)
     if re.match(r"\s*https?:", value[:20], re.IGNORECASE):
         raise InvalidRequest("Addresses are not fetched. Send the picture itself, or the id of an image.", param)
-    return store_upload(user, decoded(value, param), param=param, mask=mask)
+    return store_upload(user, decode_base64(value, param), param=param, mask=mask)
 
 
-def store_upload(user, data: bytes, *, param: str, mask: bool | str = False) -> Upload:
+def store_upload(user: User, data: bytes, *, param: str, mask: bool | str = False) -> Upload:
     """Make `data` safe and keep it for UPLOAD_HOURS. The same picture again is the same upload.
 
     `mask`: False for a picture; True for a mask whose white part changes; "alpha" for one whose transparent part
@@ -82,23 +84,23 @@ def store_upload(user, data: bytes, *, param: str, mask: bool | str = False) -> 
         raise _too_large(param)
     _check_room(user, param, 0)
     kind = "alpha" if mask == "alpha" else "mask" if mask else "picture"
-    return _keep(user, _cleaned(data, kind, param), param)
+    return _keep(user, _sanitize(data, kind, param), param)
 
 
 @contextlib.contextmanager
-def undone_on_refusal():
+def undone_on_refusal() -> Iterator[None]:
     """Uploads that are new within this block are removed again when an exception leaves it."""
-    token = _made.set([])
+    token = _new_uploads.set([])
     try:
         yield
     except BaseException:
-        discard(_made.get())
+        discard(made_here())
         raise
     finally:
-        _made.reset(token)
+        _new_uploads.reset(token)
 
 
-def discard(uploads) -> None:
+def discard(uploads: Iterable[Upload]) -> None:
     """Remove uploads that nothing has asked for again since they were made."""
     for upload in uploads:
         # Whoever was given the same picture again in between has moved its end.
@@ -108,12 +110,12 @@ def discard(uploads) -> None:
 
 def made_here() -> list[Upload]:
     """What `undone_on_refusal` would remove now."""
-    return list(_made.get() or ())
+    return list(_new_uploads.get() or ())
 
 
-def _too_large(param) -> PictureTooLarge:
-    most = settings.MAX_IMAGE_FILE_SIZE / 2**20
-    return PictureTooLarge(f"This picture is too large: at most {most:.3g} MiB are read.", param=param)
+def _too_large(param: str) -> PictureTooLarge:
+    limit = settings.MAX_IMAGE_FILE_SIZE / 2**20
+    return PictureTooLarge(f"This picture is too large: at most {limit:.3g} MiB are read.", param=param)
 
 
 def _as_uuid(value: str) -> uuid.UUID | None:
@@ -122,43 +124,47 @@ def _as_uuid(value: str) -> uuid.UUID | None:
         return uuid.UUID(value) if len(value) == 36 else None
 
 
-def _known_picture(user, known, param, mask) -> Upload:
-    upload = Upload.objects.owned_by(user).filter(pk=known, expires_at__gt=Now()).first()
+def _find_picture(user: User, picture_id: uuid.UUID, param: str, mask: bool | str) -> Upload:
+    upload = Upload.objects.owned_by(user).filter(pk=picture_id, expires_at__gt=Now()).first()
     if upload is not None:
         return upload
-    image = GeneratedImage.objects.visible_to(user).filter(id=known).first()
-    try:
-        if image is not None:
-            with default_storage.open(image.file) as stored:
-                return store_upload(user, stored.read(), param=param, mask=mask)
-    except FileNotFoundError:
-        log.warning("The file of image %s is gone.", image.number)
+    image = GeneratedImage.objects.visible_to(user).filter(id=picture_id).first()
+    if image is not None:
+        try:
+            with default_storage.open(image.file) as file:
+                return store_upload(user, file.read(), param=param, mask=mask)
+        except FileNotFoundError:
+            log.warning("The file of image %s is gone.", image.number)
     raise InvalidRequest("There is no such picture.", param)
 
 
-def decoded(value: str, param: str) -> bytes:
-    """The bytes that base64 text stands for, in either alphabet, with or without the head of a data URI."""
+def decode_base64(value: str, param: str) -> bytes:
+    """The bytes of a picture as base64 text, in either alphabet, with or without the head of a data URI.
+
+    Raises PictureTooLarge or InvalidRequest, both with `param`.
+    """
     head = DATA_URI.match(value[:200].lstrip())
-    text = value.lstrip()[head.end() :] if head else value
-    if len(text) > settings.MAX_IMAGE_FILE_SIZE * 1.5:
+    encoded = value.lstrip()[head.end() :] if head else value
+    if len(encoded) > settings.MAX_IMAGE_FILE_SIZE * 1.5:
         raise _too_large(param)
     with contextlib.suppress(UnicodeEncodeError, binascii.Error):
-        plain = b"".join(text.encode("ascii").split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
-        data = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
-        if len(data) > SHORTEST:  # a word may be base64, too
+        digits = b"".join(encoded.encode("ascii").split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+        data = base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+        if len(data) > MIN_BYTES:  # a word may be base64, too
             return data
     raise InvalidRequest("This is neither a picture as base64 text nor the id of an image.", param)
 
 
-def _cleaned(data: bytes, kind: str, param: str) -> bytes:
+def _sanitize(data: bytes, kind: str, param: str) -> bytes:
+    """The PNG that `sanitize.py` makes of `data`; `kind` as it says there."""
     formats = ",".join(name.upper() for name in settings.ALLOWED_IMAGE_FORMATS)
     try:
-        with _places:
+        with _sanitizers:
             result = subprocess.run(
                 [sys.executable, "-I", str(PROGRAM), kind, str(MAX_PIXELS), formats],
                 input=data,
                 capture_output=True,
-                timeout=CLEANING_SECONDS,
+                timeout=SANITIZE_SECONDS,
                 check=False,
                 cwd="/",
                 env={},
@@ -168,12 +174,12 @@ def _cleaned(data: bytes, kind: str, param: str) -> bytes:
     if result.returncode == 0:
         return result.stdout
     if result.returncode == 3:
-        said = json.loads(result.stderr)
-        if said["kind"] == "unsupported":
-            raise UnsupportedPicture(said["message"], param=param)
-        raise InvalidRequest(said["message"], param)
+        refusal = json.loads(result.stderr)
+        if refusal["kind"] == "unsupported":
+            raise UnsupportedPicture(refusal["message"], param=param)
+        raise InvalidRequest(refusal["message"], param)
     log.warning(
-        "A picture of %s bytes could not be cleaned (%s): %s",
+        "A picture of %s bytes could not be sanitized (%s): %s",
         len(data),
         result.returncode,
         result.stderr[-300:].decode(errors="replace"),
@@ -181,11 +187,11 @@ def _cleaned(data: bytes, kind: str, param: str) -> bytes:
     raise InvalidRequest("This picture could not be read.", param)
 
 
-def _keep(user, png: bytes, param: str) -> Upload:
+def _keep(user: User, png: bytes, param: str) -> Upload:
     digest = hashlib.sha256(png).hexdigest()
     expires = timezone.now() + timedelta(hours=settings.UPLOAD_HOURS)
-    if (same := _kept_before(user, digest, expires)) is not None:
-        return same
+    if (earlier := _extend_earlier(user, digest, expires)) is not None:
+        return earlier
     with Image.open(io.BytesIO(png), formats=["PNG"]) as header:
         width, height = header.size
     pk = uuid.uuid4()
@@ -213,42 +219,43 @@ def _keep(user, png: bytes, param: str) -> Upload:
     except BaseException:
         files.delete_files([upload.file])
         raise
-    if (made := _made.get()) is not None:
-        made.append(upload)
+    if (new_uploads := _new_uploads.get()) is not None:
+        new_uploads.append(upload)
     return upload
 
 
-def _kept_before(user, digest, expires) -> Upload | None:
-    """The same picture of the same account, kept for longer from now on."""
+def _extend_earlier(user: User, digest: str, expires: datetime) -> Upload | None:
+    """The same picture of the same account, kept for longer from now on; None if there is none."""
     # One that ends soon is left to end: its file may be about to be removed.
-    same = Upload.objects.filter(owner=user, sha256=digest, expires_at__gt=Now() + REUSE_MARGIN).first()
-    if same is None:
+    earlier = Upload.objects.filter(owner=user, sha256=digest, expires_at__gt=Now() + REUSE_MARGIN).first()
+    if earlier is None:
         return None
-    if any(made.pk == same.pk for made in made_here()):
-        return same  # given twice in one request: moved, it would not be removed again with the rest
+    if any(upload.pk == earlier.pk for upload in made_here()):
+        return earlier  # given twice in one request: moved, it would not be removed again with the others
     # Only ever later: a generation may need it beyond our time.
-    moved = max(expires, same.expires_at + timedelta(microseconds=1))
-    if not Upload.objects.filter(pk=same.pk, expires_at__gt=Now(), expires_at__lt=moved).update(expires_at=moved):
+    expires = max(expires, earlier.expires_at + timedelta(microseconds=1))
+    extendable = Upload.objects.filter(pk=earlier.pk, expires_at__gt=Now(), expires_at__lt=expires)
+    if not extendable.update(expires_at=expires):
         return None
-    same.expires_at = moved
-    return same
+    earlier.expires_at = expires
+    return earlier
 
 
-def _one_at_a_time(user) -> None:
+def _one_at_a_time(user: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"uploads of user {user.pk}"])
 
 
-def _check_room(user, param, more: int) -> None:
-    recent = Q(created_at__gt=Now() - timedelta(hours=1))
-    kept = Upload.objects.filter(owner=user).aggregate(size=Sum("file_size"), lately=Count("pk", filter=recent))
-    if kept["lately"] >= settings.UPLOADS_PER_HOUR:
+def _check_room(user: User, param: str, new_bytes: int) -> None:
+    last_hour = Q(created_at__gt=Now() - timedelta(hours=1))
+    totals = Upload.objects.filter(owner=user).aggregate(size=Sum("file_size"), recent=Count("pk", filter=last_hour))
+    if totals["recent"] >= settings.UPLOADS_PER_HOUR:
         raise TooManyUploads(
             f"At most {settings.UPLOADS_PER_HOUR} pictures an hour are taken. Please wait a little.",
             param=param,
             retry_after=600,
         )
-    if (kept["size"] or 0) + more > settings.UPLOAD_MEGABYTES * 2**20:
+    if (totals["size"] or 0) + new_bytes > settings.UPLOAD_MEGABYTES * 2**20:
         raise TooManyUploads(
             f"Your pictures to draw from fill their {settings.UPLOAD_MEGABYTES} MiB. They are removed after"
             f" {settings.UPLOAD_HOURS} hours.",

@@ -1,27 +1,33 @@
-"""Carries webhook deliveries from the database to their receivers, at least once each (RELIABILITY.md W2, W3).
+"""Webhook delivery: threads that post queued messages to their endpoints, at least once each, with retries.
 
 Runs in the maintenance worker: a bell or the schedule starts as many threads as there is work for, up to
 THREADS. Each takes an endpoint that nobody is at (a lease in the database), sends what is due there, oldest
 first, and ends when there is nothing left. Any number of processes may do this at once.
 
 A receiver that is slow or down costs the others nothing: it holds one thread at a time, and the last
-QUICK_THREADS threads serve only endpoints whose last answer was good and came at once.
+QUICK_THREADS threads serve only endpoints whose last answer was a success and came at once.
 """
 
 import datetime as dt
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db import connection, connections, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
+from accounts.refusals import Conflict
+from generation import doorbell
+from generation.engine.remote.signatures import sign
 from generation.models import WebhookDelivery, WebhookEndpoint
 
-from . import egress, events
+from . import egress
+from .endpoints import fail_pending_deliveries
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +38,14 @@ RETRY_AFTER = [
 """Pauses between the attempts; after the last one a delivery is given up."""
 DISABLE_AFTER = dt.timedelta(days=5)
 """An endpoint that fails this long is switched off."""
+KEPT = dt.timedelta(days=30)
+"""How long ended deliveries are shown."""
 TIMEOUT_SECONDS = 10
 LEASE_SECONDS = 30
 """More than one attempt takes, looking up the name included."""
 QUICK_SECONDS = 1.0
 THREADS, QUICK_THREADS = 12, 4
-SOME_AT_A_TIME = 20
+BATCH = 20
 """How many deliveries one endpoint gets before others have their turn."""
 
 State = WebhookDelivery.State
@@ -52,23 +60,23 @@ class Outcome:
     seconds: float
 
     @property
-    def good(self) -> bool:
+    def succeeded(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
 
 # --- one delivery -----------------------------------------------------------------------------------------
 
 
-def deliver_due(*, quick_only: bool = False, taken=lambda: None) -> int:
-    """Deliver what is due, until nothing is left that this caller may take. Returns the number of attempts.
+def deliver_due(*, quick_only: bool = False, on_claim: Callable[[], object] = lambda: None) -> int:
+    """Deliver what is due, until nothing is left that this caller may claim. Returns the number of attempts.
 
-    `taken()` is called whenever an endpoint was taken: there may be work for others too.
+    `on_claim()` is called whenever an endpoint was claimed: there may be work for others too.
     """
     count = 0
-    while not _stopping.is_set() and (endpoint_id := _take_endpoint(quick_only)) is not None:
-        taken()
+    while not _stopping.is_set() and (endpoint_id := _claim_endpoint(quick_only)) is not None:
+        on_claim()
         try:
-            for _ in range(SOME_AT_A_TIME):
+            for _ in range(BATCH):
                 if _stopping.is_set() or not _attempt_next(endpoint_id):
                     break
                 count += 1
@@ -77,7 +85,7 @@ def deliver_due(*, quick_only: bool = False, taken=lambda: None) -> int:
     return count
 
 
-def _take_endpoint(quick_only: bool):
+def _claim_endpoint(quick_only: bool) -> UUID | None:
     """The id of an endpoint with something due that nobody is at, now leased to the caller, or None."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -93,7 +101,7 @@ def _take_endpoint(quick_only: bool):
     return row and row[0]
 
 
-def _attempt_next(endpoint_id) -> bool:
+def _attempt_next(endpoint_id: UUID) -> bool:
     """Make one attempt at the oldest due delivery of a leased endpoint. False when none is due."""
     with transaction.atomic():
         endpoint = WebhookEndpoint.objects.filter(pk=endpoint_id, enabled=True).first()
@@ -116,7 +124,7 @@ def _attempt_next(endpoint_id) -> bool:
     return True
 
 
-def attempt(endpoint, delivery) -> Outcome:
+def attempt(endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> Outcome:
     """Send a delivery once. Never raises: whatever a receiver does is an outcome."""
     began = time.monotonic()
     status, problem = None, ""
@@ -132,25 +140,25 @@ def attempt(endpoint, delivery) -> Outcome:
     return Outcome(status, problem, time.monotonic() - began)
 
 
-def headers(endpoint, delivery) -> dict[str, str]:
+def headers(endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> dict[str, str]:
     """The headers of an attempt made now: the same id each time, a new timestamp, one signature per valid secret."""
     now, body = int(time.time()), delivery.body.encode()
-    valid = [endpoint.secret]
+    secrets = [endpoint.secret]
     if endpoint.previous_until and endpoint.previous_until.timestamp() > now:
-        valid.append(endpoint.previous_secret)
+        secrets.append(endpoint.previous_secret)
     return {
         "Content-Type": "application/json",
         "User-Agent": "DreamSketch-Webhooks/1",
         "webhook-id": delivery.message_id,
         "webhook-timestamp": str(now),
-        "webhook-signature": " ".join(events.sign(secret, delivery.message_id, now, body) for secret in valid),
+        "webhook-signature": " ".join(sign(secret, delivery.message_id, now, body) for secret in secrets),
     }
 
 
-def _record(endpoint, delivery, outcome: Outcome) -> None:
+def _record(endpoint: WebhookEndpoint, delivery: WebhookDelivery, outcome: Outcome) -> None:
     """Write down what came of an attempt, unless a later one has begun meanwhile."""
-    fields = {"answer_status": outcome.status, "problem": outcome.problem[:100]}
-    if outcome.good:
+    fields: dict = {"answer_status": outcome.status, "problem": outcome.problem[:100]}
+    if outcome.succeeded:
         fields |= {"state": State.DELIVERED, "ended_at": Now()}
     elif outcome.status == 410 or delivery.attempts > len(RETRY_AFTER):
         fields |= {"state": State.FAILED, "ended_at": Now()}
@@ -159,26 +167,50 @@ def _record(endpoint, delivery, outcome: Outcome) -> None:
     with transaction.atomic():
         WebhookDelivery.objects.filter(pk=delivery.pk, state=State.PENDING, attempts=delivery.attempts).update(**fields)
         # Only while it is the address that was called: its owner may have mended it since.
-        same = WebhookEndpoint.objects.filter(pk=endpoint.pk, url=endpoint.url, enabled=True)
-        if outcome.good:
-            same.update(failing_since=None, quick=outcome.seconds < QUICK_SECONDS)
+        unchanged = WebhookEndpoint.objects.filter(pk=endpoint.pk, url=endpoint.url, enabled=True)
+        if outcome.succeeded:
+            unchanged.update(failing_since=None, quick=outcome.seconds < QUICK_SECONDS)
             return
-        same.filter(failing_since=None).update(failing_since=Now())
-        same.update(quick=False)
+        unchanged.filter(failing_since=None).update(failing_since=Now())
+        unchanged.update(quick=False)
         if outcome.status == 410:
-            _switch_off(same, endpoint, "The receiver answered 410 Gone.")
+            _switch_off(unchanged, endpoint, "The receiver answered 410 Gone.")
         else:
             _switch_off(
-                same.filter(failing_since__lt=Now() - DISABLE_AFTER),
+                unchanged.filter(failing_since__lt=Now() - DISABLE_AFTER),
                 endpoint,
                 "Nothing could be delivered for five days.",
             )
 
 
-def _switch_off(which, endpoint, reason: str) -> None:
-    if which.update(enabled=False, disabled_reason=reason):
-        events.give_up(endpoint)
+def _switch_off(rows: QuerySet, endpoint: WebhookEndpoint, reason: str) -> None:
+    if rows.update(enabled=False, disabled_reason=reason):
+        fail_pending_deliveries(endpoint)
         log.warning("Webhook %s is switched off: %s", endpoint.pk, reason)
+
+
+# --- records of deliveries --------------------------------------------------------------------------------
+
+
+def resend(delivery: WebhookDelivery) -> None:
+    """Send a delivery that has ended once more, with the same id. Raises Conflict while it is on its way."""
+    if not delivery.endpoint.enabled:
+        raise Conflict("Switch the webhook on first.")
+    changed = (
+        WebhookDelivery.objects.filter(pk=delivery.pk)
+        .exclude(state=State.PENDING)
+        .update(state=State.PENDING, attempts=0, next_at=Now(), ended_at=None, answer_status=None, problem="")
+    )
+    if not changed:
+        raise Conflict("This delivery is still on its way.")
+    transaction.on_commit(doorbell.ring_webhooks)
+    delivery.refresh_from_db()
+
+
+def prune_deliveries(*, dry_run: bool = False) -> int:
+    """Remove the records of deliveries that ended long ago; returns how many."""
+    old = WebhookDelivery.objects.exclude(state=State.PENDING).filter(created_at__lt=Now() - KEPT)
+    return old.count() if dry_run else old.delete()[0]
 
 
 # --- threads ----------------------------------------------------------------------------------------------
@@ -196,20 +228,20 @@ def bell() -> None:
     _start(range(QUICK_THREADS, THREADS))
 
 
-def _start(numbers) -> None:
+def _start(numbers: Iterable[int]) -> None:
     """Start one more thread with one of these numbers, if one is free."""
     with _lock:
         free = next((number for number in numbers if number not in _threads), None)
         if free is None or _stopping.is_set():
             return
         # A daemon: should its process be killed, the attempt is made again after its lease.
-        _threads[free] = threading.Thread(target=_work, args=(free,), name=f"courier-{free}", daemon=True)
+        _threads[free] = threading.Thread(target=_work, args=(free,), name=f"webhook-delivery-{free}", daemon=True)
         _threads[free].start()
 
 
 def _work(number: int) -> None:
     try:
-        deliver_due(quick_only=number < QUICK_THREADS, taken=bell)
+        deliver_due(quick_only=number < QUICK_THREADS, on_claim=bell)
     except DatabaseError as error:
         log.warning("Webhooks wait for the database: %s", error)
     finally:
@@ -222,7 +254,7 @@ def stop() -> None:
     """Begin nothing more, and let the attempts in flight end. Called when the process shuts down."""
     _stopping.set()
     with _lock:
-        left = list(_threads.values())
+        threads = list(_threads.values())
     deadline = time.monotonic() + TIMEOUT_SECONDS + 1
-    for thread in left:
+    for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Addresses that other people chose: which ones this server may call, and calling them (RELIABILITY.md W1).
+"""Egress guard against SSRF: which URLs chosen by users this server may call, and an HTTP POST to them.
 
 An address is parsed once, its name is resolved once, every address that the name has must be public, and the
 connection goes to one of exactly those. So neither spelling, DNS nor a redirect leads into our own network.
@@ -32,8 +32,8 @@ _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _NUMBER_AT_THE_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 
 _NOT_PUBLIC = [
-    ipaddress.ip_network(one)
-    for one in (
+    ipaddress.ip_network(network)
+    for network in (
         # What `is_global` lets through although it leads elsewhere: protocol assignments, 6to4 relays and
         # tunnels (they carry an IPv4 address of anybody's choice), documentation.
         "192.0.0.0/24",
@@ -47,8 +47,8 @@ _NOT_PUBLIC = [
 _UNICAST = ipaddress.ip_network("2000::/3")
 _LOCAL = ipaddress.ip_network("fc00::/7")
 _NEVER = [
-    ipaddress.ip_network(one)
-    for one in (
+    ipaddress.ip_network(network)
+    for network in (
         # Also not on a private network: link-local with the metadata services of clouds, and their other addresses.
         "169.254.0.0/16",
         "fe80::/10",
@@ -90,22 +90,22 @@ class Target:
 
 def parse(url: str) -> Target:
     """Read an address, without looking its name up. Raises AddressRefused."""
-    found = _URL.fullmatch(url) if len(url) <= MAX_URL and url.isascii() else None
-    if found is None:
+    match = _URL.fullmatch(url) if len(url) <= MAX_URL and url.isascii() else None
+    if match is None:
         raise AddressRefused("This is no address like https://example.com/hook, in ASCII and without a user or #.")
     private = settings.WEBHOOK_ALLOW_PRIVATE
-    tls = found["scheme"].lower() == "https"
-    port = int(found["port"] or (443 if tls else 80))
+    tls = match["scheme"].lower() == "https"
+    port = int(match["port"] or (443 if tls else 80))
     if not tls and not private:
         raise AddressRefused("The address must begin with https://.")
     if not (1 <= port <= 65535 if private else port in PORTS):
         raise AddressRefused(f"The port must be one of {', '.join(map(str, PORTS))}.")
-    host = found["host"].lower().removesuffix(".")
+    host = match["host"].lower().removesuffix(".")
     if host.startswith("[") or _NUMBER_AT_THE_END.fullmatch(host):
         host = _literal(host.strip("[]"))
     elif not _NAME.fullmatch(host) or ("." not in host and not private):
         raise AddressRefused("The address needs a full host name, such as hooks.example.com.")
-    return Target(host, port, (found["path"] or "/") + (found["query"] or ""), tls)
+    return Target(host, port, (match["path"] or "/") + (match["query"] or ""), tls)
 
 
 def _literal(host: str) -> str:
@@ -133,18 +133,21 @@ def may_be_called(address: str) -> bool:
     return ip.version == 4 or ip in _UNICAST
 
 
-def resolve(target: Target) -> list[tuple]:
-    """What `socket.connect` needs, for each address of the target. One forbidden address spoils them all."""
+def resolve(target: Target) -> list[tuple[socket.AddressFamily, tuple]]:
+    """(family, address) for `socket.connect`, for each address of the target. One forbidden address spoils them all.
+
+    Raises AddressRefused or CallFailed.
+    """
     name = target.host
     if "." in name and ":" not in name and not _NUMBER_AT_THE_END.fullmatch(name):
         name += "."  # fully qualified, so that no search domain is tried
     try:
-        found = socket.getaddrinfo(name, target.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        results = socket.getaddrinfo(name, target.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except (OSError, UnicodeError):
         raise CallFailed("The host name could not be found.") from None
-    if not all(may_be_called(where[0]) for *_, where in found):
+    if not all(may_be_called(str(address[0])) for *_, address in results):
         raise AddressRefused("The host name leads to an address that is not public.")
-    return [(family, where) for family, *_, where in found]
+    return [(family, address) for family, *_, address in results]
 
 
 def post(url: str, body: bytes, headers: dict[str, str], *, seconds: float) -> int:
@@ -187,19 +190,19 @@ def tls_context() -> ssl.SSLContext:
 
 def _connect(target: Target, deadline: float) -> socket.socket:
     """A connection to one of the addresses that were checked, never to a name."""
-    trouble = CallFailed("The host name could not be found.")
-    for family, where in resolve(target):
+    failure: Exception = CallFailed("The host name could not be found.")
+    for family, address in resolve(target):
         plain = socket.socket(family, socket.SOCK_STREAM)
         try:
             plain.settimeout(_left(deadline))
-            plain.connect(where)
+            plain.connect(address)
             if not target.tls:
                 return plain
             return tls_context().wrap_socket(plain, server_hostname=target.host)
         except OSError as error:
             plain.close()
-            trouble = error
-    raise trouble
+            failure = error
+    raise failure
 
 
 def _left(deadline: float) -> float:
@@ -209,16 +212,16 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _status(connection, deadline) -> int:
-    with HTTPResponse(_Answer(connection, deadline), method="POST") as response:
+def _status(connection: socket.socket, deadline: float) -> int:
+    with HTTPResponse(_LimitedReader(connection, deadline), method="POST") as response:
         response.begin()
         return response.status
 
 
-class _Answer(io.RawIOBase):
+class _LimitedReader(io.RawIOBase):
     """What `HTTPResponse` takes for a socket: ends at the deadline, however slowly bytes drip in, and at a size."""
 
-    def __init__(self, connection, deadline):
+    def __init__(self, connection: socket.socket, deadline: float):
         self.connection, self.deadline, self.left = connection, deadline, MAX_ANSWER_BYTES
 
     def makefile(self, mode):

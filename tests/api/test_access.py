@@ -8,7 +8,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import ApiKey
 from generation.models import GeneratedImage, Generation
-from generation.webhooks import events
+from generation.webhooks import endpoints, events
 
 pytestmark = pytest.mark.django_db
 
@@ -147,7 +147,7 @@ def test_nobody_reaches_anothers_things(
     running = make_generation(free_user, status="processing", prompt="quagga")
     failed = make_generation(free_user, status="failed", width=256, height=256, prompt="quagga")
     key, _ = ApiKey.issue(user=free_user, name="spare")
-    hook = events.create_endpoint(user=free_user, url="https://hooks.example.com/quagga")
+    hook = endpoints.create_endpoint(user=free_user, url="https://hooks.example.com/quagga")
     things = [
         image.id,
         image.short_id,

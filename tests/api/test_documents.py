@@ -80,10 +80,10 @@ def test_every_route_needs_a_permission():
     from rest_framework.permissions import AllowAny, IsAuthenticated
     from rest_framework.settings import api_settings
 
-    from accounts.authentication import KeyMayDoThis
+    from accounts.authentication import HasKeyScope
 
     default = api_settings.DEFAULT_PERMISSION_CLASSES
-    assert default == [IsAuthenticated, KeyMayDoThis]
+    assert default == [IsAuthenticated, HasKeyScope]
     included = next(one for one in get_resolver().url_patterns if str(one.pattern) == "api/")
     open_views = {
         str(pattern.pattern).rstrip("/")

@@ -7,7 +7,8 @@ import pytest
 from django.utils import timezone
 
 from generation.models import Generation
-from generation.queue import estimates, jobs
+from generation.queue import jobs
+from generation.queue.order import queue_positions, with_places
 from generation.queue.status import describe_all
 
 pytestmark = pytest.mark.django_db
@@ -42,8 +43,8 @@ def make_line(make_user, make_generation):
 def test_places_are_the_order_of_claims(seed, make_line, api_client):
     line = make_line(random.Random(seed))
     rows = list(Generation.objects.all())
-    places = estimates.queue_positions(rows)
-    along = {row.pk: row.place for row in estimates.with_places(Generation.objects.all())}
+    places = queue_positions(rows)
+    along = {row.pk: row.place for row in with_places(Generation.objects.all())}
     assert places == along and places.keys() == {row.pk for row in line}
     assert [told["queue_position"] for told in describe_all(rows)] == [places[row.pk] for row in rows]
     client = api_client(rows[0].owner)
@@ -62,15 +63,15 @@ def test_places_are_the_order_of_claims(seed, make_line, api_client):
 def test_only_what_waits_has_a_place(free_user, make_generation):
     states = [state for state in Generation.Status.values if state != "queued"]
     rows = [make_generation(free_user, status=state) for state in states]
-    assert estimates.queue_positions(rows) == {}
-    assert not estimates.with_places(Generation.objects.all()).filter(place__isnull=False).exists()
+    assert queue_positions(rows) == {}
+    assert not with_places(Generation.objects.all()).filter(place__isnull=False).exists()
 
 
 def test_a_row_that_was_read_before_it_was_put_back_is_asked_for_again(free_user, make_generation):
     make_generation(free_user)
     running = make_generation(free_user, status="processing", epoch=1)
-    (row,) = estimates.with_places(Generation.objects.filter(pk=running.pk))
+    (row,) = with_places(Generation.objects.filter(pk=running.pk))
     assert row.place is None
     Generation.objects.filter(pk=running.pk).update(status="queued")
     row.refresh_from_db()
-    assert estimates.queue_positions([row]) == {row.pk: 2}
+    assert queue_positions([row]) == {row.pk: 2}

@@ -13,8 +13,7 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from generation.models import WebhookDelivery, WebhookEndpoint
-from generation.webhooks import delivery as courier
-from generation.webhooks import events
+from generation.webhooks import delivery, endpoints, events
 from tests.receiver import Receiver
 from tests.site import wait_for
 
@@ -28,7 +27,7 @@ def private_network(settings):
 
 
 def queue(endpoint, count):
-    body = events._body(events.TEST, {"webhook": str(endpoint.pk)})
+    body = events.message_body(events.TEST, {"webhook": str(endpoint.pk)})
     return WebhookDelivery.objects.bulk_create(
         [
             WebhookDelivery(endpoint=endpoint, event=events.TEST, subject=uuid.uuid4().hex, body=body)
@@ -39,8 +38,8 @@ def queue(endpoint, count):
 
 def deliver():
     """What a maintenance process does at a bell, until nothing is left."""
-    courier.bell()
-    while threads := list(courier._threads.values()):
+    delivery.bell()
+    while threads := list(delivery._threads.values()):
         for thread in threads:
             thread.join()
 
@@ -63,7 +62,7 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
             connection.sendall(receiver.answer)
 
         receiver.behave = answer
-        hooks = [events.create_endpoint(user=pro_user, url=receiver.url) for _ in range(ENDPOINTS)]
+        hooks = [endpoints.create_endpoint(user=pro_user, url=receiver.url) for _ in range(ENDPOINTS)]
         expected = {one.message_id for hook in hooks for one in queue(hook, EACH)}
         for _ in range(KILLS):
             enough = len(receiver.messages) + dice.randint(1, 6)
@@ -85,9 +84,9 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
             Webhook(secrets[next(pk for pk in secrets if pk in message.body.decode())]).verify(
                 message.body, message.headers
             )
-        for delivery in WebhookDelivery.objects.all():
-            assert delivery.state == "delivered"
-            assert received[delivery.message_id] <= delivery.attempts, "each attempt was counted before it was made"
+        for queued in WebhookDelivery.objects.all():
+            assert queued.state == "delivered"
+            assert received[queued.message_id] <= queued.attempts, "each attempt was counted before it was made"
     assert not WebhookEndpoint.objects.filter(busy_until__isnull=False).exists()
 
 
@@ -95,21 +94,21 @@ def test_a_receiver_that_takes_half_a_minute_holds_up_nobody(pro_user, other_use
     """Nobody's first message either: none of these endpoints has ever been heard of as quick."""
     released = threading.Event()
     with Receiver(behave=lambda connection: released.wait(30)) as slow, Receiver() as receiver:
-        queue(events.create_endpoint(user=pro_user, url=slow.url), 20)
+        queue(endpoints.create_endpoint(user=pro_user, url=slow.url), 20)
         try:
-            courier.bell()
+            delivery.bell()
             wait_for(lambda: slow.messages, seconds=20, what="the slow one")
             expected = {
                 one.message_id
                 for user in (pro_user, other_user)
                 for _ in range(2)
-                for one in queue(events.create_endpoint(user=user, url=receiver.url), 5)
+                for one in queue(endpoints.create_endpoint(user=user, url=receiver.url), 5)
             }
-            courier.bell()
+            delivery.bell()
             wait_for(lambda: len(receiver.messages) >= len(expected), seconds=20, what="the others")
             assert {one.headers["webhook-id"] for one in receiver.messages} == expected
             assert len(slow.messages) == 1, "one at a time, and that one still waits"
         finally:
             released.set()
             slow.behave = None
-            wait_for(lambda: not courier._threads, seconds=30, what="the threads' end")
+            wait_for(lambda: not delivery._threads, seconds=30, what="the threads' end")

@@ -18,8 +18,9 @@ from standardwebhooks import Webhook
 
 from accounts import quotas
 from accounts.models import QuotaHold
+from generation.engine.remote.signatures import sign
 from generation.models import GeneratedImage, Generation, WebhookDelivery, WebhookEndpoint
-from generation.webhooks import events
+from generation.webhooks import events, signatures
 
 pytestmark = pytest.mark.django_db
 
@@ -202,7 +203,7 @@ def test_webhooks_and_tests_have_an_end(client, made, refused):
 # --- results of engines elsewhere -------------------------------------------------------------------------
 
 
-SECRET = events.new_secret()
+SECRET = signatures.new_secret()
 RESULT = "/api/generate/webhook"
 
 
@@ -338,7 +339,7 @@ def test_signatures_that_are_wrong(outside, refused, settings):
     generation = outside()
     content = result(generation)
     now = dt.datetime.now(dt.UTC)
-    refused(signed(content, secret=events.new_secret()), 401, "invalid_signature")
+    refused(signed(content, secret=signatures.new_secret()), 401, "invalid_signature")
     refused(signed(content, at=now - dt.timedelta(minutes=6)), 401, "invalid_signature")
     refused(signed(content, at=now + dt.timedelta(minutes=6)), 401, "invalid_signature")
     refused(signed(content, **{"webhook-id": "msg_2"}), 401, "invalid_signature")
@@ -353,7 +354,7 @@ def test_signatures_that_are_wrong(outside, refused, settings):
 def test_a_secret_may_be_any_text(outside, settings):
     settings.INFERENCE_WEBHOOK_SECRET = "correct horse battery staple"
     body, stamp = json.dumps(result(outside())), int(time.time())
-    signature = events.sign(settings.INFERENCE_WEBHOOK_SECRET, "x", stamp, body.encode())
+    signature = sign(settings.INFERENCE_WEBHOOK_SECRET, "x", stamp, body.encode())
     headers = {"webhook-id": "x", "webhook-timestamp": str(stamp), "webhook-signature": signature}
     assert Client().post(RESULT + "/", body, JSON, headers=headers).json() == {"status": "completed"}
 

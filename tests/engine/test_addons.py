@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 

@@ -25,14 +25,9 @@ from generation.engine.remote.http import (
     RemoteUnauthorized,
     Wire,
 )
-from generation.engine.remote.providers import (
-    DreamSketchDialect,
-    HuggingFaceDialect,
-    OpenAIDialect,
-    WebhookDialect,
-    signature,
-)
-from generation.engine.request.options import Picture
+from generation.engine.remote.providers import DreamSketchDialect, HuggingFaceDialect, OpenAIDialect, WebhookDialect
+from generation.engine.remote.signatures import signed_headers
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 SECRET = "dsk_0123456789_topsecret"
@@ -239,7 +234,7 @@ class TestDialects:
         assert (sent["generation"], sent["epoch"]) == ("0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7", 3)
         assert sent["callback"] == "https://site.example/api/generate/webhook"
         assert sent["request"]["seed"] == 7 and sent["request"]["num_images"] == 2
-        again = signature(secret, headers["webhook-id"], body, now=int(headers["webhook-timestamp"]))
+        again = signed_headers(secret, headers["webhook-id"], body, now=int(headers["webhook-timestamp"]))
         assert again["webhook-signature"] == headers["webhook-signature"]
         assert not job.done(), "the result comes to the webhook"
         engine.cancel(job)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from generation.engine.catalog.models import Catalog
-from generation.engine.remote.providers import native_words, signature
-from generation.engine.request.options import Picture
+from generation.engine.remote.providers import native_words
+from generation.engine.remote.signatures import signed_headers
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 FILE = Path(__file__).parents[2] / "deploy" / "serverless" / "modal_app.py"
@@ -30,11 +31,11 @@ def app(monkeypatch):
 
 def test_it_takes_what_the_site_signed_and_nothing_else(app):
     body = b'{"generation": "x"}'
-    good = signature(SECRET, "x:1", body)
+    good = signed_headers(SECRET, "x:1", body)
     assert app.is_signed(good, body)
     assert not app.is_signed(good, body + b" ")
-    assert not app.is_signed(signature("another-secret-of-24-letters", "x:1", body), body)
-    assert not app.is_signed(signature(SECRET, "x:1", body, now=time.time() - 400), body)
+    assert not app.is_signed(signed_headers("another-secret-of-24-letters", "x:1", body), body)
+    assert not app.is_signed(signed_headers(SECRET, "x:1", body, now=time.time() - 400), body)
     assert not app.is_signed({}, body) and not app.is_signed(good | {"webhook-timestamp": "²"}, body)
 
 
@@ -53,6 +54,6 @@ def test_it_draws_the_request_that_was_sent(app, more):
     if more.pop("start", False):
         more = more | {"image": Picture.of(Image.new("RGB", (256, 256), (10, 20, 30)))}
     request = build_request(spec, prompt="a red boat", seed=7, num_images=2, width=256, height=256, **more)
-    key, words = app.words_of(native_words(request, 0) | {"num_images": 2})
-    again = build_request(Catalog().get(key), **words)
+    key, arguments = app.build_request_arguments(native_words(request, 0) | {"num_images": 2})
+    again = build_request(Catalog().get(key), **arguments)
     assert again == request

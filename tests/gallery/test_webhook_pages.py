@@ -6,8 +6,7 @@ import uuid
 import pytest
 
 from generation.models import WebhookDelivery, WebhookEndpoint
-from generation.webhooks import delivery as courier
-from generation.webhooks import events
+from generation.webhooks import delivery, endpoints, events
 from tests.receiver import Receiver
 
 LIST = "/settings/webhooks/"
@@ -17,7 +16,7 @@ FORM = {"url": URL, "description": "shop", "events": ["generation.completed", "g
 
 @pytest.fixture
 def endpoint(pro_user):
-    return events.create_endpoint(user=pro_user, url=URL)
+    return endpoints.create_endpoint(user=pro_user, url=URL)
 
 
 @pytest.fixture
@@ -103,22 +102,22 @@ def test_the_buttons(anna, endpoint, page):
 def test_deliveries_tell_what_came_of_them(anna, pro_user, settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
     with Receiver() as receiver:
-        endpoint = events.create_endpoint(user=pro_user, url=receiver.url)
+        endpoint = endpoints.create_endpoint(user=pro_user, url=receiver.url)
         fragment = f"{LIST}{endpoint.pk}/deliveries/"
-        delivery = events.send_test(endpoint)
-        courier.deliver_due()
+        queued = events.send_test(endpoint)
+        delivery.deliver_due()
         text = anna.get(fragment).content.decode()
-        assert "delivered" in text and "answer 204" in text and delivery.message_id in text
+        assert "delivered" in text and "answer 204" in text and queued.message_id in text
         assert "every 2s" not in text, "nothing more to wait for"
         receiver.status(410)
-        assert anna.post(f"{LIST}deliveries/{delivery.pk}/resend/").status_code == 302
-        courier.deliver_due()
+        assert anna.post(f"{LIST}deliveries/{queued.pk}/resend/").status_code == 302
+        delivery.deliver_due()
         text = anna.get(f"{LIST}{endpoint.pk}/").content.decode()
         assert "given up" in text and "answer 410" in text and "410 Gone" in text
 
 
 def test_strangers_find_nothing(stranger, client, endpoint, page):
-    delivery = events.send_test(endpoint)
+    queued = events.send_test(endpoint)
     assert URL not in stranger.get(LIST).content.decode()
     for path in (page, f"{page}deliveries/", f"{LIST}{uuid.uuid4()}/"):
         assert stranger.get(path).status_code == 404
@@ -128,7 +127,7 @@ def test_strangers_find_nothing(stranger, client, endpoint, page):
         f"{page}rotate/",
         f"{page}switch/",
         f"{page}delete/",
-        f"{LIST}deliveries/{delivery.pk}/resend/",
+        f"{LIST}deliveries/{queued.pk}/resend/",
     ):
         assert stranger.post(path, FORM).status_code == 404
         assert "/accounts/login/" in client.post(path, FORM)["Location"]

@@ -10,6 +10,7 @@ from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation, LoraRule
 from generation.services.generations import create_generation, retry_generation
+from generation.storage.image_requests import request_of
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def create(user, prompt="a cat", **fields):
 
 
 def loras_of(generation):
-    return {lora.key: lora.weight for lora in generation.request().loras}
+    return {lora.key: lora.weight for lora in request_of(generation).loras}
 
 
 def test_a_tag_brings_a_lora_and_is_not_drawn(free_user, installed):
@@ -86,7 +87,7 @@ def test_fast_takes_few_steps_where_a_lora_for_that_is_installed(free_user, pro_
     assert loras_of(generation) == {"ink": 1.0, "lcm-lora-tiny": 1.0}
     assert create(pro_user, steps=30).sampler == "Euler"
     Generation.objects.filter(pk=generation.pk).update(status="failed", attempt=1)
-    assert retry_generation(generation, source="api").request() == generation.request()
+    assert request_of(retry_generation(generation, source="api")) == request_of(generation)
 
 
 def test_few_steps_are_only_for_the_model_they_were_made_for(settings, installed):

@@ -17,6 +17,7 @@ from accounts.models import ApiKey, DailyUsage, User
 from generation.models import GeneratedImage, LoraRule
 from generation.operations.pruning import prune
 from generation.services.generations import create_generation
+from generation.storage.image_requests import request_of
 
 
 def run(*arguments, **options):
@@ -153,10 +154,10 @@ def test_generate_asks_for_what_the_site_asks_for(drawn, pro_user):
     LoraRule.objects.create(keyword="chalk drawing", lora="chalk", weight=0.4)
     words = "a cat, chalk drawing <lora:ink:0.6>"
     request = drawn(words, "--seed", "3", "--style", "anime", "--quality", "fast", "--negative-prompt", "grey")
-    site = create_generation(
+    generation, _ = create_generation(
         user=pro_user, prompt=words, seed=3, style="anime", quality="fast", steps=2, negative_prompt="grey"
-    )[0].request()
-    assert request == site
+    )
+    assert request == request_of(generation)
     assert {lora.key: lora.weight for lora in request.loras} == {"ink": 0.6, "chalk": 0.4, "lcm-lora-tiny": 1.0}
     assert (request.sampler, request.prompt.startswith("a cat, chalk drawing")) == ("LCM", True)
 

@@ -7,33 +7,34 @@ import pytest
 from django.core.files.storage import default_storage
 from PIL import Image
 
+from generation.engine.protocol import EngineImage
 from generation.engine.request.metadata import read_png
-from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage
-from generation.services.generations import delete_images, restore_images, set_visibility, trash_images
+from generation.services.images import delete_images, restore_images, set_visibility, trash_images
 from generation.storage import files
+from generation.storage.image_requests import request_of
 
 
-def stored(make_generation, user, **fields):
+def store(make_generation, user, **fields):
     generation = make_generation(user, width=640, height=480, **fields)
     pixels = Image.new("RGB", (640, 480), (10, 120, 200))
-    return files.store_image(generation, EngineImage(0, 7, pixels, {"dtype": "fp32"}, 1))
+    return files.store_image(EngineImage(0, 7, pixels, {"dtype": "fp32"}, 1), request_of(generation))
 
 
 def test_a_picture_is_stored_with_its_recipe_and_a_thumbnail(make_generation, free_user):
-    one = stored(make_generation, free_user)
-    with default_storage.open(one.file) as handle:
+    stored = store(make_generation, free_user)
+    with default_storage.open(stored.file) as handle:
         content = handle.read()
-    assert hashlib.sha256(content).hexdigest() == one.sha256 and len(content) == one.file_size
+    assert hashlib.sha256(content).hexdigest() == stored.sha256 and len(content) == stored.file_size
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.format == "PNG" and picture.size == (640, 480)
-    said = read_png(content)
-    assert said["recipe"]["seed"] == 7 and said["recipe"]["prompt"] == "a red boat at sea"
-    assert said["machine_made"]
-    with default_storage.open(one.thumbnail) as handle, Image.open(handle) as picture:
+    metadata = read_png(content)
+    assert metadata["recipe"]["seed"] == 7 and metadata["recipe"]["prompt"] == "a red boat at sea"
+    assert metadata["machine_made"]
+    with default_storage.open(stored.thumbnail) as handle, Image.open(handle) as picture:
         assert picture.format == "WEBP" and picture.size == (256, 192)
-    assert one.colour == "#0a78c8"
-    assert one.file.startswith("generated_images/") and one.thumbnail.startswith("thumbnails/")
+    assert stored.colour == "#0a78c8"
+    assert stored.file.startswith("generated_images/") and stored.thumbnail.startswith("thumbnails/")
 
 
 def test_nothing_half_written_stays_when_the_disk_fails(make_generation, free_user, media_folder, monkeypatch):
@@ -42,7 +43,7 @@ def test_nothing_half_written_stays_when_the_disk_fails(make_generation, free_us
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(files.StorageUnavailable):
-        stored(make_generation, free_user)
+        store(make_generation, free_user)
     assert [path for path in media_folder.rglob("*") if path.is_file()] == []
 
 

@@ -10,12 +10,14 @@ from PIL import Image
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.models import GeneratedImage, Generation
 from generation.operations import audit
 from generation.queue import jobs
+from generation.queue.finishing import finish_with_files
 from generation.services.generations import cancel_generation, create_generation, retry_generation
 from generation.storage import files
+from generation.storage.image_requests import request_of
 from tests.accounts.test_quotas import at_once
 
 
@@ -28,8 +30,8 @@ def draw(generation, count=None):
     size = (generation.width, generation.height)
     return [
         files.store_image(
-            generation,
             EngineImage(index, generation.seed + index, Image.new("RGB", size, (index * 40, 90, 200)), {}, 0.5),
+            request_of(generation),
         )
         for index in range(count or generation.num_images)
     ]
@@ -45,7 +47,7 @@ def state(generation):
 
 
 def assert_clean():
-    assert {what: count for what, count in audit.audit(contents=True).items() if count} == {}
+    assert {name: count for name, count in audit.audit(contents=True).items() if count} == {}
 
 
 def charge(generation):
@@ -135,9 +137,18 @@ def test_the_third_loss_ends_it_without_charge(free_user):
         jobs.sweep()
         Generation.objects.filter(pk=claimed.pk, status="queued").update(not_before=timezone.now())
     assert state(claimed) == "failed"
-    assert claimed.error_code == "worker_lost"
+    assert claimed.error_code == "worker_lost" and "lost three times" in claimed.error_message
     assert charge(claimed) == ("released", 0)
     assert_clean()
+
+
+def test_how_often_it_was_lost_is_what_the_setting_says(free_user, settings):
+    settings.MAX_ATTEMPTS = 1
+    create(free_user)
+    claimed = jobs.claim("w")
+    expire_lease(claimed)
+    jobs.sweep()
+    assert state(claimed) == "failed" and "lost once." in claimed.error_message
 
 
 def test_a_transient_failure_waits_and_tries_again(free_user):
@@ -187,6 +198,76 @@ def test_a_blocked_output_is_not_charged_but_counts_as_a_strike(free_user, setti
     free_user.refresh_from_db()
     assert "moderator" in free_user.locked_reason
     assert quotas.remaining(free_user).remaining == 10
+
+
+class TestFinishWithFiles:
+    def images(self, generation, flagged=()):
+        size = (generation.width, generation.height)
+        return [
+            EngineImage(index, generation.seed + index, Image.new("RGB", size), {}, 0.5, flagged=index in flagged)
+            for index in range(generation.num_images)
+        ]
+
+    def files_in(self, folder):
+        return sorted(path.suffix for path in folder.rglob("*") if path.is_file())
+
+    def test_flagged_pictures_are_left_out(self, free_user):
+        create(free_user, num_images=2)
+        claimed = jobs.claim("w1")
+        finish_with_files(claimed, self.images(claimed, flagged={0}))
+        assert state(claimed) == "completed"
+        assert [image.index for image in claimed.images.all()] == [1]
+        assert_clean()
+
+    def test_when_all_are_flagged_it_is_blocked(self, free_user):
+        create(free_user)
+        claimed = jobs.claim("w1")
+        finish_with_files(claimed, self.images(claimed, flagged={0}))
+        assert state(claimed) == "blocked"
+        assert_clean()
+
+    def test_a_cancel_keeps_what_was_drawn_but_nothing_flagged(self, free_user):
+        create(free_user, num_images=3)
+        claimed = jobs.claim("w1")
+        cancel_generation(claimed)
+        finish_with_files(claimed, self.images(claimed, flagged={1}), cancelled=True)
+        assert state(claimed) == "cancelled"
+        assert [image.index for image in claimed.images.order_by("index")] == [0, 2]
+        assert_clean()
+
+    def test_a_cancel_that_came_before_the_finish_wins(self, free_user):
+        create(free_user)
+        claimed = jobs.claim("w1")
+        cancel_generation(claimed)
+        finish_with_files(claimed, self.images(claimed))
+        assert state(claimed) == "cancelled" and claimed.images.count() == 1
+        assert_clean()
+
+    @pytest.mark.parametrize("cancelled", [False, True])
+    def test_files_are_deleted_when_the_lease_was_lost(self, free_user, media_folder, cancelled):
+        create(free_user)
+        claimed = jobs.claim("w1")
+        expire_lease(claimed)
+        jobs.sweep()
+        with pytest.raises(jobs.LeaseLost):
+            finish_with_files(claimed, self.images(claimed), cancelled=cancelled)
+        assert self.files_in(media_folder) == []
+
+    def test_nothing_is_left_when_the_second_picture_cannot_be_stored(self, free_user, media_folder, monkeypatch):
+        create(free_user, num_images=2)
+        claimed = jobs.claim("w1")
+        write, written = files.write_file, []
+
+        def full_after_one_picture(name, content):
+            if len(written) == 2:
+                raise OSError(28, "No space left on device")
+            written.append(name)
+            write(name, content)
+
+        monkeypatch.setattr(files, "write_file", full_after_one_picture)
+        with pytest.raises(files.StorageUnavailable):
+            finish_with_files(claimed, self.images(claimed))
+        assert self.files_in(media_folder) == [] and state(claimed) == "processing"
 
 
 class TestCancel:
@@ -250,7 +331,7 @@ class TestCancel:
                     return "finished"
                 except jobs.LeaseLost:
                     jobs.finish_cancelled(claimed, [])
-                    files.delete_files(name for one in stored for name in (one.file, one.thumbnail))
+                    files.delete_image_files(stored)
                     return "stopped"
 
             outcome = set(at_once(race, 2))
@@ -309,9 +390,9 @@ class TestQueueOrder:
         for user in users:
             for _ in range(4):
                 create(user)
-        claimed = [one for one in at_once(lambda number: jobs.claim(f"w{number}"), 24) if one]
+        claimed = list(filter(None, at_once(lambda number: jobs.claim(f"w{number}"), 24)))
         claimed += iter(lambda: jobs.claim("last"), None)
-        assert len({one.pk for one in claimed}) == len(claimed) == 12
+        assert len({generation.pk for generation in claimed}) == len(claimed) == 12
         assert all(Generation.objects.filter(owner=user, status="processing").count() == 2 for user in users)
 
 

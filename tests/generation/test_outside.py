@@ -12,7 +12,8 @@ from generation import catalog
 from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.factory import make_engine
 from generation.engine.remote.http import Wire
-from generation.engine.remote.providers import WebhookDialect, signature
+from generation.engine.remote.providers import WebhookDialect
+from generation.engine.remote.signatures import signed_headers
 from generation.models import GeneratedImage
 from generation.operations import audit
 from generation.queue.worker import Worker
@@ -44,7 +45,10 @@ def function(settings):
 def answer(client, job, **content):
     body = json.dumps({"generation": job["generation"], "epoch": job["epoch"]} | content).encode()
     return client.post(
-        "/api/generate/webhook", body, content_type="application/json", headers=signature(SECRET, "an-answer", body)
+        "/api/generate/webhook",
+        body,
+        content_type="application/json",
+        headers=signed_headers(SECRET, "an-answer", body),
     )
 
 
@@ -70,7 +74,7 @@ def test_a_job_goes_out_and_its_pictures_come_to_the_webhook(function, client, p
         ]
         == "failed"
     )
-    assert {what: count for what, count in audit.audit(contents=True).items() if count} == {}
+    assert {name: count for name, count in audit.audit(contents=True).items() if count} == {}
 
 
 class TestSettings:

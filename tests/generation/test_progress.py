@@ -69,7 +69,7 @@ def test_the_bar_is_full_only_with_the_picture(running):
 def test_the_place_in_line_is_told(make_user):
     users = [make_user(f"u{number}@example.com") for number in range(3)]
     waiting = [create_generation(user=user, prompt="a boat")[0] for user in users]
-    assert [describe(one)["queue_position"] for one in waiting] == [1, 2, 3]
+    assert [describe(generation)["queue_position"] for generation in waiting] == [1, 2, 3]
 
 
 def test_watching_is_noted_for_a_while(free_user):

@@ -12,14 +12,15 @@ from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import DailyUsage, QuotaHold
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.models import WebhookDelivery, WebhookEndpoint
 from generation.operations import pruning
 from generation.queue import jobs
 from generation.services import generations as services
+from generation.services import images as images_service
 from generation.storage.files import store_image
-from generation.webhooks import delivery as courier
-from generation.webhooks import egress, events
+from generation.storage.image_requests import request_of
+from generation.webhooks import delivery, egress, endpoints, events, signatures
 from tests.receiver import Receiver
 from tests.site import wait_for
 
@@ -39,7 +40,7 @@ def receiver():
 
 @pytest.fixture
 def endpoint(pro_user, receiver):
-    return events.create_endpoint(user=pro_user, url=receiver.url)
+    return endpoints.create_endpoint(user=pro_user, url=receiver.url)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def drawn(generation, count=1):
 
     size = (generation.width, generation.height)
     images = [EngineImage(n, generation.seed + n, Image.new("RGB", size, (9, 99, 9)), {}, 1.0) for n in range(count)]
-    return [store_image(generation, image) for image in images]
+    return [store_image(image, request_of(generation)) for image in images]
 
 
 def told() -> list[tuple[str, dict]]:
@@ -162,14 +163,14 @@ def test_addresses_are_complete_where_the_site_knows_its_own(pro_user, endpoint,
 
 def test_deleted_images_are_told_of_and_trashed_ones_are_not(pro_user, endpoint, make_image):
     images = [make_image(pro_user) for _ in range(3)]
-    services.trash_images(pro_user, images[:2])
+    images_service.trash_images(pro_user, images[:2])
     assert told() == []
-    services.delete_images(pro_user, images[:2])
+    images_service.delete_images(pro_user, images[:2])
     assert {data["id"] for event, data in told() if event == "image.removed"} == {str(one.id) for one in images[:2]}
 
 
 def test_the_last_image_of_the_day_is_told_of_once(free_user, receiver):
-    events.create_endpoint(user=free_user, url=receiver.url)
+    endpoints.create_endpoint(user=free_user, url=receiver.url)
     DailyUsage.objects.create(user=free_user, day=dt.datetime.now(dt.UTC).date(), used=8)
     services.quote_generation(user=free_user, prompt="a boat", num_images=2)
     first, _ = services.create_generation(user=free_user, prompt="a boat", num_images=1)
@@ -182,11 +183,11 @@ def test_the_last_image_of_the_day_is_told_of_once(free_user, receiver):
 
 
 def test_only_the_owners_endpoints_that_listen_are_told(pro_user, other_user, receiver, running):
-    mine = events.create_endpoint(user=pro_user, url=receiver.url, events=["generation.failed"])
-    deaf = events.create_endpoint(user=pro_user, url=receiver.url, events=["generation.completed"])
-    off = events.create_endpoint(user=pro_user, url=receiver.url)
-    events.change_endpoint(off, enabled=False)
-    theirs = events.create_endpoint(user=other_user, url=receiver.url)
+    mine = endpoints.create_endpoint(user=pro_user, url=receiver.url, events=["generation.failed"])
+    deaf = endpoints.create_endpoint(user=pro_user, url=receiver.url, events=["generation.completed"])
+    off = endpoints.create_endpoint(user=pro_user, url=receiver.url)
+    endpoints.change_endpoint(off, enabled=False)
+    theirs = endpoints.create_endpoint(user=other_user, url=receiver.url)
     jobs.fail(running(pro_user), code="bad_output", message="No.", transient=False)
     assert WebhookDelivery.objects.get().endpoint == mine
     assert not deaf.deliveries.exists() and not off.deliveries.exists() and not theirs.deliveries.exists()
@@ -207,7 +208,7 @@ def test_an_endpoint_that_is_deleted_meanwhile_spoils_nothing(pro_user, endpoint
 
     works = [lambda one=one: jobs.fail(one, code="x", message="x", transient=False) for one in generations]
     with ThreadPoolExecutor(len(works) + 1) as pool:
-        futures = [pool.submit(act, work) for work in [*works, lambda: events.delete_endpoint(endpoint)]]
+        futures = [pool.submit(act, work) for work in [*works, lambda: endpoints.delete_endpoint(endpoint)]]
     for future in futures:
         future.result()
     assert not WebhookDelivery.objects.exists()
@@ -219,45 +220,45 @@ def test_an_endpoint_that_is_deleted_meanwhile_spoils_nothing(pro_user, endpoint
 
 def test_the_reference_library_believes_it(pro_user, endpoint, receiver, running):
     jobs.fail(running(pro_user), code="bad_output", message="Nö.", transient=False)
-    assert courier.deliver_due() == 1
+    assert delivery.deliver_due() == 1
     (message,) = receiver.messages
     event = Webhook(endpoint.secret).verify(message.body, message.headers)
     assert event["type"] == "generation.failed" and event["data"]["error"]["message"] == "Nö."
     assert message.headers["content-type"] == "application/json"
-    delivery = WebhookDelivery.objects.get()
-    assert message.headers["webhook-id"] == delivery.message_id
-    assert (delivery.state, delivery.attempts, delivery.answer_status, delivery.problem) == ("delivered", 1, 204, "")
+    queued = WebhookDelivery.objects.get()
+    assert message.headers["webhook-id"] == queued.message_id
+    assert (queued.state, queued.attempts, queued.answer_status, queued.problem) == ("delivered", 1, 204, "")
     with pytest.raises(WebhookVerificationError):
         Webhook(endpoint.secret).verify(message.body.replace(b"failed", b"loaded"), message.headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(events.new_secret()).verify(message.body, message.headers)
+        Webhook(signatures.new_secret()).verify(message.body, message.headers)
 
 
 def test_both_secrets_are_valid_while_rotating_and_one_after(endpoint, receiver):
     old = endpoint.secret
-    new = events.rotate_secret(endpoint)
+    new = endpoints.rotate_secret(endpoint)
     events.send_test(endpoint)
-    courier.deliver_due()
+    delivery.deliver_due()
     for secret in (old, new):
         Webhook(secret).verify(receiver.messages[0].body, receiver.messages[0].headers)
     WebhookEndpoint.objects.update(previous_until=timezone.now() - dt.timedelta(seconds=1))
     events.send_test(endpoint)
-    courier.deliver_due()
+    delivery.deliver_due()
     Webhook(new).verify(receiver.messages[1].body, receiver.messages[1].headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(old).verify(receiver.messages[1].body, receiver.messages[1].headers)
 
 
 def test_what_the_reference_library_signs_is_believed_and_nothing_else():
-    secret, body, now = events.new_secret(), b'{"a": 1}', dt.datetime.now(dt.UTC)
+    secret, body, now = signatures.new_secret(), b'{"a": 1}', dt.datetime.now(dt.UTC)
 
     def headers(at=now, signature=None):
         signature = signature or Webhook(secret).sign("msg_1", at, body.decode())
         return {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature}
 
-    events.verify(secret, headers(), body)
+    signatures.verify(secret, headers(), body)
     right = headers()["webhook-signature"]
-    events.verify(secret, headers(signature=f"v1,bm90IGl0 v2,x {right}"), body)
+    signatures.verify(secret, headers(signature=f"v1,bm90IGl0 v2,x {right}"), body)
     wrong = [
         {},
         headers() | {"webhook-id": ""},
@@ -274,10 +275,10 @@ def test_what_the_reference_library_signs_is_believed_and_nothing_else():
         headers(now + dt.timedelta(seconds=310)),
     ]
     for one in wrong:
-        with pytest.raises(events.BadSignature):
-            events.verify(secret, one, body)
-    with pytest.raises(events.BadSignature):
-        events.verify(secret, headers(), body + b" ")
+        with pytest.raises(signatures.BadSignature):
+            signatures.verify(secret, one, body)
+    with pytest.raises(signatures.BadSignature):
+        signatures.verify(secret, headers(), body + b" ")
 
 
 # --- attempts ---------------------------------------------------------------------------------------------
@@ -285,19 +286,19 @@ def test_what_the_reference_library_signs_is_believed_and_nothing_else():
 
 def test_the_schedule(endpoint, receiver):
     receiver.status(500)
-    delivery = events.send_test(endpoint)
+    queued = events.send_test(endpoint)
     pauses, stamps = [], set()
     while True:
-        assert courier.deliver_due() == 1
-        delivery.refresh_from_db()
-        if delivery.state != "pending":
+        assert delivery.deliver_due() == 1
+        queued.refresh_from_db()
+        if queued.state != "pending":
             break
-        pauses.append(round((delivery.next_at - timezone.now()).total_seconds() / 5) * 5)
-        assert courier.deliver_due() == 0, "not before its time"
+        pauses.append(round((queued.next_at - timezone.now()).total_seconds() / 5) * 5)
+        assert delivery.deliver_due() == 0, "not before its time"
         make_due()
     assert pauses == [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
-    assert (delivery.state, delivery.attempts, delivery.answer_status) == ("failed", 10, 500)
-    assert {one.headers["webhook-id"] for one in receiver.messages} == {delivery.message_id}
+    assert (queued.state, queued.attempts, queued.answer_status) == ("failed", 10, 500)
+    assert {one.headers["webhook-id"] for one in receiver.messages} == {queued.message_id}
     for one in receiver.messages:
         Webhook(endpoint.secret).verify(one.body, one.headers)
         stamps.add(one.headers["webhook-timestamp"])
@@ -306,16 +307,16 @@ def test_the_schedule(endpoint, receiver):
 
 def test_a_receiver_that_comes_back_gets_it(endpoint, receiver):
     receiver.status(503)
-    delivery = events.send_test(endpoint)
-    courier.deliver_due()
+    queued = events.send_test(endpoint)
+    delivery.deliver_due()
     endpoint.refresh_from_db()
     assert endpoint.failing_since and not endpoint.quick
     receiver.status(200)
     make_due()
-    courier.deliver_due()
-    delivery.refresh_from_db()
+    delivery.deliver_due()
+    queued.refresh_from_db()
     endpoint.refresh_from_db()
-    assert (delivery.state, delivery.attempts, endpoint.failing_since) == ("delivered", 2, None)
+    assert (queued.state, queued.attempts, endpoint.failing_since) == ("delivered", 2, None)
     assert endpoint.quick
 
 
@@ -323,18 +324,18 @@ def test_a_receiver_that_comes_back_gets_it(endpoint, receiver):
 def test_redirects_are_failures_and_not_followed(status, endpoint, receiver):
     with Receiver() as elsewhere:
         receiver.status(status, f"Location: {elsewhere.url}")
-        delivery = events.send_test(endpoint)
-        courier.deliver_due()
-        delivery.refresh_from_db()
-        assert (delivery.state, delivery.answer_status) == ("pending", status)
-        assert "edirect" in delivery.problem
+        queued = events.send_test(endpoint)
+        delivery.deliver_due()
+        queued.refresh_from_db()
+        assert (queued.state, queued.answer_status) == ("pending", status)
+        assert "edirect" in queued.problem
         assert elsewhere.connections == 0
 
 
 def test_gone_switches_the_webhook_off(endpoint, receiver):
     receiver.status(410)
     first, second = events.send_test(endpoint), events.send_test(endpoint)
-    courier.deliver_due()
+    delivery.deliver_due()
     endpoint.refresh_from_db()
     assert not endpoint.enabled and "410" in endpoint.disabled_reason
     states = {one.state for one in WebhookDelivery.objects.filter(pk__in=[first.pk, second.pk])}
@@ -346,39 +347,39 @@ def test_five_days_of_failure_switch_it_off_and_its_owner_switches_it_on(endpoin
     for days, enabled in ((4, True), (6, False)):
         WebhookEndpoint.objects.update(failing_since=timezone.now() - dt.timedelta(days=days))
         events.send_test(endpoint)
-        courier.deliver_due()
+        delivery.deliver_due()
         endpoint.refresh_from_db()
         assert endpoint.enabled is enabled
     assert endpoint.disabled_reason and not endpoint.deliveries.filter(state="pending").exists()
-    events.change_endpoint(endpoint, enabled=True)
+    endpoints.change_endpoint(endpoint, enabled=True)
     receiver.status(200)
-    events.resend(endpoint.deliveries.order_by("created_at").first())
+    delivery.resend(endpoint.deliveries.order_by("created_at").first())
     events.send_test(endpoint)
-    assert courier.deliver_due() == 2
+    assert delivery.deliver_due() == 2
     endpoint.refresh_from_db()
     assert endpoint.enabled and endpoint.failing_since is None
 
 
 def test_sending_again_keeps_the_id(endpoint, receiver):
-    delivery = events.send_test(endpoint)
-    courier.deliver_due()
-    events.resend(delivery)
-    courier.deliver_due()
+    queued = events.send_test(endpoint)
+    delivery.deliver_due()
+    delivery.resend(queued)
+    delivery.deliver_due()
     first, second = receiver.messages
     assert first.headers["webhook-id"] == second.headers["webhook-id"] and first.body == second.body
 
 
 def test_an_address_that_turned_private_is_not_called(endpoint, receiver, settings):
-    delivery = events.send_test(endpoint)
+    queued = events.send_test(endpoint)
     settings.WEBHOOK_ALLOW_PRIVATE = False
-    courier.deliver_due()
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.attempts, receiver.connections) == ("pending", 1, 0)
-    assert delivery.problem and "127.0.0.1" not in delivery.problem
+    delivery.deliver_due()
+    queued.refresh_from_db()
+    assert (queued.state, queued.attempts, receiver.connections) == ("pending", 1, 0)
+    assert queued.problem and "127.0.0.1" not in queued.problem
 
 
 def test_an_attempt_whose_process_died_is_made_again_with_the_same_id(endpoint, receiver, monkeypatch):
-    delivery = events.send_test(endpoint)
+    queued = events.send_test(endpoint)
 
     class Died(BaseException):
         pass
@@ -387,29 +388,31 @@ def test_an_attempt_whose_process_died_is_made_again_with_the_same_id(endpoint, 
         raise Died
 
     with monkeypatch.context() as patched:
-        patched.setattr(courier, "_record", die)
+        patched.setattr(delivery, "_record", die)
         with pytest.raises(Died):
-            courier.deliver_due()
+            delivery.deliver_due()
     assert len(receiver.messages) == 1
-    assert courier.deliver_due() == 0, "its lease is still running"
+    assert delivery.deliver_due() == 0, "its lease is still running"
     make_due()
     WebhookEndpoint.objects.update(busy_until=timezone.now() - dt.timedelta(seconds=1))
-    courier.deliver_due()
-    assert [one.headers["webhook-id"] for one in receiver.messages] == [delivery.message_id] * 2
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.attempts) == ("delivered", 2)
+    delivery.deliver_due()
+    assert [one.headers["webhook-id"] for one in receiver.messages] == [queued.message_id] * 2
+    queued.refresh_from_db()
+    assert (queued.state, queued.attempts) == ("delivered", 2)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_many_couriers_at_once_deliver_each_message_once(pro_user, other_user, receiver):
-    hooks = [events.create_endpoint(user=user, url=receiver.url) for user in (pro_user, other_user) for _ in range(3)]
+    hooks = [
+        endpoints.create_endpoint(user=user, url=receiver.url) for user in (pro_user, other_user) for _ in range(3)
+    ]
     expected = {events.send_test(hook).message_id for hook in hooks for _ in range(5)}
     barrier = threading.Barrier(6)
 
     def run():
         try:
             barrier.wait()
-            return courier.deliver_due()
+            return delivery.deliver_due()
         finally:
             connection.close()
 
@@ -428,20 +431,20 @@ def test_receivers_that_hang_hold_up_nobody_else(pro_user, other_user, receiver)
     hanging = threading.Event()
     with Receiver(behave=lambda connection: hanging.wait(30)) as bad:
         for _ in range(10):
-            events.send_test(events.create_endpoint(user=other_user, url=bad.url))
-        good = events.create_endpoint(user=pro_user, url=receiver.url)
+            events.send_test(endpoints.create_endpoint(user=other_user, url=bad.url))
+        good = endpoints.create_endpoint(user=pro_user, url=receiver.url)
         WebhookEndpoint.objects.filter(pk=good.pk).update(quick=True)
         try:
-            courier.bell()
-            slow = courier.THREADS - courier.QUICK_THREADS
+            delivery.bell()
+            slow = delivery.THREADS - delivery.QUICK_THREADS
             wait_for(lambda: len(bad.messages) == slow, seconds=20, what="threads that hang")
             events.send_test(good)
-            courier.bell()
+            delivery.bell()
             wait_for(lambda: receiver.messages, seconds=20, what="the good one")
             assert len(bad.messages) == slow, "one attempt for each endpoint and thread, and all still wait"
         finally:
             hanging.set()
-            wait_for(lambda: not courier._threads, seconds=30, what="the threads' end")
+            wait_for(lambda: not delivery._threads, seconds=30, what="the threads' end")
 
 
 def test_a_bell_that_cannot_ring_loses_nothing(
@@ -455,7 +458,7 @@ def test_a_bell_that_cannot_ring_loses_nothing(
     monkeypatch.setattr("celery.current_app.send_task", away)
     with django_capture_on_commit_callbacks(execute=True):
         jobs.fail(running(pro_user), code="bad_output", message="No.", transient=False)
-    assert courier.deliver_due() == 1 and receiver.messages
+    assert delivery.deliver_due() == 1 and receiver.messages
 
 
 def test_a_fault_of_ours_is_an_outcome_too(endpoint, monkeypatch):
@@ -463,16 +466,16 @@ def test_a_fault_of_ours_is_an_outcome_too(endpoint, monkeypatch):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(egress, "post", broken)
-    delivery = events.send_test(endpoint)
-    courier.deliver_due()
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.problem) == ("pending", "The message could not be sent.")
+    queued = events.send_test(endpoint)
+    delivery.deliver_due()
+    queued.refresh_from_db()
+    assert (queued.state, queued.problem) == ("pending", "The message could not be sent.")
 
 
 def test_old_records_are_pruned(endpoint, receiver):
     for _ in range(3):
         events.send_test(endpoint)
-    courier.deliver_due()
+    delivery.deliver_due()
     kept = events.send_test(endpoint)
     old = WebhookDelivery.objects.filter(state="delivered")[:2]
     WebhookDelivery.objects.filter(pk__in=[kept.pk, *(one.pk for one in old)]).update(

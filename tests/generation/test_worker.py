@@ -55,7 +55,7 @@ def ended(generation, seconds=20):
 
 
 def assert_clean():
-    assert {what: count for what, count in audit.audit(contents=True).items() if count} == {}
+    assert {name: count for name, count in audit.audit(contents=True).items() if count} == {}
 
 
 def test_a_queued_generation_is_drawn_without_any_bell(free_user, start_worker):

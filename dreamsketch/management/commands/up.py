@@ -1,4 +1,4 @@
-"""manage.py up: everything on one machine, started, watched and stopped together."""
+"""manage.py up: process supervisor for one machine: starts, restarts and stops web, workers and scheduler."""
 
 import contextlib
 import ctypes
@@ -93,7 +93,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, *, host, port, **options):
-        self.stopping, self.servers_seen = False, 0.0
+        self.stopping, self.servers_checked_at = False, 0.0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.on_signal)
         self.check_port(host, port)
@@ -142,12 +142,12 @@ class Command(BaseCommand):
 
     def collect_changed_static(self) -> None:
         stamp = settings.STATIC_ROOT / ".collected"
-        found = sorted(
+        files = sorted(
             (path, os.stat(storage.path(path)).st_mtime_ns)
             for finder in get_finders()
             for path, storage in finder.list(StaticFiles.ignore_patterns)
         )
-        digest = hashlib.sha256(repr(found).encode()).hexdigest()
+        digest = hashlib.sha256(repr(files).encode()).hexdigest()
         if not stamp.exists() or stamp.read_text() != digest:
             self.say("preparing the static files")
             call_command("collectstatic", verbosity=0, interactive=False)
@@ -192,7 +192,7 @@ class Command(BaseCommand):
 
     def announce(self, host, port, children) -> None:
         """Wait until the site answers, then say where it is."""
-        shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
         deadline = time.monotonic() + READY_SECONDS
         while not self.stopping:
             if web_answers(host, port):
@@ -203,7 +203,7 @@ class Command(BaseCommand):
             time.sleep(0.1)
         if self.stopping:
             return
-        self.say(f"ready at http://{shown}:{port}/")
+        self.say(f"ready at http://{name}:{port}/")
         if not User.objects.exists():
             self.say(
                 "sign up there, or make a staff account: "
@@ -218,8 +218,8 @@ class Command(BaseCommand):
     def look_after(self, children) -> None:
         """Restart what has ended."""
         now = time.monotonic()
-        if now - self.servers_seen > SERVER_CHECK_SECONDS:
-            self.servers_seen = now
+        if now - self.servers_checked_at > SERVER_CHECK_SECONDS:
+            self.servers_checked_at = now
             for server in embedded.revive(settings.VAR_DIR):
                 self.say(f"the embedded {server} had ended and was started again")
         for child in children:
@@ -251,6 +251,6 @@ class Command(BaseCommand):
                     child.process.wait()
         self.say("stopped")
 
-    def say(self, text: str) -> None:
-        self.stdout.write(f"dreamsketch: {text}")
+    def say(self, message: str) -> None:
+        self.stdout.write(f"dreamsketch: {message}")
         self.stdout.flush()

@@ -1,6 +1,7 @@
-"""What there is to choose from, under the web UI's names."""
+"""Bodies of the listing endpoints: sd-models, samplers, schedulers, upscalers, loras, scripts and so on."""
 
 from generation import catalog
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS, upscaler_title
 from generation.live import store
@@ -12,33 +13,32 @@ from .weights import SHORT, known_hash
 
 
 def checkpoints() -> list[dict]:
-    found = []
-    for spec in catalog.catalog():
-        title = names.checkpoint_title(spec)
-        digest = known_hash(spec)
-        found.append(
-            {
-                "title": title,
-                "model_name": title,
-                "hash": digest and digest[:SHORT],
-                "sha256": digest,
-                "filename": f"{spec.key}.safetensors",
-                "config": None,
-            }
-        )
-    return found
+    return [_checkpoint(spec) for spec in catalog.catalog()]
+
+
+def _checkpoint(spec: ModelSpec) -> dict:
+    title, digest = names.checkpoint_title(spec), known_hash(spec)
+    return {
+        "title": title,
+        "model_name": title,
+        "hash": digest and digest[:SHORT],
+        "sha256": digest,
+        "filename": f"{spec.key}.safetensors",
+        "config": None,
+    }
 
 
 def samplers() -> list[dict]:
     return [
-        {"name": one.name, "aliases": list(one.aliases), "options": _scheduler_option(one.name)} for one in SAMPLERS
+        {"name": sampler.name, "aliases": list(sampler.aliases), "options": _scheduler_option(sampler.name)}
+        for sampler in SAMPLERS
     ]
 
 
 def _scheduler_option(name: str) -> dict:
-    """What it is drawn with when the scheduler is left to it."""
-    ours = names.sampler_of(name, names.AUTOMATIC)
-    return {"scheduler": names.KARRAS} if find_sampler(ours).name.endswith("Karras") else {}
+    """The scheduler that a sampler gets when the choice is left to it."""
+    chosen = names.sampler_of(name, names.AUTOMATIC)
+    return {"scheduler": names.KARRAS} if find_sampler(chosen).name.endswith("Karras") else {}
 
 
 def schedulers() -> list[dict]:
@@ -59,22 +59,22 @@ def upscalers() -> list[dict]:
     none = {"name": names.NO_UPSCALER, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
     return [none] + [
         {
-            "name": upscaler_title(one),
-            "model_name": None if one in UPSCALERS else one,
+            "name": upscaler_title(upscaler),
+            "model_name": None if upscaler in UPSCALERS else upscaler,
             "model_path": None,
             "model_url": None,
             "scale": 4.0,
         }
-        for one in catalog.upscalers()
+        for upscaler in catalog.upscalers()
     ]
 
 
 def upscaler_models() -> list[dict]:
-    return [{"name": one, "path": None, "scale": 4} for one in catalog.upscalers() if one not in UPSCALERS]
+    return [{"name": key, "path": None, "scale": 4} for key in catalog.upscalers() if key not in UPSCALERS]
 
 
 def latent_modes() -> list[dict]:
-    return [{"name": one} for one in names.LATENT_MODES]
+    return [{"name": mode} for mode in names.LATENT_MODES]
 
 
 def styles() -> list[dict]:
@@ -112,8 +112,8 @@ def flags() -> dict:
 def memory() -> dict:
     """Of the workers' devices, in bytes; the web UI says `error` for what it cannot tell."""
     reports = [report["memory"] for report in store.workers() if report.get("memory")]
-    known = [one for one in reports if one.get("total")]
-    if not known:
+    reports = [report for report in reports if report.get("total")]
+    if not reports:
         return {"ram": {"error": "unavailable"}, "cuda": {"error": "unavailable"}}
-    used, total = sum(one.get("used") or 0 for one in known), sum(one["total"] for one in known)
+    used, total = sum(report.get("used") or 0 for report in reports), sum(report["total"] for report in reports)
     return {"ram": {"error": "unavailable"}, "cuda": {"system": {"free": total - used, "used": used, "total": total}}}

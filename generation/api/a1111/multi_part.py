@@ -1,4 +1,4 @@
-"""One call as one generation or as several in sequence, and what others may know of it meanwhile.
+"""One A1111 call as one generation or several in sequence, with its progress, interrupt and skip in the cache.
 
 Kept in the cache for the time of a run: `run:<generation>` where in its run a generation stands, `task:…` which
 generation a named task has come to, `skip:<generation>` that the run goes on after its cancellation, `stop:…` a
@@ -8,29 +8,34 @@ token that an interrupt changes, so that runs which began before it start nothin
 import hashlib
 import uuid
 from collections.abc import Callable
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
 
 from accounts import quotas
-from accounts.refusals import QuotaExceeded, Refusal
-from generation.api.http.results import ASKERS_FAULT, NotDrawn, NotNow
+from accounts.models import User
+from accounts.refusals import QuotaExceeded
+from generation.api.http.requests import ApiRequest
+from generation.api.http.results import REQUEST_FAULTS, NotDrawn, NotNow
 from generation.api.http.waiting import wait_for
-from generation.engine.errors import InvalidRequest
-from generation.models import Generation
-from generation.services import generations as services
+from generation.models import Generation, GenerationQuerySet
+from generation.refusals import REFUSALS
+from generation.services.generations import cancel_generation, create_generation
 from generation.storage.uploads import undone_on_refusal
+
+T = TypeVar("T")
 
 KEPT_SECONDS = settings.GENERATION_DEADLINE_SECONDS + 300
 Status = Generation.Status
 
 
-def caller_of(request) -> str:
+def caller_of(request: ApiRequest) -> str:
     """Whose work is whose: a key's, or that of an account signed in without one."""
     return f"key-{request.auth.pk}" if request.auth else f"user-{request.user.pk}"
 
 
-def own_work(request):
+def own_work(request: ApiRequest) -> GenerationQuerySet:
     """Generations that this caller asked for through this dialect."""
     own = Generation.objects.visible_to(request.user)
     return own.filter(source=Generation.Source.A1111, api_key=request.auth or None)
@@ -46,27 +51,27 @@ class Run:
         self._stop = cache.get(_stop_key(self._caller))
 
     def draw(self, parts: list[dict], first: Generation, task: str) -> list[Generation]:
-        """Wait for `first`, which was made of the first part, and ask for the others; returns all at their ends.
+        """Wait for `first`, which was made of the first part, and create the others; returns all at their ends.
 
         After an interrupt there are fewer. Raises NotDrawn or NotNow when there is no picture at all.
         """
         try:
             generation = first
-            for place, part in enumerate(parts):
+            for place, kwargs in enumerate(parts):
                 if place:
-                    generation = create(self.request, part)
+                    generation = create(self.request, kwargs)
                 self._note(generation, place, len(parts), task)
                 self.generations.append(wait_for(generation, settings.GENERATION_DEADLINE_SECONDS + 60))
                 if not self._goes_on():
                     break
-        except (Refusal, InvalidRequest):
+        except REFUSALS:
             pass  # what is drawn already is counted, so it is given
         finally:
             self._forget(task)
-        _refuse_nothing(self.generations)
+        _refuse_if_empty(self.generations)
         return self.generations
 
-    def _note(self, generation, place: int, count: int, task: str) -> None:
+    def _note(self, generation: Generation, place: int, count: int, task: str) -> None:
         note = {"place": place, "count": count, "task": task, "kind": self.kind}
         cache.set(_run_key(generation.pk), note, KEPT_SECONDS)
         if task:
@@ -85,50 +90,54 @@ class Run:
             cache.set(_task_key(self._caller, task), {"generation": None}, KEPT_SECONDS)
 
 
-def draw(request, read: Callable[[], tuple], *, kind: str):
-    """`read()` gives anything, the parts (words of `create_generation`) and the name of the task. Returns that anything
-    and the generations at their ends, see `Run.draw`.
+def draw(
+    request: ApiRequest, read: Callable[[], tuple[T, list[dict], str]], *, kind: str
+) -> tuple[T, list[Generation]]:
+    """Create the generations of a call, one after the other, and wait for them.
+
+    `read()` parses the call: it returns what the caller wants back, the keyword arguments of `create_generation` for
+    each part, and the name of the task. Returns the first of these, and the generations at their ends (`Run.draw`).
 
     Raises as `create_generation` does; nothing is left of the pictures that came with the request then.
     """
     run = Run(request, kind)
     with undone_on_refusal():
-        asked, parts, task = read()
-        check_room(request.user, parts)
+        parsed, parts, task = read()
+        check_quota(request.user, parts)
         first = create(request, parts[0])
-    return asked, run.draw(parts, first, task)
+    return parsed, run.draw(parts, first, task)
 
 
-def create(request, words: dict) -> Generation:
-    return services.create_generation(user=request.user, source=Generation.Source.A1111, api_key=request.auth, **words)[
-        0
-    ]
+def create(request: ApiRequest, kwargs: dict) -> Generation:
+    source = Generation.Source.A1111
+    generation, _ = create_generation(user=request.user, source=source, api_key=request.auth, **kwargs)
+    return generation
 
 
-def check_room(user, parts: list[dict]) -> None:
+def check_quota(user: User, parts: list[dict]) -> None:
     """Refuse at once what the day's quota could not finish. Each part is still held by itself when it comes."""
-    wanted, left = sum(part.get("num_images", 1) for part in parts), quotas.remaining(user)
-    if len(parts) > 1 and left.remaining is not None and wanted > left.remaining:
+    count, quota = sum(part.get("num_images", 1) for part in parts), quotas.remaining(user)
+    if len(parts) > 1 and quota.remaining is not None and count > quota.remaining:
         raise QuotaExceeded(
-            f"You have {left.remaining} of {left.limit} images left today and asked for {wanted}.",
-            retry_after=quotas.seconds_until(left.resets_at),
+            f"You have {quota.remaining} of {quota.limit} images left today and asked for {count}.",
+            retry_after=quotas.seconds_until(quota.resets_at),
         )
 
 
-def _refuse_nothing(generations: list[Generation]) -> None:
+def _refuse_if_empty(generations: list[Generation]) -> None:
     last = generations[-1]
-    if any(one.image_count for one in generations) or last.status in (Status.COMPLETED, Status.CANCELLED):
+    if any(generation.image_count for generation in generations) or last.status in (Status.COMPLETED, Status.CANCELLED):
         return
     message = last.error_message or "No picture came of this."
-    if last.status == Status.BLOCKED or last.error_code in ASKERS_FAULT:
+    if last.status == Status.BLOCKED or last.error_code in REQUEST_FAULTS:
         raise NotDrawn(last.error_code or last.status, message)
     raise NotNow(message)
 
 
-# --- what others ask and want ---------------------------------------------------------------------------
+# --- progress, interrupt and skip -----------------------------------------------------------------------
 
 
-def place_of(generation: Generation) -> dict:
+def position_of(generation: Generation) -> dict:
     """`place` and `count` of a generation in its run, `task` and `kind`."""
     return cache.get(_run_key(generation.pk)) or {"place": 0, "count": 1, "task": "", "kind": "txt2img"}
 
@@ -139,24 +148,24 @@ def goes_on(generation: Generation) -> bool:
     return bool(note) and note["place"] + 1 < note["count"]
 
 
-def generation_of_task(request, task: str) -> dict | None:
+def generation_of_task(request: ApiRequest, task: str) -> dict | None:
     """{"generation": id} while the task runs, {"generation": None} when it has ended, None if it is not known."""
     return cache.get(_task_key(caller_of(request), task))
 
 
-def interrupt(request) -> None:
+def interrupt(request: ApiRequest) -> None:
     """Stop all that this caller has running or waiting, and what its runs would still start."""
     cache.set(_stop_key(caller_of(request)), uuid.uuid4().hex, KEPT_SECONDS)
     for generation in own_work(request).active():
-        services.cancel_generation(generation)
+        cancel_generation(generation)
 
 
-def skip(request) -> None:
+def skip(request: ApiRequest) -> None:
     """Stop the part that is being drawn; its run goes on with the next."""
     generation = own_work(request).active().order_by("created_at").first()
     if generation is not None:
         cache.set(_skip_key(generation.pk), True, KEPT_SECONDS)
-        services.cancel_generation(generation)
+        cancel_generation(generation)
 
 
 def _run_key(generation_id) -> str:

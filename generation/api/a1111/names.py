@@ -1,13 +1,12 @@
-"""The names that users of the dialect know, and ours: samplers with schedulers, upscalers, checkpoints, styles."""
+"""Mapping between A1111's names and ours: samplers with schedulers, upscalers, checkpoints, styles."""
 
 import re
 
 from generation import catalog
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.catalog.samplers import SAMPLERS, Sampler, find_sampler
-from generation.engine.catalog.upscalers import upscaler_title
+from generation.engine.catalog.upscalers import LATENT, upscaler_title
 from generation.engine.errors import InvalidRequest, UnknownModel
-from generation.engine.request.options import LATENT
 from generation.prompts.styles import STYLES, Style
 
 from .weights import known_hash
@@ -28,6 +27,7 @@ class UnknownName(InvalidRequest):
     """A name from one of the lists that is not in it. The web UI answers that with 404."""
 
     code = "unknown_name"
+    http_status = 404
 
 
 def sampler_of(name: str | None, scheduler: str | None) -> str | None:
@@ -38,15 +38,17 @@ def sampler_of(name: str | None, scheduler: str | None) -> str | None:
     if sampler is None and (parts := SPACED.fullmatch(name.strip())):
         sampler, scheduler = find_sampler(parts[1]), parts[2]
     if sampler is None:
-        raise UnknownName(f"Sampler not found. There are: {', '.join(one.name for one in SAMPLERS)}.", "sampler_name")
-    wanted = (scheduler or AUTOMATIC).strip().casefold()
-    if wanted == KARRAS or (wanted == AUTOMATIC and _karras_by_itself(sampler)):
+        raise UnknownName(
+            f"Sampler not found. There are: {', '.join(sampler.name for sampler in SAMPLERS)}.", "sampler_name"
+        )
+    scheduler = (scheduler or AUTOMATIC).strip().casefold()
+    if scheduler == KARRAS or (scheduler == AUTOMATIC and _defaults_to_karras(sampler)):
         with_karras = find_sampler(f"{sampler.name} Karras")
         return (with_karras or sampler).name
     return sampler.name
 
 
-def _karras_by_itself(sampler: Sampler) -> bool:
+def _defaults_to_karras(sampler: Sampler) -> bool:
     """Left to choose, the web UI draws this one with Karras' spacing."""
     return sampler.name == "DPM++ 2M"
 
@@ -60,11 +62,11 @@ def upscaler_of(name: str | None, param: str) -> str:
     """Our upscaler. `None` is the plain one, which is what the web UI resizes with then."""
     if not name or name == NO_UPSCALER:
         return catalog.upscalers()[0]
-    known = {upscaler_title(one).casefold(): one for one in catalog.upscalers()}
-    if name.casefold() not in known:
-        titles = ", ".join(upscaler_title(one) for one in catalog.upscalers())
+    by_title = {upscaler_title(key).casefold(): key for key in catalog.upscalers()}
+    if name.casefold() not in by_title:
+        titles = ", ".join(upscaler_title(key) for key in catalog.upscalers())
         raise UnknownName(f"There is no such upscaler here. There are: {titles}.", param)
-    return known[name.casefold()]
+    return by_title[name.casefold()]
 
 
 def hires_upscaler_of(name: str | None) -> str:
@@ -92,11 +94,11 @@ def checkpoint_of(name: str) -> ModelSpec:
 
 
 def _model_of_hash(name: str) -> ModelSpec:
-    shown = HASH.search(name.strip())
-    wanted = (shown[1] if shown else name.strip()).casefold()
-    if HASH_ALONE.fullmatch(wanted):
+    match = HASH.search(name.strip())
+    digest = (match[1] if match else name.strip()).casefold()
+    if HASH_ALONE.fullmatch(digest):
         for spec in catalog.catalog():
-            if (known_hash(spec) or "").startswith(wanted):
+            if (known_hash(spec) or "").startswith(digest):
                 return spec
     raise UnknownModel(name)
 

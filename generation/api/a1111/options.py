@@ -1,4 +1,4 @@
-"""What the web UI keeps for everybody, kept here for each API key; for a signed-in person without one, for the account.
+"""A1111 options, kept for each API key; for a signed-in person without a key, for the account.
 
 A key's options lie in its row, a session's in the cache, which may forget them.
 """
@@ -8,9 +8,10 @@ from django.db import transaction
 
 from accounts.models import ApiKey
 from generation import catalog
+from generation.api.http.requests import ApiRequest
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import UnknownModel
-from generation.engine.request.options import MAX_CLIP_SKIP
+from generation.engine.request.fields import FIELDS
 
 from . import names
 from .fields import Field, read_fields
@@ -21,9 +22,9 @@ SESSION_SECONDS = 30 * 86400
 FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 """Names of picture formats, and ours."""
 
-TABLE = {
+OPTION_FIELDS = {
     "sd_model_checkpoint": Field("text", "Title of one of `sd-models`."),
-    "CLIP_stop_at_last_layers": Field("whole", "Clip skip, from 1.", 1, MAX_CLIP_SKIP + 1),
+    "CLIP_stop_at_last_layers": Field("whole", "Clip skip, from 1.", 1, int(FIELDS["clip_skip"].high) + 1),
     "send_seed": Field("flag", "Kept and given back."),
     "samples_format": Field("text", "Of the pictures in answers: png, jpg or webp."),
     "sd_vae": Field("text", "Accepted; each model draws with its own."),
@@ -32,18 +33,18 @@ TABLE = {
 
 def read_settings(data: dict) -> dict:
     """Those settings of `data` (an options object or `override_settings`) that mean something here, checked."""
-    given = read_fields(data, TABLE)
-    given.pop("sd_vae", None)
-    if "sd_model_checkpoint" in given:
-        given["sd_model_checkpoint"] = names.checkpoint_title(names.checkpoint_of(given["sd_model_checkpoint"]))
-    if "samples_format" in given:
-        wanted = given["samples_format"].strip().casefold()
+    options = read_fields(data, OPTION_FIELDS)
+    options.pop("sd_vae", None)
+    if "sd_model_checkpoint" in options:
+        options["sd_model_checkpoint"] = names.checkpoint_title(names.checkpoint_of(options["sd_model_checkpoint"]))
+    if "samples_format" in options:
+        name = options["samples_format"].strip().casefold()
         # Formats of the web UI that nothing here writes (avif, for one) leave it at PNG.
-        given["samples_format"] = wanted if wanted in FORMATS else "png"
-    return given
+        options["samples_format"] = name if name in FORMATS else "png"
+    return options
 
 
-def options_of(request) -> dict:
+def options_of(request: ApiRequest) -> dict:
     """All options of this caller."""
     return {
         "sd_model_checkpoint": names.checkpoint_title(catalog.model_named(None)),
@@ -54,13 +55,13 @@ def options_of(request) -> dict:
     } | _still_offered(_kept(request))
 
 
-def shown_options(request) -> dict:
+def shown_options(request: ApiRequest) -> dict:
     """The same, with what cannot be set: programs that do not know the checkpoint's name look for its hash."""
     options = options_of(request)
     return options | {"sd_checkpoint_hash": known_hash(checkpoint(options)) or ""}
 
 
-def change_options(request, data: dict) -> None:
+def change_options(request: ApiRequest, data: dict) -> None:
     """Keep what `data` sets; a whole object that was read before may come back. Raises InvalidRequest."""
     changes = read_settings(data)
     if not request.auth:
@@ -77,13 +78,13 @@ def checkpoint(options: dict) -> ModelSpec:
     return names.checkpoint_of(options["sd_model_checkpoint"])
 
 
-def _kept(request) -> dict:
+def _kept(request: ApiRequest) -> dict:
     if request.auth:
         return request.auth.options.get(DIALECT, {})
     return cache.get(_session_key(request)) or {}
 
 
-def _session_key(request) -> str:
+def _session_key(request: ApiRequest) -> str:
     return f"{DIALECT}:options:{request.user.pk}"
 
 

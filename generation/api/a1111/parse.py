@@ -1,20 +1,23 @@
-"""From a body of txt2img or img2img to the words of `services.create_generation`, one set for each generation."""
+"""Parsing of txt2img and img2img bodies into keyword arguments of `create_generation`, one set per generation."""
 
 import secrets
 from dataclasses import dataclass, field
 
 from rest_framework.exceptions import APIException
 
+from generation.api.http.requests import ApiRequest
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import MAX_SEED, size_like
+from generation.engine.request.fields import MAX_SEED
+from generation.engine.request.request import size_like
 from generation.models import Upload
 from generation.storage.uploads import read_picture
 
 from . import names
-from .fields import IMG2IMG, MAX_BATCH_SIZE, MAX_IMAGES_A_CALL, TXT2IMG, read_fields
+from .fields import IMG2IMG, MAX_BATCH_SIZE, MAX_IMAGES_A_CALL, TXT2IMG, own_values, read_fields
 from .masks import read_mask
 from .options import FORMATS, checkpoint, options_of, read_settings
-from .scripts import SD_UPSCALE, guided_by, upscale_script
+from .scripts import SD_UPSCALE, control_fields, upscale_script
 
 STRENGTH = 0.75
 """The web UI's own, for starts from a picture and for second passes alike."""
@@ -24,7 +27,7 @@ SEEDS = MAX_SEED + 1
 NO_SCRIPT = ("", "none")
 
 
-class NoStart(APIException):
+class InitImageMissing(APIException):
     """img2img without a picture."""
 
     status_code = 404
@@ -33,15 +36,14 @@ class NoStart(APIException):
 
 
 @dataclass
-class Asked:
-    """One call: `words` for `create_generation` that all its images share, and what differs between them.
+class ParsedRequest:
+    """One call: `kwargs` for `create_generation` that all its images share, and what differs between them.
 
-    `echo` is what the answer repeats of the request; `picture_format` one of ours; `lasting` are settings that the
-    caller wants to keep afterwards.
+    `echo` is what the answer repeats of the request; `picture_format` one of ours; `options_to_keep` outlive the call.
     """
 
     kind: str
-    words: dict
+    kwargs: dict
     seed: int
     subseed: int
     subseed_strength: float
@@ -52,7 +54,7 @@ class Asked:
     send_images: bool = True
     picture_format: str = "png"
     echo: dict = field(default_factory=dict)
-    lasting: dict = field(default_factory=dict)
+    options_to_keep: dict = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -64,148 +66,149 @@ class Asked:
             return self.seed, (self.subseed + index) % SEEDS
         return (self.seed + index) % SEEDS, (self.subseed + index) % SEEDS
 
-    def parts(self, most: int) -> list[dict]:
-        """The words of each generation to ask for, one after the other; `most` images fit into one."""
+    def parts(self, max_images: int) -> list[dict]:
+        """Keyword arguments of each generation, in the order of drawing; `max_images` fit into one."""
         if len(self.starts) < 2 and not self.subseed_strength:
             starts = {"image": self.starts[0]} if self.starts else {}
             return [
-                self.words | starts | {"seed": self.seeds_of(done)[0], "num_images": min(most, self.total - done)}
-                for done in range(0, self.total, most)
+                self.kwargs
+                | starts
+                | {"seed": self.seeds_of(done)[0], "num_images": min(max_images, self.total - done)}
+                for done in range(0, self.total, max_images)
             ]
-        return [self._alone(index) for index in range(self.total)]
+        return [self._part_of(index) for index in range(self.total)]
 
-    def _alone(self, index: int) -> dict:
+    def _part_of(self, index: int) -> dict:
+        """The keyword arguments of a generation of this image alone."""
         seed, subseed = self.seeds_of(index)
-        words = self.words | {"seed": seed, "num_images": 1}
+        kwargs = self.kwargs | {"seed": seed, "num_images": 1}
         if self.starts:
-            words["image"] = self.starts[index % len(self.starts)]
+            kwargs["image"] = self.starts[index % len(self.starts)]
         if self.subseed_strength:
-            words["variation"] = {"seed": subseed, "strength": self.subseed_strength}
-        return words
+            kwargs["variation"] = {"seed": subseed, "strength": self.subseed_strength}
+        return kwargs
 
 
-def read_txt2img(request) -> Asked:
-    given = read_fields(request.data, TXT2IMG)
-    asked = _read(request, given, "txt2img")
-    if given.get("script_name", "").strip().casefold() not in NO_SCRIPT:
-        raise _no_script(given["script_name"])
-    _guide(request, given, asked, None)
-    if given.get("enable_hr"):
-        asked.words["hires"] = {
-            "scale": _hires_scale(given, asked.words),
-            "strength": given.get("denoising_strength", STRENGTH),
-            "steps": given.get("hr_second_pass_steps") or None,
-            "upscaler": names.hires_upscaler_of(given.get("hr_upscaler")),
+def parse_txt2img(request: ApiRequest) -> ParsedRequest:
+    fields = read_fields(request.data, TXT2IMG)
+    parsed = _parse_common(request, fields, "txt2img")
+    if fields.get("script_name", "").strip().casefold() not in NO_SCRIPT:
+        raise _unknown_script(fields["script_name"])
+    _add_control(request, fields, parsed, None)
+    if fields.get("enable_hr"):
+        parsed.kwargs["hires"] = {
+            "scale": _hires_scale(fields, parsed.kwargs),
+            "strength": fields.get("denoising_strength", STRENGTH),
+            "steps": fields.get("hr_second_pass_steps") or None,
+            "upscaler": names.hires_upscaler_of(fields.get("hr_upscaler")),
         }
-    return asked
+    return parsed
 
 
-def read_img2img(request) -> Asked:
+def parse_img2img(request: ApiRequest) -> ParsedRequest:
     """The pictures are stored as uploads; the caller removes them again if nothing comes of the request."""
-    given = read_fields(request.data, IMG2IMG)
-    if not given.get("init_images"):
-        raise NoStart()
-    asked = _read(request, given, "img2img")
-    if len(given["init_images"]) > 1:
+    fields = read_fields(request.data, IMG2IMG)
+    if not fields.get("init_images"):
+        raise InitImageMissing()
+    parsed = _parse_common(request, fields, "img2img")
+    if len(fields["init_images"]) > 1:
         # One batch of as many images, each drawn from its own.
-        if len(given["init_images"]) > MAX_BATCH_SIZE:
+        if len(fields["init_images"]) > MAX_BATCH_SIZE:
             raise InvalidRequest(f"At most {MAX_BATCH_SIZE} pictures are taken.", "init_images")
-        asked.batch_size = len(given["init_images"])
-        _check_total(asked)
-    script = given.get("script_name", "").strip().casefold()
+        parsed.batch_size = len(fields["init_images"])
+        _check_total(parsed)
+    script = fields.get("script_name", "").strip().casefold()
     if script not in (*NO_SCRIPT, SD_UPSCALE):
-        raise _no_script(given["script_name"])
-    strength = given.get("denoising_strength", STRENGTH)
-    asked.words |= {"strength": strength, "fit": FITS[given.get("resize_mode", 0)]}
+        raise _unknown_script(fields["script_name"])
+    strength = fields.get("denoising_strength", STRENGTH)
+    parsed.kwargs |= {"strength": strength, "fit": FITS[fields.get("resize_mode", 0)]}
     if script == SD_UPSCALE:
-        asked.words |= upscale_script(given.get("script_args") or [], strength)
-    asked.starts = [read_picture(request.user, one, "init_images") for one in given["init_images"]]
-    if given.get("mask"):
-        asked.words |= {
-            "mask": read_mask(request.user, given["mask"], inverted=given.get("inpainting_mask_invert", False)),
-            "mask_blur": given.get("mask_blur", 4),
-            "fill": FILLS[given.get("inpainting_fill", 0)],
-            "padding": given.get("inpaint_full_res_padding", 0) if given.get("inpaint_full_res", True) else None,
+        parsed.kwargs |= upscale_script(fields.get("script_args") or [], strength)
+    parsed.starts = [read_picture(request.user, picture, "init_images") for picture in fields["init_images"]]
+    if fields.get("mask"):
+        parsed.kwargs |= {
+            "mask": read_mask(request.user, fields["mask"], inverted=fields.get("inpainting_mask_invert", False)),
+            "mask_blur": fields.get("mask_blur", 4),
+            "fill": FILLS[fields.get("inpainting_fill", 0)],
+            "padding": fields.get("inpaint_full_res_padding", 0) if fields.get("inpaint_full_res", True) else None,
         }
-    _guide(request, given, asked, asked.starts[0])
-    if not given.get("include_init_images"):
-        asked.echo.pop("init_images", None)
-        asked.echo.pop("mask", None)
-    return asked
+    _add_control(request, fields, parsed, parsed.starts[0])
+    if not fields.get("include_init_images"):
+        parsed.echo.pop("init_images", None)
+        parsed.echo.pop("mask", None)
+    return parsed
 
 
-def _read(request, given: dict, kind: str) -> Asked:
+def _parse_common(request: ApiRequest, fields: dict, kind: str) -> ParsedRequest:
     """What both have in common."""
-    overriding = read_settings(given.get("override_settings", {}))
-    settings = options_of(request) | overriding
+    overrides = read_settings(fields.get("override_settings", {}))
+    settings = options_of(request) | overrides
     spec = checkpoint(settings)
-    words = {
+    kwargs = {
         "model": spec.key,
-        "steps": given.get("steps"),
-        "guidance_scale": given.get("cfg_scale"),
-        "sampler": names.sampler_of(given.get("sampler_name") or given.get("sampler_index"), given.get("scheduler")),
-        "tiling": given.get("tiling", False),
-        "clip_skip": (given.get("clip_skip") or settings["CLIP_stop_at_last_layers"]) - 1,
-        **_composed(given),
-        **_size(given, spec),
+        "clip_skip": settings["CLIP_stop_at_last_layers"] - 1,
+        **own_values(fields),
+        "sampler": names.sampler_of(fields.get("sampler_name") or fields.get("sampler_index"), fields.get("scheduler")),
+        **_composed(fields),
+        **_size(fields, spec),
     }
     random_seeds = [secrets.randbelow(SEEDS), secrets.randbelow(SEEDS)]
     seed, subseed = (
-        value if value >= 0 else random_seeds.pop() for value in (given.get("seed", -1), given.get("subseed", -1))
+        value if value >= 0 else random_seeds.pop() for value in (fields.get("seed", -1), fields.get("subseed", -1))
     )
-    asked = Asked(
+    parsed = ParsedRequest(
         kind=kind,
-        words=words,
+        kwargs=kwargs,
         seed=seed,
         subseed=subseed,
-        subseed_strength=given.get("subseed_strength", 0.0),
-        batch_size=given.get("batch_size", 1),
-        batches=given.get("n_iter", 1),
-        task=given.get("force_task_id", ""),
-        send_images=given.get("send_images", True),
+        subseed_strength=fields.get("subseed_strength", 0.0),
+        batch_size=fields.get("batch_size", 1),
+        batches=fields.get("n_iter", 1),
+        task=fields.get("force_task_id", ""),
+        send_images=fields.get("send_images", True),
         picture_format=FORMATS[settings["samples_format"]],
-        lasting={} if given.get("override_settings_restore_afterwards", True) else overriding,
+        options_to_keep={} if fields.get("override_settings_restore_afterwards", True) else overrides,
         # What was not looked into is not repeated: it may hold anything.
-        echo=given | {"override_settings": overriding, "script_args": [], "alwayson_scripts": {}},
+        echo=fields | {"override_settings": overrides, "script_args": [], "alwayson_scripts": {}},
     )
-    _check_total(asked)
-    return asked
+    _check_total(parsed)
+    return parsed
 
 
-def _check_total(asked: Asked) -> None:
-    if asked.total > MAX_IMAGES_A_CALL:
+def _check_total(parsed: ParsedRequest) -> None:
+    if parsed.total > MAX_IMAGES_A_CALL:
         raise InvalidRequest(f"At most {MAX_IMAGES_A_CALL} images are drawn for one call.", "n_iter")
 
 
-def _composed(given: dict) -> dict:
+def _composed(fields: dict) -> dict:
     """Prompts with styles. Ours take one style; the words of others are joined to the prompt here."""
-    prompt, negative = given.get("prompt", ""), given.get("negative_prompt", "")
-    styles = names.known_styles(given.get("styles", []))
+    prompt, negative = fields.get("prompt", ""), fields.get("negative_prompt", "")
+    styles = names.known_styles(fields.get("styles", []))
     for style in styles[:-1]:
         prompt, negative = style.compose(prompt, negative)
     return {"prompt": prompt, "negative_prompt": negative, "style": styles[-1].key if styles else ""}
 
 
-def _size(given: dict, spec) -> dict:
+def _size(fields: dict, spec: ModelSpec) -> dict:
     """The nearest size that the model draws: these programs ask for 512 x 512 whatever the model is."""
-    if "width" not in given and "height" not in given:
+    if "width" not in fields and "height" not in fields:
         return {}
-    width, height = size_like(spec, given.get("width", spec.native_width), given.get("height", spec.native_height))
+    width, height = size_like(spec, fields.get("width", spec.native_width), fields.get("height", spec.native_height))
     return {"width": width, "height": height}
 
 
-def _hires_scale(given: dict, words: dict) -> float:
+def _hires_scale(fields: dict, size: dict) -> float:
     scales = [
-        given[wanted] / words[side]
-        for wanted, side in (("hr_resize_x", "width"), ("hr_resize_y", "height"))
-        if given.get(wanted) and words.get(side)
+        fields[name] / size[side]
+        for name, side in (("hr_resize_x", "width"), ("hr_resize_y", "height"))
+        if fields.get(name) and size.get(side)
     ]
-    return max(scales) if scales else given.get("hr_scale", 2.0)
+    return max(scales) if scales else fields.get("hr_scale", 2.0)
 
 
-def _guide(request, given: dict, asked: Asked, start: Upload | None) -> None:
-    asked.words |= guided_by(request.user, given.get("alwayson_scripts", {}), start)
+def _add_control(request: ApiRequest, fields: dict, parsed: ParsedRequest, start: Upload | None) -> None:
+    parsed.kwargs |= control_fields(request.user, fields.get("alwayson_scripts", {}), start)
 
 
-def _no_script(name: str) -> names.UnknownName:
+def _unknown_script(name: str) -> names.UnknownName:
     return names.UnknownName(f"Script '{name[:80]}' not found.", "script_name")

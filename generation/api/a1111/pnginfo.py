@@ -1,13 +1,14 @@
-"""png-info: what a picture's file says about how it was made. Pixels are not decoded, nothing is kept."""
+"""png-info: generation parameters in a picture's metadata. Pixels are not decoded, nothing is kept."""
 
 import io
 import re
 
 from PIL import Image
 
+from generation.api.http.errors import encodable
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import parse_parameters
-from generation.storage.uploads import decoded
+from generation.storage.uploads import decode_base64
 
 from .fields import PNG_INFO, read_fields
 
@@ -20,10 +21,10 @@ MAX_ITEMS = 50
 
 def read_info(data: dict) -> dict:
     """The body of png-info: `info` the text, `items` what else it says, `parameters` the text taken apart."""
-    given = read_fields(data, PNG_INFO)
-    said = _said(decoded(given.get("image", ""), "image"))
-    text = said.pop("parameters", "")
-    return {"info": text, "items": said, "parameters": _with_sides(parse_parameters(text))}
+    fields = read_fields(data, PNG_INFO)
+    texts = _texts(decode_base64(fields.get("image", ""), "image"))
+    text = texts.pop("parameters", "")
+    return {"info": text, "items": texts, "parameters": _with_sides(parse_parameters(text))}
 
 
 def _with_sides(parameters: dict) -> dict:
@@ -35,16 +36,18 @@ def _with_sides(parameters: dict) -> dict:
     return parameters | sides
 
 
-def _said(data: bytes) -> dict[str, str]:
+def _texts(data: bytes) -> dict[str, str]:
     """Texts in the file by name; the web UI's under `parameters` in any format. A stranger's words."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            found = {name: value for name, value in image.info.items() if isinstance(value, str)}
-            if "parameters" not in found and (comment := _comment(image)):
-                found["parameters"] = comment
+            texts = {
+                name: value for name, value in image.info.items() if isinstance(name, str) and isinstance(value, str)
+            }
+            if "parameters" not in texts and (comment := _comment(image)):
+                texts["parameters"] = comment
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError):
         raise InvalidRequest("This picture could not be read.", "image") from None
-    return {name[:200]: _storable(value[:MAX_TEXT]) for name, value in list(found.items())[:MAX_ITEMS]}
+    return {name[:200]: encodable(value[:MAX_TEXT]) for name, value in list(texts.items())[:MAX_ITEMS]}
 
 
 def _comment(image: Image.Image) -> str:
@@ -53,8 +56,3 @@ def _comment(image: Image.Image) -> str:
     if not isinstance(comment, bytes) or not comment.startswith(b"UNICODE\0"):
         return ""
     return comment[8:].decode("utf-16-be", "replace")
-
-
-def _storable(text: str) -> str:
-    """Without halves of surrogate pairs, which no JSON can carry."""
-    return text.encode("utf-8", "replace").decode()

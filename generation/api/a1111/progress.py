@@ -1,4 +1,4 @@
-"""How a caller's work stands: `/progress`, and `/internal/progress` for one named task."""
+"""Progress of a caller's work: `/progress`, and `/internal/progress` for one named task."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ import io
 from django.utils import timezone
 from PIL import Image
 
+from generation.api.http.requests import ApiRequest
 from generation.live import store
 from generation.models import Generation
 from generation.queue import status
@@ -13,7 +14,7 @@ from generation.queue import status
 from . import multi_part
 from .render import timestamp
 
-BEGUN = 0.01
+MIN_PROGRESS = 0.01
 """What the web UI shows as soon as there is work, because 0 means idle."""
 BETWEEN_SECONDS = 10
 """How long after one part of a run has ended the next may take to be asked for."""
@@ -30,60 +31,62 @@ IDLE = {
 }
 
 
-def current(request) -> Generation | None:
+def current(request: ApiRequest) -> Generation | None:
     """What this caller has in hand: drawn now, waiting, or just ended with more of its run to come."""
     own = multi_part.own_work(request)
-    found = own.active().order_by("status", "created_at").first()  # processing before queued
-    if found is None:
+    active = own.active().order_by("status", "created_at").first()  # processing before queued
+    if active is None:
         last = own.order_by("-created_at").first()
         if last and _just_ended(last) and multi_part.goes_on(last):
             return last
-    return found
+    return active
 
 
 def _just_ended(generation: Generation) -> bool:
     return bool(generation.finished_at) and (timezone.now() - generation.finished_at).total_seconds() < BETWEEN_SECONDS
 
 
-def describe(request, *, with_picture: bool) -> dict:
+def progress_body(request: ApiRequest, *, with_preview: bool) -> dict:
     """The body of `/progress`; idle is progress 0 with job_count 0."""
     generation = current(request)
     if generation is None:
         return {"progress": 0.0, "eta_relative": 0.0, "state": IDLE, "current_image": None, "textinfo": None}
     store.watch(generation.owner_id)
-    told, note = status.describe(generation), multi_part.place_of(generation)
+    report, position = status.describe(generation), multi_part.position_of(generation)
     return {
-        "progress": _share(told, note),
-        "eta_relative": told["eta_seconds"] or 0.0,
-        "state": _state(generation, told, note),
-        "current_image": _preview(generation) if with_picture else None,
-        "textinfo": _words(told),
+        "progress": _share(report, position),
+        "eta_relative": report["eta_seconds"] or 0.0,
+        "state": _state(generation, report, position),
+        "current_image": _preview(generation) if with_preview else None,
+        "textinfo": _text(report),
     }
 
 
-def describe_task(request, task: str, *, seen: int, with_picture: bool) -> dict:
+def task_progress_body(request: ApiRequest, task: str, *, seen: int, with_preview: bool) -> dict:
     """The body of `/internal/progress`. `seen`: number of the preview that the caller has."""
-    known = multi_part.generation_of_task(request, task)
-    own = multi_part.own_work(request).filter(pk=known["generation"]).first() if known and known["generation"] else None
+    entry = multi_part.generation_of_task(request, task)
+    own = multi_part.own_work(request).filter(pk=entry["generation"]).first() if entry and entry["generation"] else None
     if own is None or (own.is_final and not multi_part.goes_on(own)):
-        return _task(completed=known is not None, text=None if known else "Waiting...")
+        return _task_body(completed=entry is not None, text=None if entry else "Waiting...")
     store.watch(own.owner_id)
-    told = status.describe(own)
+    report = status.describe(own)
     if own.status == Generation.Status.QUEUED:
-        return _task(queued=True, text=_words(told))
-    number = told["preview_step"] or 0
-    picture = _preview(own) if with_picture and number and number != seen else None
-    return _task(
+        return _task_body(queued=True, text=_text(report))
+    number = report["preview_step"] or 0
+    preview = _preview(own) if with_preview and number and number != seen else None
+    return _task_body(
         active=True,
-        share=_share(told, multi_part.place_of(own)),
-        eta=told["eta_seconds"],
-        text=_words(told),
-        picture=f"data:image/png;base64,{picture}" if picture else None,
-        number=number if picture else seen,
+        share=_share(report, multi_part.position_of(own)),
+        eta=report["eta_seconds"],
+        text=_text(report),
+        preview=f"data:image/png;base64,{preview}" if preview else None,
+        number=number if preview else seen,
     )
 
 
-def _task(*, active=False, queued=False, completed=False, share=None, eta=None, picture=None, number=-1, text=None):
+def _task_body(
+    *, active=False, queued=False, completed=False, share=None, eta=None, preview=None, number=-1, text=None
+):
     return {
         "active": active,
         "queued": queued,
@@ -91,35 +94,35 @@ def _task(*, active=False, queued=False, completed=False, share=None, eta=None, 
         "completed": completed,
         "progress": share,
         "eta": eta,
-        "live_preview": picture,
+        "live_preview": preview,
         "id_live_preview": number,
         "textinfo": text,
     }
 
 
-def _share(told: dict, note: dict) -> float:
+def _share(report: dict, position: dict) -> float:
     """Of the whole run, which may have several parts."""
-    return round(min(1.0, max(BEGUN, (note["place"] + told["progress"]) / note["count"])), 4)
+    return round(min(1.0, max(MIN_PROGRESS, (position["place"] + report["progress"]) / position["count"])), 4)
 
 
-def _state(generation: Generation, told: dict, note: dict) -> dict:
-    steps = generation.request().steps_each
+def _state(generation: Generation, report: dict, position: dict) -> dict:
+    steps = generation.total_steps // generation.num_images
     return IDLE | {
-        "interrupted": told["cancel_requested"],
-        "job": f"scripts_{note['kind']}",
-        "job_count": note["count"],
-        "job_no": note["place"],
+        "interrupted": report["cancel_requested"],
+        "job": f"scripts_{position['kind']}",
+        "job_count": position["count"],
+        "job_no": position["place"],
         "job_timestamp": timestamp(generation),
         # Ours counts over all images; the web UI counts over one batch.
-        "sampling_step": min(steps, told["step"] // generation.num_images),
+        "sampling_step": min(steps, report["step"] // generation.num_images),
         "sampling_steps": steps,
     }
 
 
-def _words(told: dict) -> str | None:
-    if told["queue_position"]:
-        return f"Waiting, place {told['queue_position']} in line"
-    return {"downloading": "Downloading the model", "loading": "Loading the model"}.get(told["phase"])
+def _text(report: dict) -> str | None:
+    if report["queue_position"]:
+        return f"Waiting, place {report['queue_position']} in line"
+    return {"downloading": "Downloading the model", "loading": "Loading the model"}.get(report["phase"])
 
 
 def _preview(generation: Generation) -> str | None:

@@ -1,10 +1,11 @@
-"""The web UI's scripts that mean something here: ControlNet, IP-Adapter as a unit of it, and SD upscale."""
+"""A1111 scripts that are understood: ControlNet, IP-Adapter as a unit of it, and SD upscale."""
 
+from accounts.models import User
 from generation import catalog
 from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import validate
-from generation.engine.request.options import MAX_HIRES_SCALE
+from generation.engine.request.fields import HIRES_FIELDS
 from generation.models import Upload
 from generation.storage.uploads import read_picture
 
@@ -12,48 +13,49 @@ from . import names
 from .fields import MAX_NAME
 
 PARAM = "alwayson_scripts"
-NOTHING = ("", "none")
+EMPTY = ("", "none")
 SD_UPSCALE = "sd upscale"
 CONTROLNET = "controlnet"
 IP_ADAPTER = "ip-adapter"
+SCALE = next(field for field in HIRES_FIELDS if field.attribute == "scale")
 
 
-def guided_by(user, scripts: dict, start: Upload | None) -> dict:
+def control_fields(user: User, scripts: dict, start: Upload | None) -> dict:
     """`control` and `reference` for `create_generation`. A unit without a picture takes the one to start from."""
     units = [unit for name, script in scripts.items() if name.casefold() == CONTROLNET for unit in _units(script)]
-    words: dict = {}
+    fields: dict = {}
     for unit in units:
         kind, value = _read_unit(user, unit, start)
-        if kind in words:
+        if kind in fields:
             raise InvalidRequest("One ControlNet unit and one IP-Adapter unit at a time are drawn here.", PARAM)
-        words[kind] = value
-    return words
+        fields[kind] = value
+    return fields
 
 
-def _units(script) -> list[dict]:
+def _units(script: object) -> list[dict]:
     """The units that are switched on and name a model."""
     units = script.get("args") if isinstance(script, dict) else None
     if units is None:
         return []
     if not isinstance(units, list) or not all(isinstance(unit, dict) for unit in units):
         raise InvalidRequest("The args of ControlNet must be a list of units.", PARAM)
-    return [unit for unit in units if unit.get("enabled", True) and not _is_nothing(unit.get("model"))]
+    return [unit for unit in units if unit.get("enabled", True) and not _is_empty(unit.get("model"))]
 
 
-def _is_nothing(value) -> bool:
-    return value is None or (isinstance(value, str) and value.strip().casefold() in NOTHING)
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().casefold() in EMPTY)
 
 
-def _read_unit(user, unit: dict, start: Upload | None) -> tuple[str, dict]:
+def _read_unit(user: User, unit: dict, start: Upload | None) -> tuple[str, dict]:
     model = validate.text(unit["model"], PARAM, MAX_NAME)
     module = unit.get("module")
-    module = "" if _is_nothing(module) else validate.text(module, PARAM, MAX_NAME)
-    given = unit.get("image") or unit.get("input_image")
-    if isinstance(given, dict):
-        given = given.get("image")
-    if not given and start is None:
+    module = "" if _is_empty(module) else validate.text(module, PARAM, MAX_NAME)
+    image = unit.get("image") or unit.get("input_image")
+    if isinstance(image, dict):
+        image = image.get("image")
+    if not image and start is None:
         raise InvalidRequest("The ControlNet unit needs a picture.", PARAM)
-    picture = read_picture(user, given, PARAM) if given else start
+    picture = read_picture(user, image, PARAM) if image else start
     weight = validate.number(unit.get("weight"), PARAM, 0.0, 2.0, 1.0)
     if IP_ADAPTER in (module + model).casefold().replace("_", "-"):
         return "reference", {"image": picture, "scale": min(1.0, weight)}
@@ -83,7 +85,7 @@ def upscale_script(arguments: list, strength: float) -> dict:
     return {
         "strength": 0.0,
         "hires": {
-            "scale": validate.number(scale, "script_args", 1.0, MAX_HIRES_SCALE, 2.0),
+            "scale": validate.number(scale, "script_args", SCALE.low, SCALE.high, SCALE.default),
             "strength": strength,
             "upscaler": names.upscaler_of(upscaler, "script_args"),
         },

@@ -1,4 +1,4 @@
-"""Every path with and without a slash at its end, as everywhere in the API."""
+"""URLs of `/sdapi/v1/`, each with and without a slash at its end, as everywhere in the API."""
 
 from django.urls import path
 
@@ -20,5 +20,5 @@ urlpatterns = [
     *both("unload-checkpoint", views.unload_checkpoint, "a1111-unload-checkpoint"),
     *both("reload-checkpoint", views.reload_checkpoint, "a1111-reload-checkpoint"),
     *(pattern for name, view in views.LISTS.items() for pattern in both(name, view, f"a1111-{name}")),
-    path("<path:rest>", views.nothing_here),
+    path("<path:rest>", views.not_found),
 ]

@@ -1,4 +1,4 @@
-"""The SHA-256 by which the web UI's users tell checkpoints apart, as far as it is known without reading gigabytes.
+"""SHA-256 hashes of checkpoints as A1111 shows them, as far as they are known without reading gigabytes.
 
 Known are: files that the Hub's cache names by it, small files, and what pictures that were drawn here say of their
 model. Where a worker on another machine has the files, only the last.
@@ -7,6 +7,7 @@ model. Where a worker on another machine has the files, only the last.
 import hashlib
 import re
 from contextlib import suppress
+from pathlib import Path
 
 from django.conf import settings
 from django.core.cache import cache
@@ -44,18 +45,18 @@ def remember(model: str, digest: str) -> None:
             cache.set(_key(spec, _files(spec)), digest, KEPT_SECONDS)
 
 
-def _files(spec) -> list:
+def _files(spec: ModelSpec) -> list[Path]:
     if catalog.outside() is not None:
         return []
     source = model_files.locate(spec, models_dir=settings.MODELS_DIR)
     return model_files.weight_files(spec, source, model_files.main_part(spec)) if source else []
 
 
-def _is_quick(file) -> bool:
+def _is_quick(file: Path) -> bool:
     real = file.resolve()
     return bool(NAMED_BY_HASH.fullmatch(real.name)) or real.stat().st_size <= SMALL_BYTES
 
 
-def _key(spec, files) -> str:
+def _key(spec: ModelSpec, files: list[Path]) -> str:
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return f"a1111:weights:{hashlib.sha256(repr((spec.key, stats)).encode()).hexdigest()}"

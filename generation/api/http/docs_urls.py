@@ -1,3 +1,5 @@
+"""URLs of the API documentation page."""
+
 from django.urls import path
 
 from . import schema

@@ -1,4 +1,4 @@
-"""Every answer is JSON, whatever the Accept header or a `format` parameter says.
+"""Content negotiation: every answer is JSON, whatever the Accept header or a `format` parameter says.
 
 Event streams are asked for with `Accept: text/event-stream`, and `format` names picture formats here.
 """

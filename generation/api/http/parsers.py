@@ -1,4 +1,4 @@
-"""Reading request bodies: strict where carelessness would hide a mistake, and never able to break the server."""
+"""Request body parsers (JSON, forms, multipart): strict, size-limited, and never able to break the server."""
 
 import json
 from urllib.parse import unquote_to_bytes
@@ -15,7 +15,7 @@ from generation.engine.errors import InvalidRequest
 from .errors import TooLarge
 
 NOT_UTF8 = "This form is not in UTF-8."
-DAMAGED = "\ufffd"
+REPLACEMENT_CHARACTER = "\ufffd"
 """What Django puts where a part of a form is not UTF-8."""
 
 
@@ -38,7 +38,7 @@ class JSONParser(BaseParser):
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
         data = read_body(stream)
         try:
-            content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=each_once) if data.strip() else {}
+            content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique_members) if data.strip() else {}
         except RecursionError:
             raise ParseError("This JSON is nested too deeply.") from None
         except ValueError as error:
@@ -48,13 +48,13 @@ class JSONParser(BaseParser):
         return content
 
 
-def each_once(pairs) -> dict:
+def unique_members(pairs: list[tuple[str, object]]) -> dict:
     """For `json.loads`: the members of an object. Raises InvalidRequest where one comes twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        seen = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise InvalidRequest("This field is given twice.", twice[:60])
+        seen: set[str] = set()
+        duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise InvalidRequest("This field is given twice.", duplicate[:60])
     return content
 
 
@@ -78,12 +78,12 @@ class MultiPartParser(FrameworkMultiPartParser):
 
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
         parsed = super().parse(stream, media_type, parser_context | {"encoding": "utf-8"})
-        content, uploaded = as_dict(parsed.data), as_dict(parsed.files)
-        if any(DAMAGED in f"{name}{value}" for name, value in content.items()):
+        fields, files = as_dict(parsed.data), as_dict(parsed.files)
+        if any(REPLACEMENT_CHARACTER in f"{name}{value}" for name, value in fields.items()):
             raise ParseError(NOT_UTF8)
-        if both := content.keys() & uploaded.keys():
-            raise InvalidRequest("This field is given twice.", min(both)[:60])
-        return content | uploaded
+        if duplicates := fields.keys() & files.keys():
+            raise InvalidRequest("This field is given twice.", min(duplicates)[:60])
+        return fields | files
 
 
 def as_dict(form: MultiValueDict) -> dict:

@@ -1,11 +1,11 @@
-"""What came of a generation, for callers that waited for it: its images, or why there are none."""
+"""The images of an ended generation, or the HTTP error that says why there are none."""
 
 from rest_framework.exceptions import APIException
 
 from generation.models import GeneratedImage, Generation
 
 TRY_AGAIN_SECONDS = 30
-ASKERS_FAULT = ("out_of_memory", "bad_output", "invalid_request")
+REQUEST_FAULTS = ("out_of_memory", "bad_output", "invalid_request")
 """Ends of a generation that another request may avoid."""
 
 
@@ -37,6 +37,6 @@ def images_of(generation: Generation) -> list[GeneratedImage]:
     message = generation.error_message or f"No image came of this: it was {generation.status}."
     if generation.status == Generation.Status.CANCELLED:
         raise NotDrawn("cancelled", message)
-    if generation.status == Generation.Status.BLOCKED or generation.error_code in ASKERS_FAULT:
+    if generation.status == Generation.Status.BLOCKED or generation.error_code in REQUEST_FAULTS:
         raise NotDrawn(generation.error_code or generation.status, message)
     raise NotNow(message)

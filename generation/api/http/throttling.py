@@ -1,16 +1,23 @@
-"""The general guard: calls a minute, per API key or signed-in user.
+"""Throttling: calls a minute per API key or signed-in user, and open event streams per account.
 
-It only keeps one program from crowding out the others, so it counts in Redis and lets everything through
-while Redis is away. Quota and the hourly limit are rules of their own, counted in Postgres.
+Both only keep one program from crowding out the others. Calls are counted in Redis, and all get through while Redis is
+away; streams in each web process. Quota and the hourly limit are rules of their own, counted in Postgres.
 """
 
+import threading
+import weakref
+from collections import Counter
+
 from django.conf import settings
+from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts.models import ApiKey
+from accounts.refusals import Refusal
 from generation.live import store
 
 WINDOW_SECONDS = 60
+STREAMS_PER_USER = 8
 
 # The times of the calls let through in the last minute, in microseconds by Redis's clock. One script, so that
 # calls at the same moment are counted one after the other; refused calls do not count. Returns 0, or the
@@ -39,13 +46,13 @@ class CallsPerMinute(BaseThrottle):
 
     _wait = 0.0
 
-    def allow_request(self, request, view) -> bool:
+    def allow_request(self, request: Request, view) -> bool:
         if not request.user.is_authenticated:
             return True
-        who, limit = f"user:{request.user.pk}", settings.API_CALLS_PER_MINUTE
+        caller, limit = f"user:{request.user.pk}", settings.API_CALLS_PER_MINUTE
         if isinstance(request.auth, ApiKey):
-            who, limit = f"key:{request.auth.pk}", min(limit, request.auth.requests_per_minute or limit)
-        self._wait = seconds_to_wait(f"calls:{who}", limit)
+            caller, limit = f"key:{request.auth.pk}", min(limit, request.auth.requests_per_minute or limit)
+        self._wait = seconds_to_wait(f"calls:{caller}", limit)
         return self._wait == 0
 
     def wait(self) -> float:
@@ -57,4 +64,38 @@ def seconds_to_wait(name: str, limit: int) -> float:
 
     Always 0 while Redis is away.
     """
-    return store.with_redis(lambda client: client.eval(_SCRIPT, 1, name, limit, WINDOW_SECONDS), 0) / 1e6
+    wait = store.with_redis(lambda client: client.eval(_SCRIPT, 1, name, limit, WINDOW_SECONDS), 0)
+    return (wait or 0) / 1e6
+
+
+class TooManyStreams(Refusal):
+    """This account watches as many streams as one account may, in this web process."""
+
+    code = "too_many_streams"
+    http_status = 429
+
+
+class StreamSlot:
+    """One of the open streams that an account may have, given back once, however the stream ends.
+
+    Raises TooManyStreams where all are taken.
+    """
+
+    _taken: Counter[int] = Counter()
+    _lock = threading.RLock()  # the garbage collector may give a slot back while one is being taken
+
+    def __init__(self, owner_id: int):
+        with self._lock:
+            if self._taken[owner_id] >= STREAMS_PER_USER:
+                raise TooManyStreams(
+                    f"At most {STREAMS_PER_USER} event streams at a time. Close one first.", retry_after=10
+                )
+            self._taken[owner_id] += 1
+        self.release = weakref.finalize(self, self._give_back, owner_id)
+
+    @classmethod
+    def _give_back(cls, owner_id: int) -> None:
+        with cls._lock:
+            cls._taken[owner_id] -= 1
+            if cls._taken[owner_id] <= 0:
+                del cls._taken[owner_id]

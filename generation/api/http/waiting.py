@@ -1,4 +1,4 @@
-"""Waiting for a generation to end, for dialects that answer with the pictures themselves."""
+"""Blocking until a generation has ended, for endpoints that answer with the images themselves."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,8 @@ import contextlib
 from asgiref.sync import async_to_sync, sync_to_async
 
 from generation.live.hub import hub
+from generation.live.sse import release_connection
 from generation.models import Generation
-
-from .sse import let_go_of_database
 
 
 def wait_for(generation: Generation, seconds: float) -> Generation:
@@ -19,24 +18,24 @@ def wait_for(generation: Generation, seconds: float) -> Generation:
     return async_to_sync(_until_final)(generation, seconds)
 
 
-async def _until_final(generation, seconds) -> Generation:
+async def _until_final(generation: Generation, seconds: float) -> Generation:
     # Thread-sensitive code under async_to_sync runs in the thread that waits, which has nothing else to do.
-    look = sync_to_async(_look, thread_sensitive=True)
+    has_ended = sync_to_async(_has_ended, thread_sensitive=True)
     async with hub.subscribe(generation.owner_id) as events:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                if await look(generation):
+                if await has_ended(generation):
                     return generation
                 async for event in events:
-                    if _tells_nothing(event, generation):
+                    if _is_unrelated(event, generation):
                         continue
-                    if await look(generation):
+                    if await has_ended(generation):
                         return generation
-    await look(generation)
+    await has_ended(generation)
     return generation
 
 
-def _tells_nothing(event, generation) -> bool:
+def _is_unrelated(event: dict | None, generation: Generation) -> bool:
     """Whether the row cannot have changed. A heartbeat (None) or a resync may hide that it has."""
     return (
         bool(event)
@@ -45,8 +44,8 @@ def _tells_nothing(event, generation) -> bool:
     )
 
 
-def _look(generation) -> bool:
+def _has_ended(generation: Generation) -> bool:
     """Read the row anew; whether it has ended."""
     generation.refresh_from_db()
-    let_go_of_database()
+    release_connection()
     return generation.is_final

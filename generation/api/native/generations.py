@@ -10,19 +10,21 @@ from rest_framework.response import Response
 from accounts import quotas
 from accounts.authentication import key_scope
 from generation.api.http.results import images_of
-from generation.api.http.sse import event_stream, let_go_of_database
 from generation.api.http.waiting import wait_for
 from generation.catalog import model_named
 from generation.engine.errors import InvalidRequest
+from generation.live.sse import release_connection
 from generation.models import GeneratedImage, Generation
 from generation.prompts import ideas
 from generation.prompts.lora_keywords import matched_rules
 from generation.queue import estimates
+from generation.queue.order import with_places
 from generation.services import generations
 from generation.storage.uploads import discard, made_here, undone_on_refusal
 
 from . import openapi as doc
 from . import serializers as shapes
+from .events import event_stream
 from .fields import flag, idempotency_key, names_as_given, read_request, text, whole
 
 READ = ["GET", "HEAD"]
@@ -184,7 +186,7 @@ def generation_status_alias(request, generation_id):
 
 
 def _status(request, generation_id) -> Response:
-    visible = estimates.with_places(Generation.objects.visible_to(request.user))
+    visible = with_places(Generation.objects.visible_to(request.user))
     return Response(shapes.described(get_object_or_404(visible, pk=generation_id), site_root(request)))
 
 
@@ -216,5 +218,5 @@ def events(request, generation_id):
     if request.method == "HEAD":
         return HttpResponse(content_type="text/event-stream; charset=utf-8")
     root, last = site_root(request), request.headers.get("Last-Event-ID")
-    let_go_of_database()  # this thread lives as long as the stream
+    release_connection()  # this thread lives as long as the stream
     return event_stream(generation, root=root, last_event_id=last)

@@ -1,21 +1,23 @@
-"""Finished images: lists, one image, changes to one or to many, its file in other formats."""
+"""Images over HTTP: history, detail, change and delete one or many, download in other formats."""
 
 import uuid
 
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
+from generation.api.http.requests import ApiRequest
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
-from generation.services import generations
+from generation.services.images import change_images, delete_images, restore_images, trash_images
 from generation.storage import serving
 
 from . import openapi as doc
-from . import serializers as shapes
+from . import serializers
 from .fields import flag, text, whole
 
 READ = ["GET", "HEAD"]
@@ -29,11 +31,13 @@ CHANGES = {
     "unfavourite": {"favourite": False},
     **{visibility: {"visibility": visibility} for visibility in Visibility.values},
 }
+MOVES = {"trash": trash_images, "restore": restore_images, "delete": delete_images}
+"""The actions of `bulk`, with those of CHANGES."""
 
 
 @extend_schema(**doc.HISTORY)
 @api_view(READ)
-def history(request):
+def history(request) -> Response:
     """Your images, newest first, without those in the trash. By `page`, or by `cursor`, which stays quick."""
     query = request.query_params
     page = whole(query.get("page"), "page", 1, MAX_PAGE, 1)
@@ -45,20 +49,20 @@ def history(request):
         own = own.filter(number__lt=cursor)
     # Only numbers are counted off, out of the index; rows are read for this page alone.
     numbers = own.values("number")[start : start + per_page + 1]
-    found = list(
+    rows = list(
         GeneratedImage.objects.owned_by(request.user)
         .filter(number__in=numbers)
         .select_related("generation")
         .order_by("-number")
     )
-    images = found[:per_page]
+    images = rows[:per_page]
     return Response(
         {
-            "images": shapes.HistoryImage(images, many=True, context={"request": request}).data,
+            "images": serializers.HistoryImage(images, many=True, context={"request": request}).data,
             "total": ImageCount.kept_by(request.user),
             "page": None if cursor >= 0 else page,
             "perPage": per_page,
-            "nextCursor": str(images[-1].number) if len(found) > per_page else None,
+            "nextCursor": str(images[-1].number) if len(rows) > per_page else None,
         }
     )
 
@@ -67,23 +71,23 @@ def history(request):
 @extend_schema(methods=["PATCH"], **doc.IMAGE_CHANGE)
 @extend_schema(methods=["DELETE"], **doc.IMAGE_DELETE)
 @api_view([*READ, "PATCH", "DELETE"])
-def image(request, image_id):
+def image(request, image_id: uuid.UUID) -> Response:
     """One image: what it shows and how it was drawn."""
     if request.method == "DELETE":
         return _delete(request, image_id)
     if request.method == "PATCH":
         return _change(request, image_id)
     images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
-    return _described(request, get_object_or_404(images, id=image_id))
+    return _detail(request, get_object_or_404(images, id=image_id))
 
 
-def _described(request, found) -> Response:
-    return Response(shapes.ImageDetail(found, context={"request": request}).data)
+def _detail(request: ApiRequest, image: GeneratedImage) -> Response:
+    return Response(serializers.ImageDetail(image, context={"request": request}).data)
 
 
-def _change(request, image_id) -> Response:
+def _change(request: ApiRequest, image_id: uuid.UUID) -> Response:
     own = GeneratedImage.objects.owned_by(request.user).select_related("generation")
-    found = get_object_or_404(own, id=image_id)
+    image = get_object_or_404(own, id=image_id)
     data, changes = request.data, {}
     if data.get("visibility") is not None:
         changes["visibility"] = text(data["visibility"], "visibility")
@@ -91,52 +95,50 @@ def _change(request, image_id) -> Response:
         changes["favourite"] = flag(data["favourite"], "favourite")
     if data.get("title") is not None:
         changes["title"] = " ".join(text(data["title"], "title", limit=MAX_TITLE).split())
-    generations.change_images(request.user, [found], **changes)
-    return _described(request, own.get(pk=found.pk))
+    change_images(request.user, [image], **changes)
+    return _detail(request, own.get(pk=image.pk))
 
 
-def _delete(request, image_id) -> Response:
+def _delete(request: ApiRequest, image_id: uuid.UUID) -> Response:
     permanent = flag(request.query_params.get("permanent"), "permanent")
-    found = get_object_or_404(GeneratedImage.objects.owned_by(request.user), id=image_id)
+    image = get_object_or_404(GeneratedImage.objects.owned_by(request.user), id=image_id)
     if permanent:
-        generations.delete_images(request.user, [found])
+        delete_images(request.user, [image])
     else:
-        generations.trash_images(request.user, [found])
+        trash_images(request.user, [image])
     return Response(status=204)
 
 
 @extend_schema(**doc.IMAGES_BULK)
 @key_scope("manage")
 @api_view(["POST"])
-def bulk(request):
+def bulk(request) -> Response:
     """Do one thing to many of your images. Those that are not yours, or not there, are left out of the answer."""
     action, ids = request.data.get("action"), _ids(request.data.get("ids"))
-    if not isinstance(action, str) or action not in shapes.IMAGE_ACTIONS:
-        raise InvalidRequest(f"This must be one of {', '.join(shapes.IMAGE_ACTIONS)}.", "action")
+    if not isinstance(action, str) or action not in serializers.IMAGE_ACTIONS:
+        raise InvalidRequest(f"This must be one of {', '.join(serializers.IMAGE_ACTIONS)}.", "action")
     own = list(GeneratedImage.objects.owned_by(request.user).filter(id__in=ids).order_by("number"))
     if action in CHANGES:
-        generations.change_images(request.user, own, **CHANGES[action])
+        change_images(request.user, own, **CHANGES[action])
     else:
-        {"trash": generations.trash_images, "restore": generations.restore_images, "delete": generations.delete_images}[
-            action
-        ](request.user, own)
-    return Response({"action": action, "count": len(own), "ids": [str(one.id) for one in own]})
+        MOVES[action](request.user, own)
+    return Response({"action": action, "count": len(own), "ids": [str(image.id) for image in own]})
 
 
-def _ids(value) -> list[uuid.UUID]:
+def _ids(value: object) -> list[uuid.UUID]:
     if isinstance(value, str):
-        value = [one.strip() for one in value.split(",")]
+        value = [item.strip() for item in value.split(",")]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_AT_ONCE:
         raise InvalidRequest(f"This must be a list of 1 to {MAX_AT_ONCE} ids.", "ids")
     try:
-        return [uuid.UUID(text(one, "ids")) for one in value]
+        return [uuid.UUID(text(item, "ids")) for item in value]
     except ValueError:
         raise InvalidRequest("This must be a list of ids of images.", "ids") from None
 
 
 @extend_schema(**doc.IMAGE_DOWNLOAD)
 @api_view(READ)
-def download(request, image_id):
+def download(request, image_id: uuid.UUID) -> HttpResponseBase:
     """The file, as `format`, with or without what it says about its making. The mark of its origin always stays."""
     query = request.query_params
     format = query.get("format", "png").lower()

@@ -1,4 +1,4 @@
-"""This site as another one's engine: a picture is asked for, waited for, and answered with as bytes.
+"""Inference endpoint: this site as a remote engine of another, which gets the PNG of one image as bytes.
 
 The other one may be a DreamSketch with INFERENCE_SERVICE_URL, or anything that can post JSON.
 """
@@ -8,12 +8,12 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 
-from generation.api.http.errors import error_response
+from generation.api.http.errors import Problem, error_response, problem_of_framework
 from generation.api.http.results import NotNow, images_of
 from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
-from generation.services import generations as services
+from generation.services.generations import cancel_generation, create_generation
 from generation.storage.uploads import undone_on_refusal
 
 from . import openapi as doc
@@ -21,36 +21,37 @@ from .fields import idempotency_key, names_as_given, read_request
 
 WAIT_SECONDS = 110
 """A little less than the two minutes that callers wait, so that they hear what became of it."""
+TIMED_OUT = Problem(504, "timed_out", "The image could not be finished in time. It was cancelled.")
 
 
 @extend_schema(**doc.INFERENCE)
 @api_view(["POST"])
-def generations(request):
+def generations(request) -> HttpResponse:
     """Draw one image and answer with its PNG. Fields and limits are those of `/api/generate`.
 
     An `Idempotency-Key` header makes repeats safe: the same key with the same request gives the same image.
     What is not drawn within 110 seconds is cancelled (504).
     """
     with undone_on_refusal(), names_as_given(request.data):
-        asked = read_request(request.data, request.user)
-        if asked.get("num_images", 1) != 1:
+        fields = read_request(request.data, request.user)
+        if fields.get("num_images", 1) != 1:
             raise InvalidRequest("One image at a time is answered here.", "num_images")
-        generation, _ = services.create_generation(
+        generation, _ = create_generation(
             user=request.user,
             source=Generation.Source.API,
             api_key=request.auth,
             idempotency_key=idempotency_key(request),
-            **asked,
+            **fields,
         )
     generation = wait_for(generation, WAIT_SECONDS)
     if not generation.is_final:
-        services.cancel_generation(generation)
-        return error_response(request, 504, "timed_out", "The image could not be finished in time. It was cancelled.")
+        cancel_generation(generation)
+        return error_response(request, TIMED_OUT)
     try:
         images = images_of(generation)
     except NotNow as error:
         # The same request, sent again with its key, would only hear of the same end.
-        response = error_response(request, 503, error.default_code, str(error.detail), retry_after=error.wait)
+        response = error_response(request, problem_of_framework(error))
         response["X-Should-Retry"] = "false"
         return response
     with default_storage.open(images[0].file) as stored:

@@ -1,4 +1,4 @@
-"""API keys through the API: seen and revoked by keys that may manage, made by signed-in people only."""
+"""API keys over HTTP: list and revoke, for keys with the scope `manage`; create, for signed-in people only."""
 
 from django.conf import settings
 from django.shortcuts import get_object_or_404
@@ -10,29 +10,34 @@ from rest_framework.response import Response
 from accounts.authentication import key_scope
 from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS, in_days, issue_key
 from accounts.models import ApiKey
+from generation.api.http.requests import ApiRequest
 from generation.engine.errors import InvalidRequest
 
 from . import openapi as doc
-from . import serializers as shapes
+from . import serializers
 from .fields import number, text
 
-ALSO = {"expires_in_days": "expiresInDays", "daily_images": "dailyImages", "requests_per_minute": "requestsPerMinute"}
-"""Other names of fields."""
+CAMEL_CASE = {
+    "expires_in_days": "expiresInDays",
+    "daily_images": "dailyImages",
+    "requests_per_minute": "requestsPerMinute",
+}
+"""The other names under which fields are accepted."""
 
 
 @extend_schema(methods=["GET"], **doc.KEYS)
 @extend_schema(methods=["POST"], **doc.KEY_CREATE)
 @key_scope("manage")
 @api_view(["GET", "HEAD", "POST"])
-def keys(request):
+def keys(request) -> Response:
     """Your API keys, without their secrets."""
     if request.method == "POST":
         return _issue(request)
     own = ApiKey.objects.visible_to(request.user)
-    return Response({"keys": shapes.Key(own, many=True).data})
+    return Response({"keys": serializers.Key(own, many=True).data})
 
 
-def _issue(request) -> Response:
+def _issue(request: ApiRequest) -> Response:
     if request.auth:
         # A key that leaked must not be able to outlive its own revocation.
         raise exceptions.PermissionDenied("A key cannot make other keys. Sign in and make it under Settings.")
@@ -45,35 +50,35 @@ def _issue(request) -> Response:
         daily_images=_count(data, "daily_images", MAX_DAILY_IMAGES),
         requests_per_minute=_count(data, "requests_per_minute", settings.API_CALLS_PER_MINUTE),
     )
-    return Response(shapes.Key(key).data | {"key": secret}, status=201, headers={"Cache-Control": "no-store"})
+    return Response(serializers.Key(key).data | {"key": secret}, status=201, headers={"Cache-Control": "no-store"})
 
 
-def _count(data, word, most) -> int | None:
+def _count(data: dict, field: str, maximum: int) -> int | None:
     """A whole number from 1, under either name; None where it is left out."""
-    name = word if data.get(word) is not None else ALSO[word]
+    name = field if data.get(field) is not None else CAMEL_CASE[field]
     if data.get(name) is None:
         return None
     value = number(data[name], name)
-    if value != int(value) or not 1 <= value <= most:
-        raise InvalidRequest(f"This must be a whole number between 1 and {most}.", name)
+    if value != int(value) or not 1 <= value <= maximum:
+        raise InvalidRequest(f"This must be a whole number between 1 and {maximum}.", name)
     return int(value)
 
 
-def strings(value, param: str) -> list[str] | None:
+def strings(value: object, param: str) -> list[str] | None:
     """A list of texts, or one text with commas, as forms send it; None where it is left out."""
     if value is None:
         return None
     if isinstance(value, str):
-        value = [one.strip() for one in value.split(",") if one.strip()]
+        value = [item.strip() for item in value.split(",") if item.strip()]
     if not isinstance(value, list) or len(value) > 100:
         raise InvalidRequest("This must be a list.", param)
-    return [text(one, param) for one in value]
+    return [text(item, param) for item in value]
 
 
 @extend_schema(**doc.KEY_REVOKE)
 @key_scope("manage")
 @api_view(["DELETE"])
-def key(request, key_id):
+def key(request, key_id: int) -> Response:
     """Revoke a key. It stops working at once."""
     get_object_or_404(ApiKey.objects.visible_to(request.user), pk=key_id).revoke()
     return Response(status=204)

@@ -1,4 +1,4 @@
-"""The models of this site, and what each of them may be asked for."""
+"""Models over HTTP: abilities, limits, samplers, LoRAs and ControlNets of each, and the upscalers."""
 
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
@@ -10,7 +10,8 @@ from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
 from generation.engine.pictures.control_maps import check_kind
-from generation.engine.request.request import FEATURE_PARAMS, MAX_IMAGES
+from generation.engine.request.fields import MAX_IMAGES
+from generation.engine.request.request import FEATURE_FIELDS
 from generation.live import store
 
 from . import openapi as doc
@@ -24,19 +25,19 @@ NEED_ADDONS = ("loras", "control", "reference")
 
 @extend_schema(**doc.MODELS)
 @api_view(READ)
-def models(request):
+def models(request) -> Response:
     """The models of this site: what each can do, within which limits, and with which add-ons."""
     loaded = {key for worker in store.workers() for key in worker.get("models") or ()}
     default, addons = catalog.model_named(None).key, catalog.addons()
     return Response(
         {
-            "models": [_describe(spec, addons, spec.key in loaded, spec.key == default) for spec in catalog.catalog()],
+            "models": [_serialize(spec, addons, spec.key in loaded, spec.key == default) for spec in catalog.catalog()],
             "upscalers": list(catalog.upscalers()),
         }
     )
 
 
-def _describe(spec: ModelSpec, addons: Addons, loaded: bool, is_default: bool) -> dict:
+def _serialize(spec: ModelSpec, addons: Addons, loaded: bool, is_default: bool) -> dict:
     ready = loaded or catalog.is_ready(spec)
     return {
         "key": spec.key,
@@ -64,20 +65,20 @@ def _abilities(spec: ModelSpec, addons: Addons) -> dict:
     """The features that a request for this model may name here, and the add-ons for them."""
     width = text_width(spec, addons.folder) if spec.features else None
     fitting = {
-        feature: [addon for addon in found.values() if feature in spec.features and addon.fits(width)]
-        for feature, found in zip(NEED_ADDONS, (addons.loras, addons.controls, addons.references), strict=True)
+        feature: [addon for addon in installed.values() if feature in spec.features and addon.fits(width)]
+        for feature, installed in zip(NEED_ADDONS, (addons.loras, addons.controls, addons.references), strict=True)
     }
-    features = [one for one in spec.features if fitting.get(one, True)]
+    features = [feature for feature in spec.features if fitting.get(feature, True)]
     return {
-        "features": [FEATURE_PARAMS.get(one, one) for one in features],
+        "features": [FEATURE_FIELDS[feature].name for feature in features],
         "loras": [{"key": lora.key, "title": lora.title} for lora in fitting["loras"]],
         "controls": [
-            {"key": net.key, "kind": net.kind, "preprocess": _can_make_map(net.kind)} for net in fitting["control"]
+            {"key": net.key, "kind": net.kind, "preprocess": _can_preprocess(net.kind)} for net in fitting["control"]
         ],
     }
 
 
-def _can_make_map(kind: str) -> bool:
+def _can_preprocess(kind: str) -> bool:
     try:
         check_kind(kind, settings.MODELS_DIR)
     except InvalidRequest:

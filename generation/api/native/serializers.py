@@ -14,23 +14,15 @@ from rest_framework import serializers
 from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS
 from accounts.models import ApiKey, QuotaHold, Scope
 from generation.engine.catalog import models as catalog
-from generation.engine.request.options import (
-    FILLS,
-    FITS,
-    MAX_CLIP_SKIP,
-    MAX_HIRES_SCALE,
-    MAX_LORAS,
-    MAX_MASK_BLUR,
-    QUALITIES,
-)
-from generation.engine.request.parse import MAX_EXPAND
-from generation.engine.request.request import ASPECT_RATIOS, FEATURE_PARAMS, MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED
+from generation.engine.request.fields import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
+from generation.engine.request.request import FEATURE_FIELDS
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.styles import STYLES
 from generation.queue import status
+from generation.representation import timestamp
 
 MODES = [*catalog.MODES, "upscale"]
-MODEL_FEATURES = [FEATURE_PARAMS.get(feature, feature) for feature in catalog.FEATURES]
+MODEL_FEATURES = [field.name for field in FEATURE_FIELDS.values()]
 PHASES = ["queued", "downloading", "loading", "generating", "saving", "done"]
 IMAGE_ACTIONS = ["trash", "restore", "delete", "favourite", "unfavourite", *Visibility.values]
 LINKS = ("status_url", "events_url", "cancel_url", "result_url")
@@ -73,245 +65,6 @@ class Info(serializers.Serializer):
 # --- generations ----------------------------------------------------------------------------------------
 
 
-SMALL = {"required": False, "allow_null": True}
-"""Of fields that may be left out."""
-PICTURE = "The picture as base64 text or a data URI, or the id of one of your images; in a form also the file itself."
-
-
-class OneOf(serializers.JSONField):
-    """One of several things. `kinds`: JSON Schemas, which may have serializers within, or serializers."""
-
-    def __init__(self, *kinds, **options):
-        self.kinds = kinds
-        super().__init__(**options)
-
-
-TEXT = {"type": "string"}
-"""Also of objects and lists, because forms know nothing but text: JSON."""
-
-
-class HiresFix(serializers.Serializer):
-    """A second pass at a larger size."""
-
-    scale = serializers.FloatField(**SMALL, min_value=1, max_value=MAX_HIRES_SCALE, help_text="2 where left out.")
-    strength = serializers.FloatField(
-        **SMALL, min_value=0, max_value=1, help_text="How much is drawn anew; 0.5 where left out."
-    )
-    steps = serializers.IntegerField(**SMALL, min_value=0, help_text="0 or left out: as many as the first pass.")
-    upscaler = serializers.CharField(**SMALL, help_text="`latent`, or one of `upscalers` of `/api/models`.")
-
-
-class Expansion(serializers.Serializer):
-    """Pixels that a picture grows by at each side."""
-
-    left = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
-    right = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
-    top = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
-    bottom = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_EXPAND)
-
-
-class ChosenLora(serializers.Serializer):
-    """An installed LoRA and how strongly it counts."""
-
-    key = serializers.CharField()
-    weight = serializers.FloatField(**SMALL, min_value=-4, max_value=4, help_text="1 where left out.")
-
-
-class Control(serializers.Serializer):
-    """Guidance by a picture."""
-
-    key = serializers.CharField(help_text="Of an installed ControlNet: see `controls` of `/api/models`.")
-    image = serializers.CharField(**SMALL, help_text=PICTURE)
-    scale = serializers.FloatField(**SMALL, min_value=0, max_value=2, help_text="1 where left out.")
-    preprocess = serializers.BooleanField(
-        **SMALL, help_text="False: `image` is a control map already. Otherwise one is made of it."
-    )
-    begin = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="In parts of the steps; 0.")
-    end = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="In parts of the steps; 1.")
-
-
-class Reference(serializers.Serializer):
-    """A picture whose look is followed."""
-
-    image = serializers.CharField(**SMALL, help_text=PICTURE)
-    scale = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="0.6 where left out.")
-
-
-class Variation(serializers.Serializer):
-    """A little of another seed's picture."""
-
-    seed = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_SEED)
-    strength = serializers.FloatField(**SMALL, min_value=0, max_value=1, help_text="0.1 where left out.")
-
-
-class Enlargement(serializers.Serializer):
-    """How a picture is enlarged."""
-
-    factor = serializers.ChoiceField(choices=[2, 4], **SMALL, help_text="2 where left out.")
-    upscaler = serializers.CharField(**SMALL, help_text="One of `upscalers` of `/api/models`.")
-    image = serializers.CharField(**SMALL, help_text=PICTURE)
-
-
-class GenerateRequest(serializers.Serializer):
-    """What may be asked for. Left-out fields (and null) take the model's defaults; unknown fields are ignored."""
-
-    prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, help_text="What to draw.")
-    negative_prompt = serializers.CharField(
-        max_length=MAX_PROMPT_CHARACTERS,
-        required=False,
-        allow_blank=True,
-        allow_null=True,
-        help_text="What to avoid. Also: `negativePrompt`.",
-    )
-    model = serializers.CharField(
-        required=False, allow_null=True, help_text="Key or alias of a model, see `/api/models`. Also: `model_id`."
-    )
-    style = serializers.CharField(
-        required=False,
-        allow_blank=True,
-        allow_null=True,
-        help_text=f"Words joined to the prompt. One of: {', '.join(STYLES)}, or none.",
-    )
-    width = serializers.IntegerField(required=False, allow_null=True, help_text="Pixels; within the model's limits.")
-    height = serializers.IntegerField(required=False, allow_null=True, help_text="Pixels; within the model's limits.")
-    aspect_ratio = serializers.CharField(
-        required=False,
-        allow_null=True,
-        help_text=f"Instead of width and height: {', '.join(ASPECT_RATIOS)}. Also: `aspectRatio`.",
-    )
-    size = serializers.CharField(
-        required=False, allow_null=True, help_text="Instead of width and height, such as `512x512`."
-    )
-    steps = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Denoising steps. Also: `num_inference_steps`."
-    )
-    guidance_scale = serializers.FloatField(
-        required=False,
-        allow_null=True,
-        help_text="How closely to follow the prompt, from 0. Also: `cfg_scale`, `cfgScale`.",
-    )
-    sampler = serializers.CharField(
-        required=False,
-        allow_blank=True,
-        allow_null=True,
-        help_text="As A1111 or diffusers name it, such as `Euler a`. Also: `sampler_name`.",
-    )
-    seed = serializers.IntegerField(
-        required=False,
-        allow_null=True,
-        min_value=-1,
-        max_value=MAX_SEED,
-        help_text="The same seed draws the same image. -1 or absent: random. Image i is drawn from seed + i.",
-    )
-    num_images = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=MAX_IMAGES, help_text="Also: `n`."
-    )
-    visibility = serializers.ChoiceField(choices=Visibility.choices, required=False, allow_null=True)
-    quality = serializers.ChoiceField(
-        choices=QUALITIES, **SMALL, help_text="`fast` draws in a few steps, where the model can, and shows it."
-    )
-    tiling = serializers.BooleanField(**SMALL, help_text="The edges fit together.")
-    clip_skip = serializers.IntegerField(
-        **SMALL,
-        min_value=0,
-        max_value=MAX_CLIP_SKIP,
-        help_text="How many of the text encoder's last layers are left out. Also: `clipSkip`.",
-    )
-    hires_fix = OneOf(
-        {"type": "boolean"},
-        HiresFix,
-        TEXT,
-        **SMALL,
-        help_text=(
-            "A second pass at a larger size: true, or an object with scale, strength, steps, upscaler. Also:"
-            " `hiresFix`, `hires_scale`, `hires_strength`, `hires_steps`, `hires_upscaler`."
-        ),
-    )
-    image = serializers.CharField(**SMALL, help_text=f"Where drawing begins (img2img). {PICTURE}")
-    strength = serializers.FloatField(
-        **SMALL, min_value=0, max_value=1, help_text="How much of the picture is drawn anew; 0.75 where left out."
-    )
-    mask = serializers.CharField(**SMALL, help_text=f"White is drawn anew, black is kept (inpainting). {PICTURE}")
-    mask_blur = serializers.IntegerField(**SMALL, min_value=0, max_value=MAX_MASK_BLUR, help_text="Pixels.")
-    fill = serializers.ChoiceField(choices=FILLS, **SMALL, help_text="What stands under the mask at the beginning.")
-    padding = serializers.IntegerField(
-        **SMALL,
-        min_value=0,
-        max_value=512,
-        help_text="Draw only the masked part and so many pixels around it, at full size.",
-    )
-    fit = serializers.ChoiceField(choices=FITS, **SMALL, help_text="How a picture of another shape meets the size.")
-    expand = OneOf(
-        {"type": "number"},
-        Expansion,
-        TEXT,
-        **SMALL,
-        help_text=("Outpainting: pixels that the picture grows by, at all sides or as {left, right, top, bottom}."),
-    )
-    loras = OneOf(
-        {"type": "array", "items": {"oneOf": [TEXT, ChosenLora]}, "maxItems": MAX_LORAS},
-        TEXT,
-        **SMALL,
-        help_text="Installed LoRAs: keys, or objects with key and weight.",
-    )
-    control = OneOf(
-        Control,
-        TEXT,
-        **SMALL,
-        help_text=(
-            "Guidance by a picture: {key, image, scale, preprocess, begin, end}. In a form the picture may be the file"
-            " `control_image`."
-        ),
-    )
-    reference = OneOf(
-        Reference,
-        TEXT,
-        **SMALL,
-        help_text=(
-            "A picture whose look is followed: {image, scale}, or the picture alone. In a form: `reference_image`."
-        ),
-    )
-    variation = OneOf(Variation, TEXT, **SMALL, help_text="A little of another seed's picture: {seed, strength}.")
-    upscale = OneOf(
-        {"type": "number"},
-        Enlargement,
-        TEXT,
-        **SMALL,
-        help_text=(
-            "Only enlarge `image`, or its own image, by 2 or 4: {factor, upscaler, image}. No prompt is needed then."
-        ),
-    )
-    dry_run = serializers.BooleanField(
-        required=False, allow_null=True, help_text="Answer with a quote and change nothing."
-    )
-
-
-class GeneratePlainForm(GenerateRequest):
-    """The same as a form without files; objects and lists are JSON text."""
-
-
-@extend_schema_field(OpenApiTypes.BINARY)
-class PictureFile(serializers.FileField):
-    """A file in a form; left to itself the document would call it an address."""
-
-
-class GenerateForm(GenerateRequest):
-    """The same as a form with files; objects and lists are JSON text."""
-
-    image = PictureFile(**SMALL)
-    mask = PictureFile(**SMALL)
-    control_image = PictureFile(**SMALL)
-    reference_image = PictureFile(**SMALL)
-
-
-class Img2ImgRequest(GenerateRequest):
-    image = serializers.CharField(help_text=f"Where drawing begins. {PICTURE}")
-
-
-class Img2ImgForm(GenerateForm):
-    image = PictureFile()
-
-
 class Result(serializers.ModelSerializer):
     """One image in the shape of the calls that wait."""
 
@@ -330,7 +83,7 @@ class Result(serializers.ModelSerializer):
 
     @extend_schema_field(OpenApiTypes.DATETIME)
     def get_created_at(self, image):
-        return status.timestamp(image.created_at)
+        return timestamp(image.created_at)
 
 
 class Drawn(serializers.Serializer):
@@ -464,7 +217,7 @@ class AbsoluteUrl(serializers.Field):
 
 class Moment(serializers.DateTimeField):
     def to_representation(self, value):
-        return status.timestamp(value)
+        return timestamp(value)
 
 
 class Seconds(serializers.FloatField):

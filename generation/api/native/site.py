@@ -1,4 +1,4 @@
-"""The site and the account, for programs. Models, generations and images have files of their own."""
+"""Index, health check, system status and usage: the site and the account over HTTP."""
 
 import datetime as dt
 import shutil
@@ -21,10 +21,10 @@ from accounts.models import QuotaHold
 from generation import catalog
 from generation.live import store
 from generation.models import Generation
-from generation.queue import status
+from generation.representation import timestamp
 
 from . import openapi as doc
-from . import serializers as shapes
+from . import serializers
 
 READ = ["GET", "HEAD"]
 RECEIPTS = 50
@@ -38,29 +38,29 @@ KEPT_SECONDS = 10
 @api_view(READ)
 @authentication_classes([])
 @permission_classes([AllowAny])
-def info(request):
+def index(request) -> Response:
     """What this is and where things are. Also the answer of `/` to programs."""
 
-    def at(name):
+    def url_of(name: str) -> str:
         return request.build_absolute_uri(reverse(name))
 
     return Response(
         {
             "name": "DreamSketch",
             "version": settings.VERSION,
-            "documentation": at("api-docs"),
-            "schema": at("api-schema"),
+            "documentation": url_of("api-docs"),
+            "schema": url_of("api-schema"),
             "endpoints": {
-                "health": at("api-health"),
-                "status": at("api-system-status"),
-                "models": at("api-models"),
-                "generate": at("api-generate"),
-                "parse_prompt": at("api-parse-prompt"),
-                "history": at("api-history"),
-                "results": at("api-results"),
-                "usage": at("api-usage"),
-                "keys": at("api-keys"),
-                "webhooks": at("api-webhooks"),
+                "health": url_of("api-health"),
+                "status": url_of("api-system-status"),
+                "models": url_of("api-models"),
+                "generate": url_of("api-generate"),
+                "parse_prompt": url_of("api-parse-prompt"),
+                "history": url_of("api-history"),
+                "results": url_of("api-results"),
+                "usage": url_of("api-usage"),
+                "keys": url_of("api-keys"),
+                "webhooks": url_of("api-webhooks"),
             },
         }
     )
@@ -70,7 +70,7 @@ def info(request):
 @api_view(READ)
 @authentication_classes([])
 @permission_classes([AllowAny])
-def health(request):
+def health(request) -> Response:
     """Whether requests can be served. 503 only while Postgres is away: without the rest, work still is accepted."""
     database = _database_state()
     return Response(
@@ -99,7 +99,7 @@ def _storage_state() -> str:
     """`full` when there is less room on the disk than a worker needs; object stores are asked by workers only."""
     if not isinstance(default_storage, FileSystemStorage) and settings.STORAGE != "local":
         return "ok"
-    folder = next((one for one in (settings.MEDIA_ROOT, *settings.MEDIA_ROOT.parents) if one.exists()), None)
+    folder = next((path for path in (settings.MEDIA_ROOT, *settings.MEDIA_ROOT.parents) if path.exists()), None)
     try:
         return "ok" if shutil.disk_usage(folder).free >= settings.MIN_FREE_DISK_BYTES else "full"
     except (OSError, TypeError):
@@ -109,36 +109,36 @@ def _storage_state() -> str:
 @extend_schema(**doc.SYSTEM_STATUS)
 @api_view(READ)
 @permission_classes([AllowAny])
-def system_status(request):
+def system_status(request) -> Response:
     """Version, workers with their devices, queue depth and throughput. Open to all, as a status page is."""
-    workers = [_describe_worker(report, request.user.is_authenticated) for report in store.workers()]
+    workers = [_serialize_worker(report, request.user.is_authenticated) for report in store.workers()]
     return Response(
         {
             "version": settings.VERSION,
             "workers": workers,
             "models_loaded": sorted({key for worker in workers for key in worker["models"]}),
-            **cache.get_or_set("api-work", _work, KEPT_SECONDS),
+            **cache.get_or_set("api-work", _load, KEPT_SECONDS),
         }
     )
 
 
-def _describe_worker(report: dict, named: bool) -> dict:
+def _serialize_worker(report: dict, with_name: bool) -> dict:
     seen_at = dt.datetime.fromtimestamp(report["seen_at"], tz=dt.UTC)
     return {
-        "name": report["name"] if named else None,
+        "name": report["name"] if with_name else None,
         # A worker of another version may leave something out, and this must answer all the same.
         "device": report.get("device", ""),
         "device_name": report.get("device_name", ""),
         "memory": report.get("memory"),
         "models": report.get("models", []),
         "running": report.get("running", 0),
-        "seen_at": status.timestamp(seen_at),
+        "seen_at": timestamp(seen_at),
     }
 
 
-def _work() -> dict:
+def _load() -> dict:
     """Queue depth, and what was finished in the last hour."""
-    waiting = dict(Generation.objects.active().values_list("status").annotate(Count("pk")))
+    counts = dict(Generation.objects.active().values_list("status").annotate(Count("pk")))
     done = Generation.objects.filter(
         # The models are named because the index of finished generations begins with them.
         model__in=[spec.key for spec in catalog.catalog()],
@@ -146,7 +146,7 @@ def _work() -> dict:
         finished_at__gt=Now() - dt.timedelta(hours=1),
     ).aggregate(images=Sum("image_count"), generations=Count("pk"), mean=Avg(F("finished_at") - F("started_at")))
     return {
-        "queue": {name: waiting.get(name, 0) for name in Generation.ACTIVE},
+        "queue": {name: counts.get(name, 0) for name in Generation.ACTIVE},
         "throughput": {
             "images": done["images"] or 0,
             "generations": done["generations"],
@@ -160,7 +160,7 @@ def _work() -> dict:
 
 @extend_schema(**doc.USAGE)
 @api_view(READ)
-def usage(request):
+def usage(request) -> Response:
     """What your plan allows today, what of it is used or set aside, and the newest receipts."""
     quota = quotas.remaining(request.user)
     receipts = QuotaHold.objects.filter(user=request.user).order_by("-created_at")[:RECEIPTS]
@@ -171,7 +171,7 @@ def usage(request):
             "held": quota.held,
             "used": quota.used,
             "remaining": quota.remaining,
-            "resetsAt": status.timestamp(quota.resets_at),
-            "receipts": shapes.Receipt(receipts, many=True).data,
+            "resetsAt": timestamp(quota.resets_at),
+            "receipts": serializers.Receipt(receipts, many=True).data,
         }
     )

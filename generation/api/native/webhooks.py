@@ -1,38 +1,40 @@
-"""Webhooks through the API: one's own endpoints and their deliveries, and the results of outside engines."""
+"""Webhook endpoints and their deliveries over HTTP: serializers, OpenAPI operations and views."""
 
-import io
+from uuid import UUID
 
-from django.conf import settings
-from django.http import Http404
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
-from rest_framework.decorators import api_view, authentication_classes, permission_classes
-from rest_framework.exceptions import APIException
-from rest_framework.permissions import AllowAny
+from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
-from generation.api.http.parsers import JSONParser
-from generation.models import Generation, WebhookDelivery, WebhookEndpoint
-from generation.queue import engine_results
-from generation.storage.files import StorageUnavailable
-from generation.webhooks import events as webhooks
+from generation.api.http.requests import ApiRequest
+from generation.models import WebhookDelivery, WebhookEndpoint
+from generation.webhooks import delivery
 from generation.webhooks.egress import MAX_URL
+from generation.webhooks.endpoints import (
+    MAX_DESCRIPTION,
+    change_endpoint,
+    create_endpoint,
+    delete_endpoint,
+    rotate_secret,
+)
+from generation.webhooks.events import EVENTS, send_test
 
 from . import openapi as doc
 from .fields import flag, text
 from .keys import strings
-from .serializers import Moment, OneOf
+from .serializers import Moment
 
 DELIVERIES_SHOWN = 50
 
 
-# --- shapes -----------------------------------------------------------------------------------------------
+# --- serializers and examples ---------------------------------------------------------------------------
 
 
 class Webhook(serializers.ModelSerializer):
-    events = serializers.ListField(child=serializers.ChoiceField(choices=list(webhooks.EVENTS)))
+    events = serializers.ListField(child=serializers.ChoiceField(choices=list(EVENTS)))
     disabledReason = serializers.CharField(source="disabled_reason", help_text="Why we switched it off.")
     failingSince = Moment(source="failing_since", allow_null=True, help_text="Nothing could be delivered since.")
     previousSecretUntil = Moment(
@@ -69,26 +71,22 @@ class Webhooks(serializers.Serializer):
 class ChangeWebhook(serializers.Serializer):
     url = serializers.URLField(required=False, max_length=MAX_URL)
     events = serializers.ListField(
-        child=serializers.ChoiceField(choices=list(webhooks.EVENTS)), required=False, allow_null=True, min_length=1
+        child=serializers.ChoiceField(choices=list(EVENTS)), required=False, allow_null=True, min_length=1
     )
-    description = serializers.CharField(
-        required=False, allow_blank=True, allow_null=True, max_length=webhooks.MAX_DESCRIPTION
-    )
+    description = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=MAX_DESCRIPTION)
     enabled = serializers.BooleanField(required=False, allow_null=True)
 
 
 class NewWebhook(serializers.Serializer):
     url = serializers.URLField(max_length=MAX_URL, help_text="https, port 443 or 8443, a public host.")
     events = serializers.ListField(
-        child=serializers.ChoiceField(choices=list(webhooks.EVENTS)),
+        child=serializers.ChoiceField(choices=list(EVENTS)),
         required=False,
         allow_null=True,
         min_length=1,
         help_text="Left out: all of them.",
     )
-    description = serializers.CharField(
-        required=False, allow_blank=True, allow_null=True, max_length=webhooks.MAX_DESCRIPTION
-    )
+    description = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=MAX_DESCRIPTION)
 
 
 class Delivery(serializers.ModelSerializer):
@@ -122,41 +120,13 @@ class Deliveries(serializers.Serializer):
     deliveries = Delivery(many=True)
 
 
-class EngineFailure(serializers.Serializer):
-    code = serializers.CharField(required=False)
-    message = serializers.CharField(required=False, allow_blank=True)
-    transient = serializers.BooleanField(required=False, help_text="Whether to try it again; true where left out.")
-
-
-class EngineResult(serializers.Serializer):
-    generation = serializers.UUIDField()
-    epoch = serializers.IntegerField(min_value=0, max_value=engine_results.MAX_EPOCH)
-    images = serializers.ListField(
-        child=serializers.CharField(), required=False, help_text="Base64 of PNG, JPEG or WebP, in the order asked for."
-    )
-    flagged = serializers.ListField(
-        child=serializers.IntegerField(), required=False, help_text="Indexes that a safety check held back."
-    )
-    seconds = serializers.FloatField(required=False)
-    recipe = serializers.DictField(required=False)
-    error = OneOf(
-        {"type": "string"}, EngineFailure, required=False, allow_null=True, help_text="Why it could not draw."
-    )
-
-
-class EngineResultTaken(serializers.Serializer):
-    status = serializers.ChoiceField(
-        choices=["completed", "failed", "blocked", "cancelled", "queued", "already_finished", "superseded"]
-    )
-
-
 _ID = "6a1d0a52-0c3c-4a92-b0b5-6d5b7f1c2f10"
 _WEBHOOK = {
     "id": _ID,
     "url": "https://hooks.example.com/dreamsketch",
     "description": "shop",
     "enabled": True,
-    "events": list(webhooks.EVENTS),
+    "events": list(EVENTS),
     "disabledReason": "",
     "failingSince": None,
     "previousSecretUntil": None,
@@ -178,18 +148,18 @@ _SECRET = _WEBHOOK | {"secret": "whsec_…"}
 _READ = {403: doc.SCOPE, **doc.COMMON}
 
 
-def _example(shape, description, value) -> OpenApiResponse:
-    return OpenApiResponse(shape, description=description, examples=[OpenApiExample("answer", value=value)])
+def example_answer(serializer: type, description: str, value: object) -> OpenApiResponse:
+    return OpenApiResponse(serializer, description=description, examples=[OpenApiExample("answer", value=value)])
 
 
-def _operation(name: str, responses: dict, **more) -> dict:
-    return {"operation_id": name, "tags": ["webhooks"], "responses": responses, **more}
+def _operation(name: str, responses: dict, **options) -> dict:
+    return {"operation_id": name, "tags": ["webhooks"], "responses": responses, **options}
 
 
 # --- endpoints --------------------------------------------------------------------------------------------
 
 
-def _own(request, endpoint_id) -> WebhookEndpoint:
+def _own(request: ApiRequest, endpoint_id: UUID) -> WebhookEndpoint:
     return get_object_or_404(WebhookEndpoint.objects.owned_by(request.user), pk=endpoint_id)
 
 
@@ -199,14 +169,14 @@ def _secret_once(endpoint: WebhookEndpoint, status: int) -> Response:
 
 @extend_schema(
     methods=["GET"],
-    **_operation("listWebhooks", {200: _example(Webhooks, "Your webhooks.", {"webhooks": [_WEBHOOK]}), **_READ}),
+    **_operation("listWebhooks", {200: example_answer(Webhooks, "Your webhooks.", {"webhooks": [_WEBHOOK]}), **_READ}),
 )
 @extend_schema(
     methods=["POST"],
     **_operation(
         "createWebhook",
         {
-            201: _example(WebhookWithSecret, "The webhook with its secret, shown this once.", _SECRET),
+            201: example_answer(WebhookWithSecret, "The webhook with its secret, shown this once.", _SECRET),
             **doc.POSTED,
             409: doc.IN_THE_WAY,
         },
@@ -216,34 +186,34 @@ def _secret_once(endpoint: WebhookEndpoint, status: int) -> Response:
 )
 @key_scope("manage")
 @api_view(["GET", "HEAD", "POST"])
-def endpoints(request):
+def endpoints(request) -> Response:
     """Your webhooks, without their secrets."""
     if request.method != "POST":
         own = WebhookEndpoint.objects.owned_by(request.user)
         return Response({"webhooks": Webhook(own, many=True).data})
     data = request.data
-    endpoint = webhooks.create_endpoint(
+    webhook = create_endpoint(
         user=request.user,
         url=text(data.get("url"), "url", limit=MAX_URL),
         events=strings(data.get("events"), "events"),
         description=_text_or_none(data, "description") or "",
     )
-    return _secret_once(endpoint, 201)
+    return _secret_once(webhook, 201)
 
 
-def _text_or_none(data, name, limit=200) -> str | None:
+def _text_or_none(data: dict, name: str, limit: int = 200) -> str | None:
     return None if data.get(name) is None else text(data[name], name, limit=limit)
 
 
 @extend_schema(
     methods=["GET"],
-    **_operation("webhook", {200: _example(Webhook, "The webhook.", _WEBHOOK), 404: doc.MISSING, **_READ}),
+    **_operation("webhook", {200: example_answer(Webhook, "The webhook.", _WEBHOOK), 404: doc.MISSING, **_READ}),
 )
 @extend_schema(
     methods=["PATCH"],
     **_operation(
         "changeWebhook",
-        {200: _example(Webhook, "The webhook as it is now.", _WEBHOOK), 404: doc.MISSING, **doc.POSTED},
+        {200: example_answer(Webhook, "The webhook as it is now.", _WEBHOOK), 404: doc.MISSING, **doc.POSTED},
         request={"application/json": ChangeWebhook},
         description="Change what is given. Switching it off gives up what is on its way.",
     ),
@@ -258,30 +228,30 @@ def _text_or_none(data, name, limit=200) -> str | None:
 )
 @key_scope("manage")
 @api_view(["GET", "HEAD", "PATCH", "DELETE"])
-def endpoint(request, endpoint_id):
+def endpoint(request, endpoint_id: UUID) -> Response:
     """One of your webhooks."""
-    found = _own(request, endpoint_id)
+    webhook = _own(request, endpoint_id)
     if request.method == "DELETE":
-        webhooks.delete_endpoint(found)
+        delete_endpoint(webhook)
         return Response(status=204)
     if request.method == "PATCH":
         data = request.data
         enabled = None if data.get("enabled") is None else flag(data["enabled"], "enabled")
-        webhooks.change_endpoint(
-            found,
+        change_endpoint(
+            webhook,
             url=_text_or_none(data, "url", MAX_URL),
             events=strings(data.get("events"), "events"),
             description=_text_or_none(data, "description"),
             enabled=enabled,
         )
-    return Response(Webhook(found).data)
+    return Response(Webhook(webhook).data)
 
 
 @extend_schema(
     **_operation(
         "testWebhook",
         {
-            202: _example(
+            202: example_answer(
                 Delivery,
                 "On its way; `deliveries` tells what came of it.",
                 _DELIVERY | {"event": "webhook.test", "state": "pending"},
@@ -295,16 +265,16 @@ def endpoint(request, endpoint_id):
 )
 @key_scope("manage")
 @api_view(["POST"])
-def test(request, endpoint_id):
+def test(request, endpoint_id: UUID) -> Response:
     """Send a test message (`webhook.test`) to a webhook."""
-    return Response(Delivery(webhooks.send_test(_own(request, endpoint_id))).data, status=202)
+    return Response(Delivery(send_test(_own(request, endpoint_id))).data, status=202)
 
 
 @extend_schema(
     **_operation(
         "rotateWebhookSecret",
         {
-            200: _example(WebhookWithSecret, "The webhook with its new secret, shown this once.", _SECRET),
+            200: example_answer(WebhookWithSecret, "The webhook with its new secret, shown this once.", _SECRET),
             404: doc.MISSING,
             **doc.POSTED,
         },
@@ -313,22 +283,26 @@ def test(request, endpoint_id):
 )
 @key_scope("manage")
 @api_view(["POST"])
-def rotate(request, endpoint_id):
+def rotate(request, endpoint_id: UUID) -> Response:
     """Give a webhook a new secret. For a day messages carry a signature by the previous one too."""
-    found = _own(request, endpoint_id)
-    webhooks.rotate_secret(found)
-    return _secret_once(found, 200)
+    webhook = _own(request, endpoint_id)
+    rotate_secret(webhook)
+    return _secret_once(webhook, 200)
 
 
 @extend_schema(
     **_operation(
         "listWebhookDeliveries",
-        {200: _example(Deliveries, "The newest deliveries.", {"deliveries": [_DELIVERY]}), 404: doc.MISSING, **_READ},
+        {
+            200: example_answer(Deliveries, "The newest deliveries.", {"deliveries": [_DELIVERY]}),
+            404: doc.MISSING,
+            **_READ,
+        },
     )
 )
 @key_scope("manage")
 @api_view(["GET", "HEAD"])
-def deliveries(request, endpoint_id):
+def deliveries(request, endpoint_id: UUID) -> Response:
     """The newest 50 deliveries of a webhook, and what came of them."""
     newest = _own(request, endpoint_id).deliveries.order_by("-created_at")[:DELIVERIES_SHOWN]
     return Response({"deliveries": Delivery(newest, many=True).data})
@@ -338,7 +312,7 @@ def deliveries(request, endpoint_id):
     **_operation(
         "resendWebhookDelivery",
         {
-            202: _example(Delivery, "On its way again.", _DELIVERY | {"state": "pending"}),
+            202: example_answer(Delivery, "On its way again.", _DELIVERY | {"state": "pending"}),
             404: doc.MISSING,
             409: doc.IN_THE_WAY,
             **doc.POSTED,
@@ -348,55 +322,9 @@ def deliveries(request, endpoint_id):
 )
 @key_scope("manage")
 @api_view(["POST"])
-def resend(request, delivery_id):
+def resend(request, delivery_id: UUID) -> Response:
     """Send a delivery that has ended once more, with the same `webhook-id`."""
     own = WebhookDelivery.objects.filter(endpoint__in=WebhookEndpoint.objects.owned_by(request.user))
-    found = get_object_or_404(own.select_related("endpoint"), pk=delivery_id)
-    webhooks.resend(found)
-    return Response(Delivery(found).data, status=202)
-
-
-# --- results of outside engines ---------------------------------------------------------------------------
-
-
-class SendAgain(APIException):
-    """The result could not be stored just now."""
-
-    status_code = 503
-    default_code = "storage_unavailable"
-    default_detail = "The images could not be stored just now. Please send them again later."
-    wait = 30
-
-
-_UNSIGNED = OpenApiResponse(doc.shapes.Error, description="The signature or its time is wrong.")
-
-
-@extend_schema(
-    **_operation(
-        "engineResult",
-        {
-            200: _example(EngineResultTaken, "What became of it. Repeats change nothing.", {"status": "completed"}),
-            **{status: doc.POSTED[status] for status in (400, 413, 503)},
-            401: _UNSIGNED,
-            404: doc.MISSING,
-        },
-        request={"application/json": EngineResult},
-        auth=[{}],
-        tags=["engines"],
-    )
-)
-@api_view(["POST"])
-@authentication_classes([])
-@permission_classes([AllowAny])
-def engine_result(request):
-    """The result of an engine elsewhere, signed as Standard Webhooks say with the site's secret for engines."""
-    if not engine_results.is_on():
-        raise Http404
-    body = request._request.body
-    webhooks.verify(settings.INFERENCE_WEBHOOK_SECRET, request.headers, body)
-    try:
-        return Response({"status": engine_results.receive(JSONParser().parse(io.BytesIO(body)))})
-    except Generation.DoesNotExist:
-        raise Http404 from None
-    except StorageUnavailable:
-        raise SendAgain from None
+    row = get_object_or_404(own.select_related("endpoint"), pk=delivery_id)
+    delivery.resend(row)
+    return Response(Delivery(row).data, status=202)

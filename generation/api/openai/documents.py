@@ -1,54 +1,59 @@
-"""What the OpenAPI document says about the dialect."""
+"""OpenAPI documentation (drf-spectacular) of the OpenAI dialect: request and answer serializers, operations."""
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 from generation.api.native.openapi import EVENT
-from generation.api.native.serializers import ImageDetail, PictureFile
+from generation.api.native.request_serializers import PictureFile
+from generation.api.native.serializers import ImageDetail
 from generation.engine.request.metadata import FORMATS
 
-from .endpoint import POSTS, READS, Problem
+from .endpoint import POSTS, READS, ErrorBody
 from .parse import MAX_PROMPT, QUALITIES
 
-SMALL = {"required": False, "allow_null": True}
+OPTIONAL = {"required": False, "allow_null": True}
 
 
-class Wanted(serializers.Serializer):
+class CommonFields(serializers.Serializer):
     """Fields that all three share. Those of the native API (`negative_prompt`, `seed`, `steps` …) may be added."""
 
     model = serializers.CharField(
-        **SMALL,
+        **OPTIONAL,
         help_text="A key or alias of `/v1/models`; names such as `dall-e-3` or `gpt-image-1` stand for the"
         " site's default. Which one drew is said in the header `x-dreamsketch-model`.",
     )
-    n = serializers.IntegerField(**SMALL, min_value=1, max_value=10, help_text="Within your plan.")
+    n = serializers.IntegerField(**OPTIONAL, min_value=1, max_value=10, help_text="Within your plan.")
     size = serializers.CharField(
-        **SMALL,
+        **OPTIONAL,
         help_text="`auto` or such as `512x512`. Of a usual size that the model cannot draw the shape is drawn,"
         " and `x-dreamsketch-size` says how large.",
     )
-    quality = serializers.CharField(**SMALL, help_text=f"{', '.join(QUALITIES)} change nothing; also: exact, fast.")
+    quality = serializers.CharField(**OPTIONAL, help_text=f"{', '.join(QUALITIES)} change nothing; also: exact, fast.")
     response_format = serializers.ChoiceField(
-        choices=["url", "b64_json"], **SMALL, help_text="`url` where it is left out; gpt-image names: always base64."
+        choices=["url", "b64_json"], **OPTIONAL, help_text="`url` where it is left out; gpt-image names: always base64."
     )
-    output_format = serializers.ChoiceField(choices=FORMATS, **SMALL)
-    output_compression = serializers.IntegerField(**SMALL, min_value=0, max_value=100, help_text="For jpeg and webp.")
-    background = serializers.ChoiceField(choices=["auto", "opaque"], **SMALL)
-    moderation = serializers.ChoiceField(choices=["auto", "low"], **SMALL, help_text="Changes nothing.")
-    user = serializers.CharField(**SMALL, max_length=1000, help_text="Changes nothing.")
+    output_format = serializers.ChoiceField(choices=FORMATS, **OPTIONAL)
+    output_compression = serializers.IntegerField(
+        **OPTIONAL, min_value=0, max_value=100, help_text="For jpeg and webp."
+    )
+    background = serializers.ChoiceField(choices=["auto", "opaque"], **OPTIONAL)
+    moderation = serializers.ChoiceField(choices=["auto", "low"], **OPTIONAL, help_text="Changes nothing.")
+    user = serializers.CharField(**OPTIONAL, max_length=1000, help_text="Changes nothing.")
 
 
-class Streamed(Wanted):
+class StreamableFields(CommonFields):
     prompt = serializers.CharField(
         max_length=MAX_PROMPT,
         help_text="Longer than the site takes: it is cut, and `x-dreamsketch-prompt-cut` says where.",
     )
-    style = serializers.CharField(**SMALL, help_text="`vivid` and `natural` change nothing; also our styles.")
-    stream = serializers.BooleanField(**SMALL, help_text="Answer with server-sent events.")
-    partial_images = serializers.IntegerField(**SMALL, min_value=0, max_value=3, help_text="At most so many previews.")
+    style = serializers.CharField(**OPTIONAL, help_text="`vivid` and `natural` change nothing; also our styles.")
+    stream = serializers.BooleanField(**OPTIONAL, help_text="Answer with server-sent events.")
+    partial_images = serializers.IntegerField(
+        **OPTIONAL, min_value=0, max_value=3, help_text="At most so many previews."
+    )
 
 
-class OpenAIGenerations(Streamed):
+class OpenAIGenerations(StreamableFields):
     pass
 
 
@@ -59,19 +64,21 @@ class NamedPicture(serializers.Serializer):
         ref_name = "OpenAIPicture"
 
 
-class OpenAIEdits(Streamed):
+class OpenAIEdits(StreamableFields):
     images = NamedPicture(many=True, min_length=1, max_length=1)
-    mask = NamedPicture(**SMALL)
+    mask = NamedPicture(**OPTIONAL)
 
 
-class OpenAIEditsForm(Streamed):
+class OpenAIEditsForm(StreamableFields):
     image = PictureFile(help_text="Also `image[]`.")
-    mask = PictureFile(**SMALL, help_text="Its transparent part is drawn anew.")
+    mask = PictureFile(**OPTIONAL, help_text="Its transparent part is drawn anew.")
 
 
-class OpenAIVariations(Wanted):
+class OpenAIVariations(CommonFields):
     image = serializers.CharField(help_text="As base64 text or a data URI, or the id of one of your images.")
-    prompt = serializers.CharField(**SMALL, help_text="Left out: what the picture itself says, if it is one of ours.")
+    prompt = serializers.CharField(
+        **OPTIONAL, help_text="Left out: what the picture itself says, if it is one of ours."
+    )
 
 
 class OpenAIVariationsForm(OpenAIVariations):
@@ -184,7 +191,7 @@ MODEL = {
     "parameters": [OpenApiParameter("model_id", str, OpenApiParameter.PATH)],
     "responses": {
         200: OpenApiResponse(OpenAIModel, description="The model.", examples=[OpenApiExample("answer", value=_MODEL)]),
-        404: OpenApiResponse(Problem, description="There is no such model."),
+        404: OpenApiResponse(ErrorBody, description="There is no such model."),
     }
     | READS,
 }

@@ -1,18 +1,22 @@
-"""Addresses of finished pictures that open for five minutes without a key.
+"""Signed, expiring URLs of finished images, which open for five minutes without a key.
 
 Many programs hand `data[].url` on to something that has no key: a browser, a chat, a second service. Afterwards the
 same address opens for those who may see the picture anyway, by key or session.
 """
 
+from uuid import UUID
+
 from django.contrib.auth.models import AnonymousUser
 from django.core import signing
-from django.http import Http404
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
 from accounts.models import User
+from generation.api.http.requests import ApiRequest
 from generation.models import GeneratedImage
 from generation.storage.serving import converted_response, image_response
 
@@ -23,17 +27,17 @@ ENDINGS = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 """Of file names, and the formats they stand for. Some programs name their copy after the address."""
 
 
-def link(request, image: GeneratedImage, format: str, quality: int) -> str:
+def signed_url(request: ApiRequest, image: GeneratedImage, format: str, quality: int) -> str:
     """The absolute address of a picture of the caller, in that format; `quality` (1 to 100) is for jpeg and webp."""
     path = reverse(f"openai-picture-{format}", args=[image.id])
-    told = signing.dumps([str(image.id), request.user.pk, quality], salt=SALT)
-    return request.build_absolute_uri(f"{path}?signature={told}")
+    signature = signing.dumps([str(image.id), request.user.pk, quality], salt=SALT)
+    return request.build_absolute_uri(f"{path}?signature={signature}")
 
 
 @require_safe
-def picture(request, image_id, format: str):
+def picture(request: HttpRequest, image_id: UUID, format: str) -> HttpResponseBase:
     """The bytes, for whoever has a signature that is young enough, else for those who may see the picture."""
-    user, quality = _told(request, image_id)
+    user, quality = _read_signature(request, image_id)
     images = GeneratedImage.objects.visible_to(user).kept().select_related("generation")
     image = get_object_or_404(images, id=image_id)
     if format == "png":
@@ -41,8 +45,8 @@ def picture(request, image_id, format: str):
     return converted_response(request, image, format=format, quality=quality, strip=False)
 
 
-def _told(request, image_id) -> tuple:
-    """As whom the caller looks, and the quality that was asked for. Raises Http404 for a signature that is not ours."""
+def _read_signature(request: HttpRequest, image_id: UUID) -> tuple[User | AnonymousUser, int]:
+    """The user as whom the caller looks, and the quality to encode with. Raises Http404 for a signature not of ours."""
     signature = request.GET.get("signature", "")
     try:
         signed_id, owner, quality = signing.loads(signature, salt=SALT)

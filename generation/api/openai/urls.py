@@ -1,4 +1,4 @@
-"""Every path answers with and without a slash at its end: a redirect would lose a posted body."""
+"""URLs of `/v1/`. Every path answers with and without a slash at its end: a redirect would lose a body."""
 
 from django.urls import path
 

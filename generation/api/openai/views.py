@@ -1,23 +1,26 @@
-"""The endpoints: images from words, from pictures, variations of pictures, and the models."""
+"""Views of the OpenAI dialect: images/generations, images/edits, images/variations, and models."""
 
+from django.http import StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.response import Response
 
+from generation.api.http.requests import ApiRequest
 from generation.api.http.results import NotNow, images_of
-from generation.api.http.sse import StreamPlace, let_go_of_database
+from generation.api.http.throttling import StreamSlot
 from generation.api.http.waiting import wait_for
 from generation.api.native.fields import idempotency_key
 from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
+from generation.live.sse import release_connection
 from generation.models import Generation
-from generation.services import generations as services
+from generation.services.generations import cancel_generation, create_generation
 from generation.storage.uploads import undone_on_refusal
 
 from . import documents as doc
 from .endpoint import endpoint
-from .parse import model_for, read
-from .render import described
+from .parse import ParsedRequest, model_for, parse
+from .render import images_body
 from .streams import image_stream
 
 WAIT_SECONDS = 540
@@ -25,6 +28,8 @@ WAIT_SECONDS = 540
 
 
 class TooLate(NotNow):
+    """The images were not finished within WAIT_SECONDS; the generation was cancelled."""
+
     default_code = "too_late"
 
 
@@ -49,38 +54,39 @@ def variations(request):
     return _images(request, "variations")
 
 
-def _images(request, kind: str):
+def _images(request: ApiRequest, kind: str) -> Response | StreamingHttpResponse:
     with undone_on_refusal():
-        asked = read(request.data, request.user, kind)
-        place = StreamPlace(request.user.pk) if asked.stream else None
+        parsed = parse(request.data, request.user, kind)
+        slot = StreamSlot(request.user.pk) if parsed.stream else None
         try:
-            generation, _ = services.create_generation(
+            generation, _ = create_generation(
                 user=request.user,
                 source=Generation.Source.OPENAI,
                 api_key=request.auth,
                 idempotency_key=idempotency_key(request),
-                **asked.words,
+                **parsed.kwargs,
             )
         except BaseException:
-            if place:
-                place.leave()
+            if slot:
+                slot.release()
             raise
-    if place:
-        let_go_of_database()  # this thread lives as long as the stream
-        response = image_stream(generation, asked, kind, place)
+    if slot:
+        release_connection()  # this thread lives as long as the stream
+        response = image_stream(generation, parsed, kind, slot)
     else:
-        response = _waited(request, asked, generation)
-    for name, value in asked.headers.items():
+        response = _finished(request, parsed, generation)
+    for name, value in parsed.headers.items():
         response[name] = value
     return response
 
 
-def _waited(request, asked, generation) -> Response:
+def _finished(request: ApiRequest, parsed: ParsedRequest, generation: Generation) -> Response:
+    """The answer with all images, when they are there. Raises TooLate, NotDrawn or NotNow."""
     generation = wait_for(generation, WAIT_SECONDS)
     if not generation.is_final:
-        services.cancel_generation(generation)
+        cancel_generation(generation)
         raise TooLate("This took too long and was cancelled. Please try again when fewer are waiting.")
-    return Response(described(request, asked, generation, images_of(generation)))
+    return Response(images_body(request, parsed, generation, images_of(generation)))
 
 
 @extend_schema(**doc.MODELS)

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from generation.engine.errors import EngineError, InvalidRequest
 from generation.engine.pictures.control_maps import check_kind
-from generation.engine.request.options import Lora
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest, Lora
 
 from .addon_checks import adapter_flaw, adapter_kind, lora_flaw, transformer_of
 from .model_files import check_safetensors, locate, weights_hash

@@ -80,8 +80,6 @@ SAMPLERS = (
     Sampler("LCM", "LCMScheduler", aliases=("LCMScheduler",), max_steps=50),
 )
 
-DEFAULT_SAMPLER = "Euler"
-
 
 def _fold(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum() or c == "+")

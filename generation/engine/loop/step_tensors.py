@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 
 from generation.engine.networks.device import sent
-from generation.engine.request.options import Pass
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.passes import PassSchedule
 from generation.engine.sampling import Table
 
 
@@ -25,7 +25,7 @@ class Course:
     """1 x width for UNets into which guidance was distilled."""
 
 
-def chart(model, request: ImageRequest, plan: Pass, table: Table) -> Course:
+def chart(model, request: ImageRequest, plan: PassSchedule, table: Table) -> Course:
     """The course of a pass through that table."""
     guidance = (request.guidance_scale,) * len(table)
     numbers = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()

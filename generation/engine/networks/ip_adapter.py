@@ -24,7 +24,7 @@ from generation.engine.catalog import model_files
 from generation.engine.catalog.addon_checks import PROJECTION
 from generation.engine.catalog.addons import ADAPTER_FILE, AddOn, Addons, misfit
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.options import Reference
+from generation.engine.request.fields import Reference
 
 from .device import sent
 

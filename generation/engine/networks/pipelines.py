@@ -50,8 +50,8 @@ from generation.engine.catalog.model_files import Source
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.pictures.canvas import Canvas, lay_out
 from generation.engine.pictures.pixels import refuse_black
-from generation.engine.request.options import drawn_steps
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.geometry import drawn_steps
 
 from .int8 import to_eight_bits
 from .lora import Wardrobe, WrongLora, worn_by_all

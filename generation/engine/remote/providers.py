@@ -7,12 +7,9 @@ webhook.
 
 import base64
 import binascii
-import hashlib
-import hmac
 import io
 import json
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +17,12 @@ from pathlib import Path
 from PIL import Image
 
 from generation.engine.catalog.models import ModelSpec
-from generation.engine.request.options import Picture, to_words
-from generation.engine.request.request import MAX_UPSCALED_SIDE, ImageRequest
+from generation.engine.request.fields import ImageRequest, Picture
+from generation.engine.request.options import to_keywords
+from generation.engine.request.request import MAX_UPSCALED_SIDE
 
 from .http import Answer, BadAnswer, RemoteRefused, Wire
+from .signatures import signed_headers
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 WORDS_ONLY = {"modes": ("txt2img",), "features": ()}
@@ -148,22 +147,8 @@ class WebhookDialect:
         body = json.dumps(
             {"generation": generation, "epoch": int(epoch), "callback": self.callback, "request": words}
         ).encode()
-        headers = {"Content-Type": "application/json"} | signature(self.secret, ticket, body)
+        headers = {"Content-Type": "application/json"} | signed_headers(self.secret, ticket, body)
         wire.post(self.url, data=body, headers=headers, sleep=sleep)
-
-
-def signature(secret: str, name: str, body: bytes, now: float | None = None) -> dict[str, str]:
-    """The headers of Standard Webhooks for a message called `name` (standardwebhooks.com, "Signature scheme")."""
-    key = secret.encode()
-    if secret.startswith("whsec_"):
-        key = base64.b64decode(secret.removeprefix("whsec_"))
-    stamp = str(int(time.time() if now is None else now))
-    digest = hmac.new(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    return {
-        "webhook-id": name,
-        "webhook-timestamp": stamp,
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-    }
 
 
 def native_words(request: ImageRequest, index: int) -> dict:
@@ -173,7 +158,7 @@ def native_words(request: ImageRequest, index: int) -> dict:
         for name in ("model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler")
     }
     words |= {"seed": request.seed_of(index), "num_images": 1}
-    more = {"hires_fix" if name == "hires" else name: _plain(value) for name, value in to_words(request).items()}
+    more = {"hires_fix" if name == "hires" else name: _plain(value) for name, value in to_keywords(request).items()}
     return words | {name: value for name, value in more.items() if value is not None and value is not False}
 
 

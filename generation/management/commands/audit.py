@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *, json: bool, contents: bool, **options):
         report = audit(contents=contents)
-        self.stdout.write(_as_json(report) if json else "\n".join(f"{n:6}  {what}" for what, n in report.items()))
+        self.stdout.write(_as_json(report) if json else "\n".join(f"{n:6}  {name}" for name, n in report.items()))
         if any(report.values()):
             sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""manage.py doctor: is this installation well, and what mends it if not?"""
+"""manage.py doctor: check this installation and say what mends it."""
 
 import json as jsonlib
 import sys
@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from django.core.management.base import BaseCommand
 
-from generation.operations.doctor import OK, WARNING, WRONG, examine
+from generation.operations.doctor import OK, WARNING, WRONG, Finding, examine
 
 
 class Command(BaseCommand):
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         if wrong:
             sys.exit(1)
 
-    def show(self, finding) -> None:
+    def show(self, finding: Finding) -> None:
         mark = {
             OK: self.style.SUCCESS("ok     "),
             WARNING: self.style.WARNING("warning"),

@@ -1,4 +1,4 @@
-"""manage.py preload_models: fetch models before anybody asks for them."""
+"""manage.py preload_models: download models and add-ons before the first request needs them."""
 
 import sys
 import time
@@ -22,11 +22,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser):
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument(
+        models = parser.add_mutually_exclusive_group()
+        models.add_argument(
             "--models", nargs="+", metavar="KEY", default=[], help=", ".join(spec.key for spec in catalog())
         )
-        which.add_argument("--all", action="store_true", help="every model on offer")
+        models.add_argument("--all", action="store_true", help="every model on offer")
         parser.add_argument(
             "--addons",
             nargs="+",
@@ -41,13 +41,13 @@ class Command(BaseCommand):
             raise CommandError("Say which: --models KEY…, --all or --addons KEY…")
         self.may_download = settings.MODEL_DOWNLOADS and not check
         self.drawn_at = 0.0
-        wanted = list(self.models(models, all)) + list(self.addons(addons))
+        downloads = [*self.models(models, all), *self.addons(addons)]
         failed = []
-        for key, prepare in wanted:
+        for key, prepare in downloads:
             try:
-                said = prepare()
+                result = prepare()
                 self.clear()
-                self.stdout.write(f"{key}: {said}")
+                self.stdout.write(f"{key}: {result}")
             except EngineError as error:
                 self.clear()
                 failed.append(key)
@@ -59,7 +59,7 @@ class Command(BaseCommand):
     def models(self, keys, all):
         if not (keys or all):
             return
-        from generation.engine.networks.loader import ModelManager
+        from generation.engine.networks.loader import ModelManager  # brings torch
 
         try:
             specs = list(catalog()) if all else [catalog().get(key) for key in keys]
@@ -83,32 +83,34 @@ class Command(BaseCommand):
             hf_token=settings.HF_TOKEN or None,
             on_fraction=lambda fraction: self.show(spec.key, "downloading", fraction),
         )
-        known = model_files.check_hashes(spec, source, lambda fraction: self.show(spec.key, "checking", fraction))
+        checked = model_files.check_hashes(spec, source, lambda fraction: self.show(spec.key, "checking", fraction))
         manager.preload(spec, lambda phase, fraction=None: self.show(spec.key, phase, fraction))
         manager.unload()
         files = len(model_files.weight_files(spec, source))
-        hashes = f"{known} of {files} weight files have the hash they should" if known else "no hashes are known for it"
+        hashes = (
+            f"{checked} of {files} weight files have the hash they should" if checked else "no hashes are known for it"
+        )
         return f"ready, from {source}; {hashes}"
 
     def addons(self, keys):
-        known = {addon.key: addon for addon in DOWNLOADS}
-        if unknown := [key for key in keys if key not in known]:
-            raise CommandError(f"There is no add-on called {unknown[0]}. Known: {', '.join(known)}.")
+        downloads = {addon.key: addon for addon in DOWNLOADS}
+        if unknown := [key for key in keys if key not in downloads]:
+            raise CommandError(f"There is no add-on called {unknown[0]}. Known: {', '.join(downloads)}.")
         for key in keys:
-            yield key, lambda addon=known[key]: self.install(addon)
+            yield key, lambda addon=downloads[key]: self.install(addon)
 
     def install(self, addon) -> str:
-        new = model_files.fetch_addon(
+        is_new = model_files.fetch_addon(
             addon,
             settings.MODELS_DIR,
             allow_download=self.may_download,
             hf_token=settings.HF_TOKEN or None,
             on_fraction=lambda fraction: self.show(addon.key, "downloading", fraction),
         )
-        return f"installed from {addon.repository} ({addon.licence})" if new else "installed already"
+        return f"installed from {addon.repository} ({addon.licence})" if is_new else "installed already"
 
     def show(self, key: str, phase: str, fraction: float | None = None) -> None:
-        """A bar on a terminal; a log gets nothing but the ends."""
+        """A progress bar on a terminal; a log gets only the results."""
         if not sys.stderr.isatty():
             return
         now = time.monotonic()

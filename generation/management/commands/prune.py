@@ -19,11 +19,11 @@ class Command(BaseCommand):
 
     @staticmethod
     def age(text: str) -> dt.timedelta:
-        found = re.fullmatch(r"(\d{1,5})([dhw])", text)
-        if not found:
+        match = re.fullmatch(r"(\d{1,5})([dhw])", text)
+        if not match:
             raise CommandError("An age looks like 30d, 12h or 4w.")
-        return dt.timedelta(**{UNITS[found[2]]: int(found[1])})
+        return dt.timedelta(**{UNITS[match[2]]: int(match[1])})
 
     def handle(self, *, older_than, dry_run, **options):
-        for what, count in prune(older_than=older_than, dry_run=dry_run).items():
-            self.stdout.write(f"{count:6}  {what}{' (kept: dry run)' if dry_run else ''}")
+        for name, count in prune(older_than=older_than, dry_run=dry_run).items():
+            self.stdout.write(f"{count:6}  {name}{' (kept: dry run)' if dry_run else ''}")

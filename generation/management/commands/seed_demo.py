@@ -6,15 +6,18 @@ runs, this command is one for as long as it takes.
 
 import contextlib
 import time
+from collections.abc import Iterable
+from uuid import UUID
 
 from allauth.account.models import EmailAddress
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.models import User
 from generation.live import store
 from generation.models import Generation, Visibility
+from generation.operations.doctor import is_public
+from generation.queue import worker
 from generation.services.generations import create_generation
 
 PASSWORD = "draw me a sketch"
@@ -38,7 +41,7 @@ PEOPLE = {
         ("a teal car in the city", "grunge"),
     ),
 }
-"""Who has asked for what, in which style."""
+"""E-mail address → prompts, each with its style."""
 PATIENCE_SECONDS = 600
 
 
@@ -49,35 +52,34 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="also on a site that others can reach")
 
     def handle(self, *, yes, **options):
-        public = not set(settings.ALLOWED_HOSTS) <= {"localhost", "127.0.0.1", "[::1]"}
-        if public and not yes:
+        if is_public() and not yes:
             raise CommandError(
                 "Others can reach this site, and everybody knows the demo users' password. "
                 "Say --yes if that is what you want."
             )
-        wanted = []
-        for email, asked in PEOPLE.items():
-            wanted += self.pictures(self.user(email), asked)
+        ids = [
+            generation.pk for email, prompts in PEOPLE.items() for generation in self.create(self.user(email), prompts)
+        ]
         with self.worker():
-            self.wait(wanted)
-        done = Generation.objects.filter(pk__in=[one.pk for one in wanted], status=Generation.Status.COMPLETED).count()
-        self.stdout.write(f"{done} of {len(wanted)} pictures are in the gallery.")
+            self.wait(ids)
+        completed = Generation.objects.filter(pk__in=ids, status=Generation.Status.COMPLETED).count()
+        self.stdout.write(f"{completed} of {len(ids)} pictures are in the gallery.")
         for email in PEOPLE:
             self.stdout.write(f"Sign in as {email} with the password: {PASSWORD}")
-        if done < len(wanted):
+        if completed < len(ids):
             raise CommandError("Some pictures could not be drawn; see the worker's log.")
 
     @staticmethod
     @transaction.atomic
-    def user(email) -> User:
-        found = User.objects.filter(email=email).first()
-        if found is None:
-            found = User.objects.create_user(email, PASSWORD, plan=User.PlanKey.PRO)
-            EmailAddress.objects.create(user=found, email=email, verified=True, primary=True)
-        return found
+    def user(email: str) -> User:
+        user = User.objects.filter(email=email).first()
+        if user is None:
+            user = User.objects.create_user(email, PASSWORD, plan=User.PlanKey.PRO)
+            EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+        return user
 
     @staticmethod
-    def pictures(user, asked) -> list[Generation]:
+    def create(user: User, prompts: Iterable[tuple[str, str]]) -> list[Generation]:
         """The same keys every time, so that a second run finds what the first one made."""
         return [
             create_generation(
@@ -89,7 +91,7 @@ class Command(BaseCommand):
                 source=Generation.Source.COMMAND,
                 idempotency_key=f"demo-{number}-{prompt}",
             )[0]
-            for number, (prompt, style) in enumerate(asked, 1)
+            for number, (prompt, style) in enumerate(prompts, 1)
         ]
 
     @contextlib.contextmanager
@@ -98,18 +100,16 @@ class Command(BaseCommand):
         if store.workers():
             yield
             return
-        from generation.queue import worker  # brings torch
-
         worker.start()
         try:
             yield
         finally:
             worker.stop()
 
-    def wait(self, wanted) -> None:
+    def wait(self, ids: list[UUID]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        active = Generation.objects.filter(pk__in=[one.pk for one in wanted]).active()
-        while left := active.count():
+        active = Generation.objects.filter(pk__in=ids).active()
+        while unfinished := active.count():
             if time.monotonic() > deadline:
-                raise CommandError(f"{left} pictures still wait for a worker. Run this again later.")
+                raise CommandError(f"{unfinished} pictures still wait for a worker. Run this again later.")
             time.sleep(0.2)

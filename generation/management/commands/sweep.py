@@ -1,4 +1,4 @@
-"""manage.py sweep: repair once what lost processes left behind."""
+"""manage.py sweep: repair once what lost processes left in the queue."""
 
 from django.core.management.base import BaseCommand
 
@@ -9,5 +9,5 @@ class Command(BaseCommand):
     help = "Queue lost generations again, expire overdue ones, release stray holds. The scheduler does this by itself."
 
     def handle(self, **options):
-        for what, count in sweep().items():
-            self.stdout.write(f"{count:6}  {what.replace('_', ' ')}")
+        for outcome, count in sweep().items():
+            self.stdout.write(f"{count:6}  {outcome.replace('_', ' ')}")

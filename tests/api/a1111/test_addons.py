@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from generation import catalog
 from generation.engine.catalog.addons import text_width
 from generation.models import Generation
-from generation.storage.files import load_upload
+from generation.storage.image_requests import load_upload
 
 from .conftest import picture
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from generation.engine.request.metadata import read_png
 from generation.models import Generation, Upload
-from generation.storage.files import load_upload
+from generation.storage.image_requests import load_upload
 
 from .conftest import opened, picture
 

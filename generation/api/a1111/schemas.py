@@ -1,12 +1,12 @@
-"""The shapes of the dialect's answers, for the document. Tests hold real answers against them."""
+"""Response serializers of the A1111 dialect, for the OpenAPI document. Tests hold real answers against them."""
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
 
-def shape(title: str, /, *, many: bool = False, **fields):
-    """A serializer class-like of that name for the document."""
+def serializer(title: str, /, *, many: bool = False, **fields: serializers.Field) -> serializers.BaseSerializer:
+    """An inline serializer, called `A1111<title>` in the document."""
     return inline_serializer(f"A1111{title}", fields, many=many)
 
 
@@ -15,25 +15,25 @@ class Anything(serializers.DictField):
     """An object of which no more is said."""
 
 
-def text(**more):
-    return serializers.CharField(allow_blank=True, **more)
+def text(**options) -> serializers.CharField:
+    return serializers.CharField(allow_blank=True, **options)
 
 
-def maybe(**more):
-    return serializers.CharField(allow_null=True, allow_blank=True, **more)
+def nullable_text(**options) -> serializers.CharField:
+    return serializers.CharField(allow_null=True, allow_blank=True, **options)
 
 
-Nothing = {"type": "object"}  # a serializer without fields would be documented as no body at all
-Pictures = shape(
+Empty = {"type": "object"}  # a serializer without fields would be documented as no body at all
+Pictures = serializer(
     "Pictures",
     images=serializers.ListField(child=text(), help_text="Base64, without a prefix."),
     parameters=Anything(help_text="What was asked for."),
     info=text(help_text="A text of JSON: prompt, all_seeds, infotexts and more."),
 )
-Enlarged = shape("Enlarged", html_info=text(), image=maybe(help_text="Base64 of a PNG."))
-EnlargedSeveral = shape("EnlargedSeveral", html_info=text(), images=serializers.ListField(child=text()))
-PngInfo = shape("PngInfo", info=text(), items=Anything(), parameters=Anything())
-State = shape(
+Upscaled = serializer("Enlarged", html_info=text(), image=nullable_text(help_text="Base64 of a PNG."))
+UpscaledBatch = serializer("EnlargedSeveral", html_info=text(), images=serializers.ListField(child=text()))
+PngInfo = serializer("PngInfo", info=text(), items=Anything(), parameters=Anything())
+State = serializer(
     "State",
     skipped=serializers.BooleanField(),
     interrupted=serializers.BooleanField(),
@@ -45,15 +45,15 @@ State = shape(
     sampling_step=serializers.IntegerField(),
     sampling_steps=serializers.IntegerField(),
 )
-Progress = shape(
+Progress = serializer(
     "Progress",
     progress=serializers.FloatField(help_text="0 to 1; 0 when idle."),
     eta_relative=serializers.FloatField(help_text="Seconds."),
     state=State,
-    current_image=maybe(help_text="Base64 of a PNG: the last preview."),
-    textinfo=maybe(),
+    current_image=nullable_text(help_text="Base64 of a PNG: the last preview."),
+    textinfo=nullable_text(),
 )
-TaskProgress = shape(
+TaskProgress = serializer(
     "TaskProgress",
     active=serializers.BooleanField(),
     queued=serializers.BooleanField(),
@@ -61,11 +61,11 @@ TaskProgress = shape(
     completed=serializers.BooleanField(),
     progress=serializers.FloatField(allow_null=True),
     eta=serializers.FloatField(allow_null=True),
-    live_preview=maybe(),
+    live_preview=nullable_text(),
     id_live_preview=serializers.IntegerField(),
-    textinfo=maybe(),
+    textinfo=nullable_text(),
 )
-Options = shape(
+Options = serializer(
     "Options",
     sd_model_checkpoint=text(),
     sd_vae=text(),
@@ -74,18 +74,20 @@ Options = shape(
     samples_format=text(),
     sd_checkpoint_hash=text(help_text="SHA-256 of its weights, or empty where that is not known."),
 )
-Checkpoints = shape(
+Checkpoints = serializer(
     "Checkpoint",
     many=True,
     title=text(),
     model_name=text(),
-    hash=maybe(),
-    sha256=maybe(),
+    hash=nullable_text(),
+    sha256=nullable_text(),
     filename=text(),
-    config=maybe(),
+    config=nullable_text(),
 )
-Samplers = shape("Sampler", many=True, name=text(), aliases=serializers.ListField(child=text()), options=Anything())
-Schedulers = shape(
+Samplers = serializer(
+    "Sampler", many=True, name=text(), aliases=serializers.ListField(child=text()), options=Anything()
+)
+Schedulers = serializer(
     "Scheduler",
     many=True,
     name=text(),
@@ -94,22 +96,26 @@ Schedulers = shape(
     default_rho=serializers.FloatField(),
     need_inner_model=serializers.BooleanField(),
 )
-Upscalers = shape(
+Upscalers = serializer(
     "Upscaler",
     many=True,
     name=text(),
-    model_name=maybe(),
-    model_path=maybe(),
-    model_url=maybe(),
+    model_name=nullable_text(),
+    model_path=nullable_text(),
+    model_url=nullable_text(),
     scale=serializers.FloatField(),
 )
-UpscalerModels = shape("UpscalerModel", many=True, name=text(), path=maybe(), scale=serializers.IntegerField())
-Named = shape("Named", many=True, name=text())
-Styles = shape("Style", many=True, name=text(), prompt=text(), negative_prompt=text())
-Embeddings = shape("Embeddings", loaded=Anything(), skipped=Anything())
-Loras = shape("Lora", many=True, name=text(), alias=text(), path=text(), metadata=Anything())
-Scripts = shape("Scripts", txt2img=serializers.ListField(child=text()), img2img=serializers.ListField(child=text()))
-ScriptInfos = shape(
+UpscalerModels = serializer(
+    "UpscalerModel", many=True, name=text(), path=nullable_text(), scale=serializers.IntegerField()
+)
+Named = serializer("Named", many=True, name=text())
+Styles = serializer("Style", many=True, name=text(), prompt=text(), negative_prompt=text())
+Embeddings = serializer("Embeddings", loaded=Anything(), skipped=Anything())
+Loras = serializer("Lora", many=True, name=text(), alias=text(), path=text(), metadata=Anything())
+Scripts = serializer(
+    "Scripts", txt2img=serializers.ListField(child=text()), img2img=serializers.ListField(child=text())
+)
+ScriptInfos = serializer(
     "ScriptInfo",
     many=True,
     name=text(),
@@ -117,5 +123,5 @@ ScriptInfos = shape(
     is_img2img=serializers.BooleanField(),
     args=serializers.ListField(child=Anything()),
 )
-Flags = shape("Flags", api=serializers.BooleanField())
-Memory = shape("Memory", ram=Anything(), cuda=Anything())
+Flags = serializer("Flags", api=serializers.BooleanField())
+Memory = serializer("Memory", ram=Anything(), cuda=Anything())
