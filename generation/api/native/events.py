@@ -91,7 +91,7 @@ async def _read_status(generation_id: UUID, root: str) -> dict | None:
 
 
 def _status_now(generation_id: UUID, root: str) -> dict | None:
-    generation = estimates.with_places(Generation.objects.filter(pk=generation_id)).first()
+    generation = with_places(Generation.objects.filter(pk=generation_id)).first()
     return generation and serialize_generation(generation, root)
 
 
