@@ -1,20 +1,24 @@
 """Shape of what people type. Whether a value makes sense is for the service to say."""
 
 import uuid
+from typing import Any
 
 from django import forms
 from django.core.validators import MaxLengthValidator
+from django.http import QueryDict
 
 from accounts.keys import MAX_NAME, in_days
 from accounts.models import Scope, every_scope
-from accounts.refusals import Conflict
+from accounts.refusals import Conflict, Refusal
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.fields import ASPECT_RATIOS
-from generation.models import Visibility
-from generation.refusals import PromptRejected
+from generation.engine.request.fields import ASPECT_RATIO, ASPECT_RATIOS
+from generation.fields import FIELDS
 from generation.webhooks.egress import MAX_URL
 from generation.webhooks.endpoints import MAX_DESCRIPTION
 from generation.webhooks.events import EVENTS
+
+from .controls import COMPOSER_FIELDS, form_field
+from .reuse import kept_fields
 
 CUSTOM_SHAPE = "custom"
 SHAPES = {
@@ -27,75 +31,57 @@ SHAPES = {
     "9:16": "Phone",
     "21:9": "Cinema",
 }
-LABELS = {
-    "prompt": "Describe your image",
-    "negative_prompt": "Leave out",
-    "model": "Model",
-    "style": "Style",
-    "shape": "Shape",
-    "width": "Width",
-    "height": "Height",
-    "steps": "Detail passes",
-    "guidance_scale": "How closely to follow",
-    "sampler": "Sampler",
-    "seed": "Starting point",
-    "num_images": "Images",
-    "visibility": "Who can see it",
-}
+LABELS = {name: field.label for name, field in FIELDS.items()} | {"shape": ASPECT_RATIO.label}
 
 
 class ComposerForm(forms.Form):
-    prompt = forms.CharField(required=False)
-    negative_prompt = forms.CharField(required=False)
-    model = forms.CharField(required=False)
-    style = forms.CharField(required=False)
+    """The Create page's form: a control for every plain field of a request, and what Reuse settings carries along."""
+
     shape = forms.ChoiceField(choices=[(name, name) for name in (*ASPECT_RATIOS, CUSTOM_SHAPE)], required=False)
-    width = forms.IntegerField(required=False)
-    height = forms.IntegerField(required=False)
-    steps = forms.IntegerField(required=False)
-    guidance_scale = forms.FloatField(required=False)
-    sampler = forms.CharField(required=False)
-    seed = forms.IntegerField(required=False)
-    num_images = forms.IntegerField(required=False)
-    visibility = forms.ChoiceField(choices=Visibility.choices, required=False)
     client_token = forms.CharField(required=False, validators=[MaxLengthValidator(64)])
 
-    def asked(self) -> dict:
-        """Keyword arguments for `create_generation`; None where the choice is left to the model."""
-        data = self.cleaned_data
-        asked = {
-            name: data[name]
-            for name in ("prompt", "negative_prompt", "style", "steps", "guidance_scale", "seed", "num_images")
-        }
-        asked |= {
-            "model": data["model"] or None,
-            "sampler": data["sampler"] or None,
-            "visibility": data["visibility"] or Visibility.PRIVATE,
-            "idempotency_key": f"page-{data['client_token'] or uuid.uuid4()}",
-        }
-        if data["shape"] == CUSTOM_SHAPE:
-            return asked | {"width": data["width"], "height": data["height"]}
-        return asked | {"aspect_ratio": data["shape"] or None}
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.fields |= {name: form_field(field) for name, field in COMPOSER_FIELDS.items()}
 
-    def refuse(self, refusal: InvalidRequest | PromptRejected) -> None:
+    def request_fields(self) -> dict[str, Any]:
+        """Fields of a request by their names in our JSON; what is left to the model is not among them.
+
+        Raises InvalidRequest where what is carried along cannot be read.
+        """
+        data = self.cleaned_data
+        fields = {name: data[name] for name in COMPOSER_FIELDS if data[name] not in (None, "", False)}
+        if data["shape"] != CUSTOM_SHAPE:
+            fields = {name: value for name, value in fields.items() if name not in ("width", "height")}
+            fields |= {"aspect_ratio": data["shape"]} if data["shape"] else {}
+        return fields | kept_fields(self.data)
+
+    def idempotency_key(self) -> str:
+        return f"page-{self.cleaned_data['client_token'] or uuid.uuid4()}"
+
+    def refuse(self, refusal: InvalidRequest | Refusal) -> None:
         """Show the service's answer at the field it is about."""
-        name = {"aspect_ratio": "shape"}.get(refusal.param, refusal.param)
-        self.add_error(name if name in self.fields else None, str(refusal))
+        name = {"aspect_ratio": "shape", "size": "shape"}.get(refusal.param, refusal.param)
+        if name in self.fields:
+            self.add_error(name, str(refusal))
+        else:
+            label = LABELS.get(name, "")
+            self.add_error(None, f"{label}: {refusal}" if label else str(refusal))
 
     def problems(self) -> list[tuple[str, str, str]]:
         """(field, label, message) of every error, for the summary."""
-        return [(name, LABELS.get(name, ""), message) for name, found in self.errors.items() for message in found]
+        return [(name, LABELS.get(name, ""), message) for name, messages in self.errors.items() for message in messages]
 
 
 MOST_SELECTED = 500
 
 
-def selected_numbers(data) -> list[int] | None:
+def selected_numbers(data: QueryDict) -> list[int] | None:
     """The running numbers of the ticked images; None when one of them is no such number, or there are too many."""
     raw = data.getlist("ids")
-    if len(raw) > MOST_SELECTED or not all(one.isascii() and one.isdigit() and len(one) < 19 for one in raw):
+    if len(raw) > MOST_SELECTED or not all(text.isascii() and text.isdigit() and len(text) < 19 for text in raw):
         return None
-    return [int(one) for one in raw]
+    return [int(text) for text in raw]
 
 
 class KeyForm(forms.Form):

@@ -1,0 +1,66 @@
+"""The fields of a request in people's words: labels and short summaries for image details and for Reuse settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from generation.engine.request.fields import OPTIONS, PARTS, START_FIELDS
+from generation.engine.request.schema import fields_of
+from generation.fields import FIELDS
+
+START = "image"
+"""The key of a starting picture and of everything that belongs to it."""
+START_NAMES = [field.name for field in START_FIELDS]
+PART_NAMES = [field.name for field in PARTS.values() if field.attribute != "start"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPart:
+    """One thing that a request has beyond the plain fields. `key`: its name in our JSON."""
+
+    key: str
+    label: str
+    technical: str
+    summary: str
+
+
+def request_parts(fields: dict[str, Any]) -> list[RequestPart]:
+    """The starting picture, second pass, LoRAs … of a request as `to_dict` gives it."""
+    parts = [_start(fields)] if START in fields else []
+    for name in PART_NAMES:
+        if name in fields:
+            field = FIELDS[name]
+            parts.append(RequestPart(name, field.label, field.technical, _summary(name, fields[name])))
+    return parts
+
+
+def option_facts(fields: dict[str, Any]) -> list[RequestPart]:
+    """Plain fields beyond the columns (tiling, clip skip …), where they are used."""
+    used = [field for field in OPTIONS if field.name in fields]
+    return [
+        RequestPart(
+            field.name, field.label, field.technical, "Yes" if fields[field.name] is True else f"{fields[field.name]}"
+        )
+        for field in used
+    ]
+
+
+def _start(fields: dict[str, Any]) -> RequestPart:
+    details = [_detail(name, fields[name]) for name in START_NAMES if name in fields and name != START]
+    return RequestPart(START, FIELDS[START].label, "", ", ".join(details))
+
+
+def _detail(name: str, value: Any) -> str:
+    label = FIELDS[name].label
+    label = label[:1].lower() + label[1:]
+    if isinstance(value, dict) and "left" in value:
+        return f"{label} {value['left']}, {value['right']}, {value['top']}, {value['bottom']}"
+    return label if name == "mask" else f"{label} {value}"
+
+
+def _summary(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{lora['key']} {lora['weight']:g}" for lora in value)
+    holder = FIELDS[name].of
+    assert holder is not None
+    labels = {field.name: field.label or field.name for field in fields_of(holder)}
+    return ", ".join(f"{labels[inner].lower()} {value[inner]}" for inner in value if inner != "image")
