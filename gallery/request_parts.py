@@ -35,12 +35,10 @@ def request_parts(fields: dict[str, Any]) -> list[RequestPart]:
 
 def option_facts(fields: dict[str, Any]) -> list[RequestPart]:
     """Plain fields beyond the columns (tiling, clip skip …), where they are used."""
-    used = [field for field in OPTIONS if field.name in fields]
+    values = {field: fields[field.name] for field in OPTIONS if field.name in fields}
     return [
-        RequestPart(
-            field.name, field.label, field.technical, "Yes" if fields[field.name] is True else f"{fields[field.name]}"
-        )
-        for field in used
+        RequestPart(field.name, field.label, field.technical, "Yes" if value is True else f"{value}")
+        for field, value in values.items()
     ]
 
 

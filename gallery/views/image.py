@@ -14,11 +14,13 @@ from accounts.models import User
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.styles import STYLES
+from generation.representation import describe_request
 from generation.services.images import delete_images, restore_images, set_favourite, set_visibility, trash_images
 from generation.storage.serving import image_response
 
 from ..htmx import PageRequest, announce, wants_fragment
 from ..panels import model_title, seconds_words
+from ..request_parts import option_facts, request_parts
 from .gallery import note_trashed
 
 VISIBILITY_HINTS = {
@@ -43,6 +45,7 @@ def image_page(request: PageRequest, short_id: str) -> HttpResponse:
     image = _visible(request, short_id)
     is_owner = request.user.is_authenticated and image.owner_id == request.user.pk
     generation = image.generation
+    fields = describe_request(generation, None)
     context = {
         "image": image,
         "generation": generation,
@@ -50,6 +53,7 @@ def image_page(request: PageRequest, short_id: str) -> HttpResponse:
         "ratio": round(image.width / image.height, 4),
         "model_title": model_title(generation.model),
         "style_title": STYLES[generation.style].title if generation.style in STYLES else "None",
+        "request_parts": option_facts(fields) + request_parts(fields),
         "duration": seconds_words(image.generation_time),
         "trash_days": settings.TRASH_DAYS,
     }
