@@ -46,7 +46,7 @@ class Limits:
     default: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Field:
     """One field of a request.
 
