@@ -1,6 +1,7 @@
-"""Choosing an engine by name. Importing this loads no torch; making a `torch` engine does."""
+"""Engine factory: `make_engine("torch" | "fake" | "remote")`. Importing this loads no torch; a `torch` engine does."""
 
 import os
+from typing import Any
 
 from .catalog.models import Catalog
 from .request.request import Engine
@@ -8,7 +9,7 @@ from .request.request import Engine
 KINDS = ("torch", "fake", "remote")
 
 
-def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
+def make_engine(kind: str, catalog: Catalog | None = None, **options: Any) -> Engine:
     """An engine that has not been started.
 
     torch: `device` (auto, cuda, mps, cpu), `dtype` (auto, fp32, bf16, fp16), `models_dir`, `cache_dir`,

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest, TimedOut
+from generation.engine.loop.denoise import advance
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.loop.rows import advance, start_row
+from generation.engine.loop.rows import start_row
 from generation.engine.pictures import upscale
 from generation.engine.pictures.upscale import enlarge
 from generation.engine.request.options import Picture

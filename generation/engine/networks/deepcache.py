@@ -33,7 +33,7 @@ def share_of_work(unet, row) -> float:
     if not is_shallow(row):
         return 1.0
     counted = _counted.get(unet, {})
-    both = [counted.get((*row.slots.shape[-2:], depth)) for depth in (True, False)]
+    both = [counted.get((*row.latent_size, depth)) for depth in (True, False)]
     return both[0] / both[1] if all(both) else 1.0
 
 

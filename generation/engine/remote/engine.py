@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from generation.engine.catalog.models import Catalog
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
-from generation.engine.job_queue import Front, Report
+from generation.engine.job_queue import EngineBase, ProgressReporter
 from generation.engine.pictures.pixels import refuse_black
 from generation.engine.request.request import EngineImage, ImageRequest, Job
 
@@ -31,7 +31,7 @@ USUAL_SECONDS = 20.0
 RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 
 
-class RemoteEngine(Front):
+class RemoteEngine(EngineBase):
     """Asks through `dialect`, at most `at_once` jobs at a time.
 
     `wire`: how patiently. `answer_seconds`: how long to wait for pictures that come to a webhook.
@@ -56,13 +56,13 @@ class RemoteEngine(Front):
         self._lock = threading.Lock()
         self._usual_seconds = USUAL_SECONDS
 
-    def _work(self):
+    def _thread_targets(self):
         return {"engine-dispatch": self._dispatch, "engine-watch": self._watch}
 
     def stop(self) -> None:
         """Does not wait for answers."""
         self._stopping.set()
-        self._inbox.close()
+        self._queue.close()
         for job in list(self._running):
             self._end(job, EngineStopped())
         self._join()
@@ -78,7 +78,7 @@ class RemoteEngine(Front):
         while not self._stopping.is_set():
             if not self._places.acquire(timeout=LOOK_SECONDS):
                 continue
-            job = self._inbox.take()
+            job = self._queue.take()
             if job is None:
                 self._places.release()
                 return
@@ -179,7 +179,7 @@ class Errand:
 
     def __init__(self, job: Job):
         self.job = job
-        self.report = Report(job, preview_interval=0)
+        self.report = ProgressReporter(job, preview_interval=0)
         self.index_began = time.monotonic()
 
     def guess(self, usual_seconds: float) -> float:
