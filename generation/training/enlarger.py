@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from generation.engine.pictures.upscale import SmallNet
+from generation.engine.pictures.upscale import SRVGGNet
 from generation.engine.sketch import UPSCALER
 
 from .dataset import FRESH
@@ -46,7 +46,7 @@ def train(recipe: Recipe, out: Path = UPSCALER, device: str = "cpu", processes: 
     with ProcessPoolExecutor(processes or None) as pool:
         drawings = list(pool.map(drawing, range(recipe.enlarger_pictures), chunksize=16))
     torch.manual_seed(0)
-    net = SmallNet(width=recipe.enlarger_width, layers=recipe.enlarger_layers, scale=SCALE).to(device).train()
+    net = SRVGGNet(width=recipe.enlarger_width, layers=recipe.enlarger_layers, scale=SCALE).to(device).train()
     for layer in net.body[:-1]:
         if isinstance(layer, torch.nn.Conv2d):  # PyTorch's own start lets so deep a net fade to nothing
             torch.nn.init.kaiming_normal_(layer.weight, a=0.25)
@@ -86,7 +86,7 @@ def patches(drawings: list[np.ndarray], batch: int) -> Iterator[torch.Tensor]:
 
 
 @torch.inference_mode()
-def measure(net: SmallNet, device: str = "cpu") -> dict[str, float]:
+def measure(net: SRVGGNet, device: str = "cpu") -> dict[str, float]:
     """Peak signal-to-noise ratio in dB against drawings at twice the size: its own, and that of Lanczos."""
     ours, theirs = [], []
     for seed in range(FRESH, FRESH + MEASURED):

@@ -94,7 +94,7 @@ def gpu(monkeypatch):
     readers = (batch, "make_table"), (lora, "_read_file"), (control.ControlNets, "_load"), (ip_adapter, "_load")
     for place, name in readers:
         monkeypatch.setattr(place, name, on_the_host(getattr(place, name)))
-    monkeypatch.setattr(deepcache, "_counted", _AllCounted())
+    monkeypatch.setattr(deepcache, "_operations", _AllCounted())
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # shapes have no memory
     return mode
 
@@ -122,9 +122,9 @@ def grounds(model, request):
     mask = torch.zeros(plan, plan, device=GPU)
     guide = likeness = None
     if request.control:
-        guide = model.controls.guide(model, request.control, scene())
+        guide = model.controlnets.condition(model, request.control, scene())
     if request.reference:
-        likeness = model.adapters.likeness(request.reference, scene())
+        likeness = model.ip_adapters.encode(request.reference, scene())
     given = encoded if request.start else None
     inpaints = batch.sees_mask(model) or (request.start is not None and request.start.inpaints)
     return Ground(given, mask if inpaints else None, encoded, guide, likeness)

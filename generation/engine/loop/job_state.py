@@ -16,10 +16,10 @@ from generation.engine.catalog.samplers import find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.job_queue import Report
 from generation.engine.networks import deepcache
-from generation.engine.networks.controlnet import Guide, map_for
-from generation.engine.networks.ip_adapter import Likeness, square
+from generation.engine.networks.controlnet import ControlNetCondition, control_map
+from generation.engine.networks.ip_adapter import ImagePromptTokens, center_crop
 from generation.engine.networks.loader import LoadedModel, dtype_name
-from generation.engine.networks.lora import told
+from generation.engine.networks.lora import recipe_entries
 from generation.engine.networks.vae import Encoded, encode
 from generation.engine.pictures.canvas import Canvas, lay_out
 from generation.engine.pictures.upscale import enlarge
@@ -62,8 +62,8 @@ class Task:
         self._canvases: list[Future | None] = [self._lay_out(number) for number in range(len(self.passes))]
         self._maps: list[Future | None] = [None] * len(self.passes)
         asked = job.request.reference
-        self._portrait: Future | None = hands.submit(lambda: square(asked.image.load())) if asked else None
-        self._likeness: Likeness | None = None
+        self._portrait: Future | None = hands.submit(lambda: center_crop(asked.image.load())) if asked else None
+        self._likeness: ImagePromptTokens | None = None
         self._grounds: list[Ground | None] = [None] * len(self.passes)
         self._began: dict[int, float] = {}
         self._steps_done: dict[int, int] = {}
@@ -146,18 +146,18 @@ class Task:
         control, plan = self.job.request.control, self.passes[number]
         if control and self.model and self._maps[number] is None:
             self._maps[number] = self.hands.submit(
-                map_for, self.model.addons, control, (plan.width, plan.height), self._canvases[number]
+                control_map, self.model.addons, control, (plan.width, plan.height), self._canvases[number]
             )
         return self._maps[number]
 
-    def _guide(self, number: int) -> Guide | None:
+    def _guide(self, number: int) -> ControlNetCondition | None:
         control = self.job.request.control
-        return self.model.controls.guide(self.model, control, self._map(number).result()) if control else None
+        return self.model.controlnets.condition(self.model, control, self._map(number).result()) if control else None
 
-    def _resemblance(self) -> Likeness | None:
+    def _resemblance(self) -> ImagePromptTokens | None:
         """What all passes follow, looked at once."""
         if self._portrait and self._likeness is None:
-            self._likeness = self.model.adapters.likeness(self.job.request.reference, self._portrait.result())
+            self._likeness = self.model.ip_adapters.encode(self.job.request.reference, self._portrait.result())
         return self._likeness
 
     def _canvas(self, number: int) -> Canvas | None:
@@ -310,17 +310,17 @@ def _recipe(model: LoadedModel, row: Row) -> dict:
 
 def addons_of(row: Row) -> dict:
     """The add-ons that drew with it, by key and SHA-256."""
-    found = {"loras": told(row.worn)} if row.worn else {}
+    found = {"loras": recipe_entries(row.worn)} if row.worn else {}
     if row.guide:
-        asked = row.guide.asked
+        asked = row.guide.control
         found["control"] = {
             "key": asked.key,
             "scale": asked.scale,
             "begin": asked.begin,
             "end": asked.end,
-            "hash": row.guide.net.digest.result(),
+            "hash": row.guide.controlnet.digest.result(),
         }
     if row.likeness:
         adapter = row.likeness.adapter
         found["reference"] = {"key": adapter.key, "scale": row.likeness.scale, "hash": adapter.digest.result()}
-    return found | ({"lossy": deepcache.SKIPPED} if deepcache.wants(row) else {})
+    return found | ({"lossy": deepcache.RECIPE_NOTE} if deepcache.uses_deepcache(row) else {})

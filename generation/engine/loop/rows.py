@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.networks.controlnet import Guide, steer
+from generation.engine.networks.controlnet import ControlNetCondition, apply_controlnets
 from generation.engine.networks.deepcache import evaluate, is_shallow
-from generation.engine.networks.device import sent
-from generation.engine.networks.ip_adapter import Likeness, resembling
-from generation.engine.networks.lora import Worn, worn_by_unet
+from generation.engine.networks.device import to_device
+from generation.engine.networks.ip_adapter import ImagePromptTokens, apply_ip_adapters
+from generation.engine.networks.lora import ActiveLoras, active_in_unet
 from generation.engine.networks.prompt_encoder import Embedding
 from generation.engine.networks.vae import Encoded, joined_edges
 from generation.engine.request.options import Pass, passes_of
@@ -36,9 +36,9 @@ class Ground:
     """h x w of latents, 1 where something is to change and 0 elsewhere."""
     masked: Encoded | None = None
     """The starting picture without what the mask covers, for UNets that are shown it (see `sees_mask`)."""
-    guide: Guide | None = None
+    guide: ControlNetCondition | None = None
     """What a ControlNet steers it by."""
-    likeness: Likeness | None = None
+    likeness: ImagePromptTokens | None = None
     """What it shall look like."""
 
 
@@ -75,13 +75,13 @@ class Row:
     prompt: Embedding
     negative: Embedding | None
     """None without guidance, and where guidance is distilled into the UNet: then nothing else is paid for."""
-    worn: Worn = ()
+    worn: ActiveLoras = ()
     """Its LoRAs."""
     kept: Kept | None = field(default=None, repr=False)
     beside: torch.Tensor | None = field(default=None, repr=False)
     """Channels that the UNet sees beside the latents: mask and masked picture."""
-    guide: Guide | None = None
-    likeness: Likeness | None = None
+    guide: ControlNetCondition | None = None
+    likeness: ImagePromptTokens | None = None
     deep: torch.Tensor | None = field(default=None, repr=False)
     """What the last complete evaluation found in the UNet's depth, where that is to be reused."""
     steps_before: int = 0
@@ -153,10 +153,10 @@ def start_row(model, request: ImageRequest, index: int, ground: Ground = Ground(
     given = ground.given.draw(generator) if needed else None
     noise = _first_noise(model, request, index, plan, generator)
     if pure:
-        sample = noise * table.first_scale
+        sample = noise * table.init_noise_sigma
     else:
         sample = _mixed(_refilled(given, ground.mask, request.start.fill, generator), noise, table)
-    worn = model.loras.wear(request.loras)
+    worn = model.loras.activate(request.loras)
     prompt, negative = _texts(model, request, worn)
     course = chart(model, request, plan, table)
     row = Row(request, index, plan, table, course, generator, _slots(sample), prompt, negative, worn)
@@ -219,7 +219,7 @@ def _first_noise(model, request, index, plan, generator) -> torch.Tensor:
     if request.variation:
         other = torch.Generator().manual_seed((request.variation.seed + index) % (MAX_SEED + 1))
         noise = _slerp(noise, torch.randn(shape, generator=other), request.variation.strength)
-    return sent(noise, model.device)
+    return to_device(noise, model.device)
 
 
 def _slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
@@ -232,7 +232,7 @@ def _slerp(one: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
 
 
 def _noise_like(latents: torch.Tensor, generator) -> torch.Tensor:
-    return sent(torch.randn(latents.shape, generator=generator), latents.device)
+    return to_device(torch.randn(latents.shape, generator=generator), latents.device)
 
 
 def _mixed(latents, noise, table) -> torch.Tensor:
@@ -287,7 +287,7 @@ def advance(model, rows: list[Row]) -> None:
 def foresee(row: Row) -> torch.Tensor:
     """The finished latents (1 x channels x h x w) as the last evaluation implies them."""
     sample, answer = row.estimate
-    of_sample, of_answer = row.table.foresight[row.position - 1]
+    of_sample, of_answer = row.table.x0_factors[row.position - 1]
     return (of_sample * sample + of_answer * answer)[None]
 
 
@@ -303,12 +303,12 @@ def _ask(model, rows, samples) -> torch.Tensor:
     times = _seated(times, guided)
     conditioning = _conditioning(rows, guided)
     batch = _seated(seen, guided).to(model.dtype)
-    steering = steer(rows, seats, batch, times, conditioning)
+    steering = apply_controlnets(rows, seats, batch, times, conditioning)
     if rows[0].beside is not None:
         seen = torch.cat([seen, torch.stack([row.beside for row in rows])], dim=1)
         batch = _seated(seen, guided).to(model.dtype)
-    worn = worn_by_unet([rows[seat].worn for seat in seats])
-    with joined_edges(model.unet, rows[0].request.tiling), worn, resembling(rows, seats):
+    worn = active_in_unet([rows[seat].worn for seat in seats])
+    with joined_edges(model.unet, rows[0].request.tiling), worn, apply_ip_adapters(rows, seats):
         answer = evaluate(model.unet, rows, seats, batch, times, conditioning, steering).float()
     if not guided:
         return answer
@@ -361,7 +361,7 @@ def _noise(rows, device) -> torch.Tensor:
         if row.noise is None:
             row.noise = torch.randn(shape, generator=row.generator)
     nothing = None if len(drawing) == len(rows) else torch.zeros(shape)
-    return sent(torch.stack([row.noise if row in drawing else nothing for row in rows]), device)
+    return to_device(torch.stack([row.noise if row in drawing else nothing for row in rows]), device)
 
 
 def _column(numbers: torch.Tensor) -> torch.Tensor:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from generation.engine.catalog.models import PIPELINE_FAMILIES, ModelSpec
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from generation.engine.job_queue import Report, fail, succeed
 from generation.engine.networks.loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
-from generation.engine.networks.lora import told
+from generation.engine.networks.lora import recipe_entries
 from generation.engine.pictures.upscale import enlarge, forget_upscalers
 from generation.engine.request.request import EngineImage, Job
 
@@ -52,7 +53,7 @@ class Apart:
         if job.request.upscale:
             return True
         try:
-            return self._find_spec(job.request.model).family in PIPELINE_FAMILIES
+            return not FAMILIES[self._find_spec(job.request.model).family].step_loop
         except Exception:
             return False
 
@@ -116,14 +117,14 @@ class Apart:
             "model": model.spec.key,
             "weights": model.weights_hash,
             "source": source_name(model.source),
-            "scheduler": type(model.from_words.scheduler).__name__,
-            "dtype": "int8" if model.spec.eight_bits else dtype_name(model.dtype),
+            "scheduler": type(model.text2img.scheduler).__name__,
+            "dtype": "int8" if model.spec.int8 else dtype_name(model.dtype),
             "device": model.device.type,
             "low_memory": model.low_memory,
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
         }
         if request.loras:
-            recipe["loras"] = told(model.loras.wear(request.loras))
+            recipe["loras"] = recipe_entries(model.loras.activate(request.loras))
         job.images.append(EngineImage(index, request.seed_of(index), pixels, recipe, time.perf_counter() - began))
 
     def _enlarge(self, job, report, pause) -> None:

@@ -18,7 +18,7 @@ import torch
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
 from generation.engine.job_queue import Inbox, Report, fail, succeed
-from generation.engine.networks.deepcache import share_of_work
+from generation.engine.networks.deepcache import relative_cost
 from generation.engine.networks.loader import ModelManager, NoRoom, is_out_of_memory
 from generation.engine.networks.vae import decode
 from generation.engine.request.request import Job
@@ -480,4 +480,4 @@ def _work(pairs) -> float:
     what is computed where not all layers are."""
     task, row = pairs[0]
     height, width = row.slots.shape[-2:]
-    return _pictures(pairs) * height * width * task.model.nbytes * share_of_work(task.model.unet, row)
+    return _pictures(pairs) * height * width * task.model.nbytes * relative_cost(task.model.unet, row)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.networks.device import sent
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.networks.device import to_device
 from generation.engine.request.options import Pass
 from generation.engine.request.request import ImageRequest
 from generation.engine.sampling import Table
@@ -30,12 +31,14 @@ def chart(model, request: ImageRequest, plan: Pass, table: Table) -> Course:
     guidance = (request.guidance_scale,) * len(table)
     numbers = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()
     sizes = strength = None
-    if model.spec.family == "sdxl":
+    if FAMILIES[model.spec.family].size_conditioning:
         # Original size, crop corner and target size, as SDXL was trained (Podell et al. 2023, 2.2).
-        sizes = sent([[plan.height, plan.width, 0, 0, plan.height, plan.width]], model.device, model.dtype)
+        sizes = to_device([[plan.height, plan.width, 0, 0, plan.height, plan.width]], model.device, model.dtype)
     if (width := model.unet.config.time_cond_proj_dim) is not None:
-        strength = sent(_guidance_embedding(request.guidance_scale, width), model.device, model.dtype)
-    return Course(sent(table.matrices, model.device).unbind(), sent(numbers, model.device).unbind(), sizes, strength)
+        strength = to_device(_guidance_embedding(request.guidance_scale, width), model.device, model.dtype)
+    return Course(
+        to_device(table.matrices, model.device).unbind(), to_device(numbers, model.device).unbind(), sizes, strength
+    )
 
 
 def _guidance_embedding(guidance_scale: float, width: int) -> torch.Tensor:
