@@ -337,7 +337,7 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
     api = HfApi(token=token)
     info = api.model_info(repository, revision=spec.revision, files_metadata=True)
     listed = {(repository, entry.rfilename): entry for entry in info.siblings}
-    wanted = [(repository, name) for name in _wanted_files(spec, [name for _, name in listed])]
+    downloads = [(repository, name) for name in _needed_files(spec, [name for _, name in listed])]
     if spec.unet and unet is None:
         other, _, file = next((name for name in spec.unet if _is_hub_id(name.partition(":")[0])), "").partition(":")
         if not other:
@@ -345,9 +345,9 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
         listed |= {(other, entry.rfilename): entry for entry in api.model_info(other, files_metadata=True).siblings}
         if (other, file) not in listed:
             raise ModelUnavailable(f"{other} has no file “{file}”")
-        wanted.append((other, file))
-    meter = _meter(sum(listed[entry].size or 0 for entry in wanted), on_fraction)
-    for origin, name in wanted:
+        downloads.append((other, file))
+    meter = _meter(sum(listed[entry].size or 0 for entry in downloads), on_fraction)
+    for origin, name in downloads:
         # By branch and not by commit: the cache then knows the branch, and finds it without a network.
         path = Path(
             hf_hub_download(
@@ -420,8 +420,9 @@ def fetch_addon(
     return bool(missing)
 
 
-def _wanted_files(spec, names) -> list[str]:
-    wanted = []
+def _needed_files(spec: ModelSpec, names: list[str]) -> list[str]:
+    """Of the files in a repository, those that loading reads. Raises ModelUnavailable where weights are missing."""
+    needed = []
     family = FAMILIES[spec.family]
     for part, stem in family.weight_stems.items():
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
@@ -429,14 +430,14 @@ def _wanted_files(spec, names) -> list[str]:
             weights, _ = choose_weights(inside, stem, spec.variant)
             if not weights and part not in family.optional_parts:
                 raise ModelUnavailable(f"it has no safetensors weights for “{part}”")
-            wanted += [f"{part}/{name}" for name in weights]
+            needed += [f"{part}/{name}" for name in weights]
         configs = [name for name in inside if name == "config.json" or ".safetensors.index" in name]
-        wanted += [f"{part}/{name}" for name in configs]
+        needed += [f"{part}/{name}" for name in configs]
     # It says what SDXL makes of an empty negative prompt.
-    wanted += [name for name in names if name == "model_index.json" and family.zero_empty_negative]
+    needed += [name for name in names if name == "model_index.json" and family.zero_empty_negative]
     for part in family.plain_parts:
-        wanted += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt", ".model"))]
-    return wanted
+        needed += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt", ".model"))]
+    return needed
 
 
 def _meter(total, on_fraction):
