@@ -17,7 +17,7 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options: Any) -> En
     `max_rows` (pictures through the UNet at once; with guidance each counts twice), `idle_unload` (seconds),
     `host_memory` (bytes), `compile`, `compile_cache` (a folder).
     fake: `seconds_per_step`, `load_seconds`, `preview_interval`, `faults_allowed`, `faults_folder`.
-    remote: `dialect` (see `dialects`), `wire`, `at_once` (jobs in flight), `answer_seconds`.
+    remote: `provider` (see `providers`), `client`, `at_once` (jobs in flight), `answer_seconds`.
     Raises ValueError for another kind.
     """
     if kind == "torch":

@@ -26,8 +26,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from generation.catalog import catalog, model_named, outside
-from generation.engine.catalog.model_files import locate, unusable
+from generation.catalog import catalog, model_named, remote_provider
+from generation.engine.catalog.model_files import invalid_sources, locate
 from generation.engine.errors import UnknownModel
 from generation.live import store
 from generation.models import Generation
@@ -101,7 +101,7 @@ def python():
 
 
 def torch():
-    if outside():
+    if remote_provider():
         yield OK, "Not needed: an engine elsewhere draws"
         return
     if settings.DREAMSKETCH_ENGINE == "fake":
@@ -306,9 +306,9 @@ def models():
     except UnknownModel as error:
         yield WRONG, str(error), "Correct ENABLED_MODELS or DEFAULT_MODEL."
         return
-    if dialect := outside():
-        where = getattr(dialect, "url", "")
-        yield OK, f"An engine elsewhere draws: {urlsplit(where).hostname} ({type(dialect).__name__})"
+    if provider := remote_provider():
+        where = getattr(provider, "url", "")
+        yield OK, f"An engine elsewhere draws: {urlsplit(where).hostname} ({type(provider).__name__})"
         return
     for spec in offered:
         found = locate(spec, models_dir=settings.MODELS_DIR)
@@ -321,7 +321,7 @@ def models():
                 f"{spec.key}{role} is built in, but its weights are missing from {spec.sources[0]}.",
                 "Take the complete repository, or train it: manage.py train_sketch.",
             )
-        elif strange := unusable(spec):
+        elif strange := invalid_sources(spec):
             yield (
                 WRONG,
                 f"{spec.key}{role}: “{strange[0]}” is neither an absolute path nor the id of a repository.",

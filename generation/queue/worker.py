@@ -359,15 +359,15 @@ def stop() -> None:
 
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
-    from generation.catalog import catalog, outside
-    from generation.engine.remote.http import Wire
+    from generation.catalog import catalog, remote_provider
+    from generation.engine.remote.http import HttpClient
 
-    if dialect := outside():
+    if provider := remote_provider():
         return make_engine(
             "remote",
             catalog(),
-            dialect=dialect,
-            wire=Wire(seconds=settings.OUTSIDE_SECONDS),
+            provider=provider,
+            client=HttpClient(seconds=settings.OUTSIDE_SECONDS),
             at_once=settings.MAX_BATCH,
             answer_seconds=settings.OUTSIDE_ANSWER_SECONDS,
         )

@@ -19,6 +19,7 @@ from accounts.refusals import QuotaExceeded
 from generation import doorbell
 from generation.catalog import addons, model_named, upscalers
 from generation.engine.errors import InvalidRequest
+from generation.engine.request.complete import complete_request
 from generation.engine.request.options import picture_names, to_options, to_words
 from generation.engine.request.request import ImageRequest, build_request
 from generation.live import store
@@ -109,7 +110,7 @@ def _prepare(
         upscalers=upscalers(),
         **_with_pictures(user, drawing),
     )
-    asked = addons().complete(asked, spec)
+    asked = complete_request(asked, spec, addons())
     plan = plan_of(user)
     if asked.num_images > plan.max_images:
         raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")

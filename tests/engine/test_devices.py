@@ -96,7 +96,7 @@ def gpu(monkeypatch):
     readers = (loop_rows, "make_table"), (lora, "_read_file"), (control.ControlNets, "_load"), (ip_adapter, "_load")
     for place, name in readers:
         monkeypatch.setattr(place, name, on_the_host(getattr(place, name)))
-    monkeypatch.setattr(deepcache, "_counted", _AllCounted())
+    monkeypatch.setattr(deepcache, "_operations", _AllCounted())
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # shapes have no memory
     return mode
 
@@ -122,15 +122,15 @@ def inputs_of(model, request):
     size = model.vae.config.latent_channels, side, side
     encoded = Encoded(torch.zeros(size, device=GPU), torch.zeros(size, device=GPU))
     mask = torch.zeros(side, side, device=GPU)
-    guide = likeness = None
+    controlnet = image_prompt = None
     if request.control:
-        guide = model.controls.guide(model, request.control, scene())
+        controlnet = model.controlnets.condition(model, request.control, scene())
     if request.reference:
-        likeness = model.adapters.likeness(request.reference, scene())
+        image_prompt = model.ip_adapters.encode(request.reference, scene())
     image = encoded if request.start else None
     inpaints = takes_mask(model) or (request.start is not None and request.start.inpaints)
     masked_image = encoded if takes_mask(model) else None
-    return PassInputs(image, mask if inpaints else None, masked_image, guide, likeness)
+    return PassInputs(image, mask if inpaints else None, masked_image, controlnet, image_prompt)
 
 
 def draw(model, requests):

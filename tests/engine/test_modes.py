@@ -303,7 +303,7 @@ def test_a_cancel_acts_between_the_tiles(enlarging_engine, catalog, monkeypatch)
             enlarging_engine.cancel(job)
         return Image.new("RGB", (args[0].width * 4, args[0].height * 4))
 
-    monkeypatch.setattr(upscale.Enlarger, "__call__", after_tile)
+    monkeypatch.setattr(upscale.TiledUpscaler, "__call__", after_tile)
     job = enlarging_engine.submit(enlarged_by_model(catalog, steps=1))
     with pytest.raises(Cancelled):
         job.result(120)

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from generation.engine.networks.controlnet import steer
+from generation.engine.networks.controlnet import apply_controlnets
 from generation.engine.networks.deepcache import evaluate
-from generation.engine.networks.device import sent
-from generation.engine.networks.ip_adapter import resembling
+from generation.engine.networks.device import to_device
+from generation.engine.networks.ip_adapter import apply_ip_adapters
 from generation.engine.networks.loader import LoadedModel
-from generation.engine.networks.lora import worn_by_unet
+from generation.engine.networks.lora import active_in_unet
 from generation.engine.networks.vae import joined_edges
 from generation.engine.sampling import update
 
@@ -48,7 +48,7 @@ def predict_x0(row: Row) -> torch.Tensor:
     if row.last_evaluation is None:
         raise ValueError("the row has not been evaluated yet")
     sample, answer = row.last_evaluation
-    sample_factor, answer_factor = row.table.foresight[row.position - 1]
+    sample_factor, answer_factor = row.table.x0_factors[row.position - 1]
     return (sample_factor * sample + answer_factor * answer)[None]
 
 
@@ -64,13 +64,13 @@ def _evaluate_unet(model: LoadedModel, rows: Sequence[Row], samples: torch.Tenso
     times = _with_guided(times, guided)
     conditioning = _conditioning(rows, guided)
     batch = _with_guided(inputs, guided).to(model.dtype)
-    residuals = steer(rows, batch_rows, batch, times, conditioning)
+    residuals = apply_controlnets(rows, batch_rows, batch, times, conditioning)
     extra_channels = [channels for row in rows if (channels := row.extra_channels) is not None]
     if extra_channels:
         inputs = torch.cat([inputs, torch.stack(extra_channels)], dim=1)
         batch = _with_guided(inputs, guided).to(model.dtype)
-    unet, loras = unet_of(model), worn_by_unet([rows[number].worn for number in batch_rows])
-    with joined_edges(unet, rows[0].request.tiling), loras, resembling(rows, batch_rows):
+    unet, loras = unet_of(model), active_in_unet([rows[number].loras for number in batch_rows])
+    with joined_edges(unet, rows[0].request.tiling), loras, apply_ip_adapters(rows, batch_rows):
         answer = evaluate(unet, rows, batch_rows, batch, times, conditioning, residuals).float()
     if not guided:
         return answer
@@ -122,7 +122,7 @@ def _fresh_noise(rows: Sequence[Row], device: torch.device) -> torch.Tensor:
     shape = rows[0].sampler_state.shape[1:]
     if not any(row.table.draws_noise[row.position] for row in rows):
         return torch.zeros(len(rows), *shape, device=device)
-    return sent(torch.stack([_noise_of(row) for row in rows]), device)
+    return to_device(torch.stack([_noise_of(row) for row in rows]), device)
 
 
 def _noise_of(row: Row) -> torch.Tensor:

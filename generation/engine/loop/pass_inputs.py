@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from generation.engine.networks.controlnet import Guide, map_for
-from generation.engine.networks.ip_adapter import Likeness, square
+from generation.engine.networks.controlnet import ControlNetCondition, control_map
+from generation.engine.networks.ip_adapter import ImagePromptTokens, center_crop
 from generation.engine.networks.loader import LoadedModel
 from generation.engine.networks.vae import Encoded, encode
 from generation.engine.pictures.canvas import Canvas, lay_out
@@ -32,7 +32,7 @@ class RequestPictures:
         """By pass; None where it begins with nothing but noise, or with what the pass before it drew."""
         self.reference: Future[Image.Image] | None = None
         if reference is not None:
-            self.reference = executor.submit(lambda: square(reference.image.load()))
+            self.reference = executor.submit(lambda: center_crop(reference.image.load()))
 
     def canvas(self, number: int) -> Canvas | None:
         """What that pass draws over; waits for it. Raises what loading the picture raised."""
@@ -93,7 +93,7 @@ class InputPreparation:
                 masked_image = self._encode(canvas.picture, canvas.mask)
             else:  # then it may change everything, and has nothing to keep to
                 mask, masked_image = self._nothing_preserved(self._passes[number])
-        self._inputs[number] = PassInputs(image, mask, masked_image, self._guide(number), self._likeness)
+        self._inputs[number] = PassInputs(image, mask, masked_image, self._controlnet(number), self._image_prompt)
 
     def _futures(self, number: int) -> tuple[Future | None, ...]:
         return self._pictures.canvases[number], self._control_maps[number], self._pictures.reference
@@ -107,21 +107,21 @@ class InputPreparation:
         if control is None:
             return None
         size = schedule.width, schedule.height
-        return executor.submit(map_for, self._model.addons, control, size, self._pictures.canvases[number])
+        return executor.submit(control_map, self._model.addons, control, size, self._pictures.canvases[number])
 
-    def _guide(self, number: int) -> Guide | None:
+    def _controlnet(self, number: int) -> ControlNetCondition | None:
         control, control_map = self._request.control, self._control_maps[number]
         if control is None or control_map is None:
             return None
-        return self._model.controls.guide(self._model, control, control_map.result())
+        return self._model.controlnets.condition(self._model, control, control_map.result())
 
     @cached_property
-    def _likeness(self) -> Likeness | None:
+    def _image_prompt(self) -> ImagePromptTokens | None:
         """What all passes follow, encoded once."""
         reference, picture = self._request.reference, self._pictures.reference
         if reference is None or picture is None:
             return None
-        return self._model.adapters.likeness(reference, picture.result())
+        return self._model.ip_adapters.encode(reference, picture.result())
 
     def _nothing_preserved(self, schedule: Pass) -> tuple[torch.Tensor, Encoded]:
         scale = self._model.vae_scale

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from generation.engine.catalog.samplers import find_sampler
 from generation.engine.networks import deepcache
 from generation.engine.networks.loader import LoadedModel, dtype_name
-from generation.engine.networks.lora import told
+from generation.engine.networks.lora import recipe_entries
 from generation.engine.request.request import ImageRequest
 
 from .rows import Row
@@ -30,10 +30,10 @@ def row_recipe(model: LoadedModel, row: Row) -> Recipe:
 
 def pipeline_recipe(pipeline: "LoadedPipeline", request: ImageRequest) -> Recipe:
     """Of an image that one of diffusers' pipelines drew."""
-    dtype = "int8" if pipeline.spec.eight_bits else dtype_name(pipeline.dtype)
-    recipe = _model_recipe(pipeline, _scheduler_name(pipeline.from_words), dtype)
+    dtype = "int8" if pipeline.spec.int8 else dtype_name(pipeline.dtype)
+    recipe = _model_recipe(pipeline, _scheduler_name(pipeline.text2img), dtype)
     if request.loras:
-        recipe["loras"] = told(pipeline.loras.wear(request.loras))
+        recipe["loras"] = recipe_entries(pipeline.loras.activate(request.loras))
     return recipe
 
 
@@ -59,20 +59,20 @@ def _scheduler_name(pipeline: Any) -> str:
 def _addons(row: Row) -> Recipe:
     """The add-ons that drew with it, by key and SHA-256."""
     recipe: Recipe = {}
-    if row.worn:
-        recipe["loras"] = told(row.worn)
-    if row.guide:
-        control = row.guide.asked
+    if row.loras:
+        recipe["loras"] = recipe_entries(row.loras)
+    if row.controlnet:
+        control = row.controlnet.control
         recipe["control"] = {
             "key": control.key,
             "scale": control.scale,
             "begin": control.begin,
             "end": control.end,
-            "hash": row.guide.net.digest.result(),
+            "hash": row.controlnet.controlnet.digest.result(),
         }
-    if row.likeness:
-        adapter = row.likeness.adapter
-        recipe["reference"] = {"key": adapter.key, "scale": row.likeness.scale, "hash": adapter.digest.result()}
-    if deepcache.wants(row):
-        recipe["lossy"] = deepcache.SKIPPED
+    if row.image_prompt:
+        adapter = row.image_prompt.adapter
+        recipe["reference"] = {"key": adapter.key, "scale": row.image_prompt.scale, "hash": adapter.digest.result()}
+    if deepcache.uses_deepcache(row):
+        recipe["lossy"] = deepcache.RECIPE_NOTE
     return recipe

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.networks.controlnet import Guide
+from generation.engine.networks.controlnet import ControlNetCondition
 from generation.engine.networks.deepcache import is_shallow
-from generation.engine.networks.device import sent
-from generation.engine.networks.ip_adapter import Likeness
+from generation.engine.networks.device import to_device
+from generation.engine.networks.ip_adapter import ImagePromptTokens
 from generation.engine.networks.loader import LoadedModel
-from generation.engine.networks.lora import Worn
+from generation.engine.networks.lora import ActiveLoras
 from generation.engine.networks.prompt_encoder import Embedding
 from generation.engine.networks.vae import Encoded
 from generation.engine.request.options import Pass, passes_of
@@ -40,8 +40,8 @@ class PassInputs:
     """h x w of latents, 1 where something is to change and 0 elsewhere."""
     masked_image: Encoded | None = None
     """The starting picture without what the mask covers, for UNets that are shown it (see `takes_mask`)."""
-    guide: Guide | None = None
-    likeness: Likeness | None = None
+    controlnet: ControlNetCondition | None = None
+    image_prompt: ImagePromptTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,14 @@ class Row:
     prompt: Embedding
     negative: Embedding | None
     """None without guidance, and where guidance is distilled into the UNet: then nothing else is paid for."""
-    worn: Worn = ()
+    loras: ActiveLoras = ()
     """Its LoRAs."""
     preserved: PreservedRegion | None = field(default=None, repr=False)
     extra_channels: torch.Tensor | None = field(default=None, repr=False)
     """Channels x h x w that an inpainting UNet sees beside the latents: mask and masked picture."""
-    guide: Guide | None = None
-    likeness: Likeness | None = None
-    deep: torch.Tensor | None = field(default=None, repr=False)
+    controlnet: ControlNetCondition | None = None
+    image_prompt: ImagePromptTokens | None = None
+    deep_features: torch.Tensor | None = field(default=None, repr=False)
     """Deep features of the last complete evaluation, where they are to be reused (see `deepcache`)."""
     steps_before: int = 0
     """Taken in earlier passes."""
@@ -157,13 +157,13 @@ def start_row(model: LoadedModel, request: ImageRequest, index: int, inputs: Pas
         image_latents = inputs.image.draw(generator)
     noise = _initial_noise(model, request, index, schedule, generator)
     if image_latents is None or pure_noise:
-        sample = noise * table.first_scale
+        sample = noise * table.init_noise_sigma
     else:
         sample = _noisy(_fill_mask(image_latents, inputs.mask, request, generator), noise, table)
-    worn = model.loras.wear(request.loras)
-    prompt, negative = _encode_prompts(model, request, worn)
+    loras = model.loras.activate(request.loras)
+    prompt, negative = _encode_prompts(model, request, loras)
     step_tensors = make_step_tensors(model, request, schedule, table)
-    row = Row(request, index, schedule, table, step_tensors, generator, _initial_state(sample), prompt, negative, worn)
+    row = Row(request, index, schedule, table, step_tensors, generator, _initial_state(sample), prompt, negative, loras)
     _apply_inputs(row, inputs, image_latents, noise)
     return row
 
@@ -196,7 +196,7 @@ def start_next_pass(
         _initial_state(_noisy(latents, noise, table)),
         row.prompt,
         row.negative,
-        row.worn,
+        row.loras,
         steps_before=row.steps_done,
     )
     _apply_inputs(next_row, inputs, image_latents, noise)
@@ -212,10 +212,12 @@ def enlarge_latents(latents: torch.Tensor, size: tuple[int, int], tiling: bool) 
     return around[..., height : 2 * height, width : 2 * width]
 
 
-def _encode_prompts(model: LoadedModel, request: ImageRequest, worn: Worn) -> tuple[Embedding, Embedding | None]:
+def _encode_prompts(
+    model: LoadedModel, request: ImageRequest, loras: ActiveLoras
+) -> tuple[Embedding, Embedding | None]:
     if is_guided(model, request):
-        return model.text.encode_pair(request.prompt, request.negative_prompt, worn, request.clip_skip)
-    return model.text.encode(request.prompt, worn, request.clip_skip), None
+        return model.text.encode_pair(request.prompt, request.negative_prompt, loras, request.clip_skip)
+    return model.text.encode(request.prompt, loras, request.clip_skip), None
 
 
 def _initial_noise(
@@ -227,7 +229,7 @@ def _initial_noise(
     if request.variation:
         variation = torch.Generator().manual_seed((request.variation.seed + index) % (MAX_SEED + 1))
         noise = _slerp(noise, torch.randn(shape, generator=variation), request.variation.strength)
-    return sent(noise, model.device)
+    return to_device(noise, model.device)
 
 
 def _slerp(first: torch.Tensor, second: torch.Tensor, weight: float) -> torch.Tensor:
@@ -240,7 +242,7 @@ def _slerp(first: torch.Tensor, second: torch.Tensor, weight: float) -> torch.Te
 
 
 def _noise_like(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return sent(torch.randn(latents.shape, generator=generator), latents.device)
+    return to_device(torch.randn(latents.shape, generator=generator), latents.device)
 
 
 def _noisy(latents: torch.Tensor, noise: torch.Tensor, table: Table) -> torch.Tensor:
@@ -269,7 +271,7 @@ def _initial_state(sample: torch.Tensor) -> torch.Tensor:
 
 def _apply_inputs(row: Row, inputs: PassInputs, image_latents: torch.Tensor | None, noise: torch.Tensor) -> None:
     """Give the row its add-ons, and the part that it preserves or the channels that its UNet sees."""
-    row.guide, row.likeness = inputs.guide, inputs.likeness
+    row.controlnet, row.image_prompt = inputs.controlnet, inputs.image_prompt
     if inputs.mask is None:
         return
     if inputs.masked_image is not None:

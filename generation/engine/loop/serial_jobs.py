@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
-from generation.engine.catalog.models import PIPELINE_FAMILIES, ModelSpec
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from generation.engine.job_queue import ProgressReporter, fail, succeed
 from generation.engine.networks.loader import ModelManager, NoRoom
@@ -56,7 +57,7 @@ class SerialJobs:
         if job.request.upscale:
             return True
         try:
-            return self._find_spec(job.request.model).family in PIPELINE_FAMILIES
+            return not FAMILIES[self._find_spec(job.request.model).family].step_loop
         except Exception:
             return False
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import EngineStopped, OutOfMemory
 from generation.engine.job_queue import JobQueue
-from generation.engine.networks.deepcache import share_of_work
+from generation.engine.networks.deepcache import relative_cost
 from generation.engine.networks.loader import ModelManager
 
 from .admission import Admission
@@ -249,4 +249,4 @@ def _step_cost(rows: JobRows) -> float:
     what is computed where not all layers are."""
     running, row = rows[0]
     height, width = row.latent_size
-    return _slots(rows) * height * width * running.model.nbytes * share_of_work(unet_of(running.model), row)
+    return _slots(rows) * height * width * running.model.nbytes * relative_cost(unet_of(running.model), row)

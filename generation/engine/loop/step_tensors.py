@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.networks.device import sent
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.networks.device import to_device
 from generation.engine.networks.loader import LoadedModel
 from generation.engine.request.options import Pass
 from generation.engine.request.request import ImageRequest
@@ -33,14 +34,17 @@ def make_step_tensors(model: LoadedModel, request: ImageRequest, schedule: Pass,
     guidance = (request.guidance_scale,) * len(table)
     scalars = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()
     time_ids = timestep_cond = None
-    if model.spec.family == "sdxl":
+    if FAMILIES[model.spec.family].size_conditioning:
         # Original size, crop corner and target size, as SDXL was trained (Podell et al. 2023, 2.2).
         size = [schedule.height, schedule.width]
-        time_ids = sent([[*size, 0, 0, *size]], model.device, model.dtype)
+        time_ids = to_device([[*size, 0, 0, *size]], model.device, model.dtype)
     if (width := guidance_embedding_width(model)) is not None:
-        timestep_cond = sent(_guidance_embedding(request.guidance_scale, width), model.device, model.dtype)
+        timestep_cond = to_device(_guidance_embedding(request.guidance_scale, width), model.device, model.dtype)
     return StepTensors(
-        sent(table.matrices, model.device).unbind(), sent(scalars, model.device).unbind(), time_ids, timestep_cond
+        to_device(table.matrices, model.device).unbind(),
+        to_device(scalars, model.device).unbind(),
+        time_ids,
+        timestep_cond,
     )
 
 

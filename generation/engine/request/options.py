@@ -13,14 +13,14 @@ from functools import partial
 
 from PIL import Image
 
+from generation.engine.catalog.upscalers import LATENT
+
 FITS = ("stretch", "crop", "pad")
 """How a starting picture of another shape meets the size asked for: A1111's resize modes 0, 1 and 2."""
 FILLS = ("original", "blur", "noise", "zero")
 """What stands under an inpainting mask before drawing begins: A1111's `original`, `fill`, `latent noise`
 and `latent nothing`."""
 QUALITIES = ("exact", "fast")
-LATENT = "latent"
-"""The upscaler that enlarges latents; the others enlarge pixels (see `upscale`)."""
 
 DEFAULT_STRENGTH = 0.75
 MAX_MASK_BLUR = 64

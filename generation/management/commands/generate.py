@@ -11,6 +11,7 @@ from django.db import Error as DatabaseError
 from accounts.refusals import Refusal
 from generation.catalog import addons, model_named
 from generation.engine.errors import EngineError
+from generation.engine.request.complete import complete_request
 from generation.engine.request.metadata import encode_png
 from generation.engine.request.options import QUALITIES
 from generation.engine.request.request import build_request
@@ -85,7 +86,7 @@ class Command(BaseCommand):
             seed=options["seed"],
             quality=options["quality"],
         )
-        asked = addons().complete(asked, spec)
+        asked = complete_request(asked, spec, addons())
         moderation.check_prompt(asked.prompt, param="prompt")
         moderation.check_prompt(asked.negative_prompt, param="negative_prompt")
         composed, negative = composed_prompts(asked, style, spec)
