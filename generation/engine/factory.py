@@ -3,7 +3,7 @@
 import os
 
 from .catalog.models import Catalog
-from .request.request import Engine
+from .protocol import Engine
 
 KINDS = ("torch", "fake", "remote")
 

@@ -24,7 +24,7 @@ from generation.engine.networks.int8 import Int8Linear, quantize_int8
 from generation.engine.networks.loader import ModelManager
 from generation.engine.pictures.canvas import lay_out
 from generation.engine.request.complete import check_addons
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 from .families import CLASSES, SAVERS, family_spec, save_family_lora

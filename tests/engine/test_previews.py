@@ -13,7 +13,8 @@ from generation.engine.job_queue import Report
 from generation.engine.loop.rows import advance, foresee, start_row
 from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.vae import LatentColours
-from generation.engine.request.request import Job, build_request
+from generation.engine.protocol import Job
+from generation.engine.request.request import build_request
 
 
 @pytest.fixture(scope="module")

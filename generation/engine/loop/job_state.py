@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from generation.engine.catalog.samplers import find_sampler
-from generation.engine.catalog.upscalers import UPSCALERS
+from generation.engine.catalog.upscalers import LATENT, UPSCALERS
 from generation.engine.job_queue import Report
 from generation.engine.networks import deepcache
 from generation.engine.networks.controlnet import ControlNetCondition, control_map
@@ -23,8 +23,9 @@ from generation.engine.networks.lora import recipe_entries
 from generation.engine.networks.vae import Encoded, encode
 from generation.engine.pictures.canvas import Canvas, lay_out
 from generation.engine.pictures.upscale import enlarge
-from generation.engine.request.options import LATENT, passes_of
-from generation.engine.request.request import EngineImage, ImageRequest, Job
+from generation.engine.protocol import EngineImage, Job
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.passes import passes_of
 
 from .rows import Ground, Row, foresee, is_guided, next_pass, sees_mask, start_row
 

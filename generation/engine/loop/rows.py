@@ -19,8 +19,8 @@ from generation.engine.networks.ip_adapter import ImagePromptTokens, apply_ip_ad
 from generation.engine.networks.lora import ActiveLoras, active_in_unet
 from generation.engine.networks.prompt_encoder import Embedding
 from generation.engine.networks.vae import Encoded, joined_edges
-from generation.engine.request.options import Pass, passes_of
-from generation.engine.request.request import MAX_SEED, ImageRequest
+from generation.engine.request.fields import MAX_SEED, ImageRequest
+from generation.engine.request.passes import PassSchedule, passes_of
 from generation.engine.sampling import SLOTS, Table, make_table, update
 
 from .step_tensors import Course, chart
@@ -63,7 +63,7 @@ class Row:
 
     request: ImageRequest
     index: int
-    plan: Pass
+    plan: PassSchedule
     """The pass that it is in."""
     table: Table
     course: Course = field(repr=False)
@@ -165,7 +165,7 @@ def start_row(model, request: ImageRequest, index: int, ground: Ground = Ground(
 
 
 @torch.inference_mode()
-def next_pass(model, row: Row, plan: Pass, ground: Ground, drawn: Encoded | None = None) -> Row:
+def next_pass(model, row: Row, plan: PassSchedule, ground: Ground, drawn: Encoded | None = None) -> Row:
     """The row, whose pass is finished, where the next one begins.
 
     `drawn`: what it has become, enlarged. Without, its latents are enlarged. `ground`: as for `start_row`, at the

@@ -19,7 +19,7 @@ from generation.engine.job_queue import Report, fail, succeed
 from generation.engine.networks.loader import ModelManager, NoRoom, dtype_name, is_out_of_memory
 from generation.engine.networks.lora import recipe_entries
 from generation.engine.pictures.upscale import enlarge, forget_upscalers
-from generation.engine.request.request import EngineImage, Job
+from generation.engine.protocol import EngineImage, Job
 
 log = logging.getLogger(__name__)
 

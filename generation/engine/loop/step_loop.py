@@ -21,7 +21,7 @@ from generation.engine.job_queue import Inbox, Report, fail, succeed
 from generation.engine.networks.deepcache import relative_cost
 from generation.engine.networks.loader import ModelManager, NoRoom, is_out_of_memory
 from generation.engine.networks.vae import decode
-from generation.engine.request.request import Job
+from generation.engine.protocol import Job
 
 from .fair_share import FairShare
 from .job_state import Lane, Task, lane_of, lane_of_row

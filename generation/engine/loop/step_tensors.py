@@ -7,8 +7,8 @@ import torch
 
 from generation.engine.catalog.families import FAMILIES
 from generation.engine.networks.device import to_device
-from generation.engine.request.options import Pass
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.passes import PassSchedule
 from generation.engine.sampling import Table
 
 
@@ -26,7 +26,7 @@ class Course:
     """1 x width for UNets into which guidance was distilled."""
 
 
-def chart(model, request: ImageRequest, plan: Pass, table: Table) -> Course:
+def chart(model, request: ImageRequest, plan: PassSchedule, table: Table) -> Course:
     """The course of a pass through that table."""
     guidance = (request.guidance_scale,) * len(table)
     numbers = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()
