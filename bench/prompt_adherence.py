@@ -28,7 +28,7 @@ from PIL import Image
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.factory import make_engine
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 from generation.training.captions import with_a
 from generation.training.drawing import draw

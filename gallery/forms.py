@@ -9,7 +9,7 @@ from accounts.keys import MAX_NAME, in_days
 from accounts.models import Scope, every_scope
 from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import ASPECT_RATIOS
+from generation.engine.request.fields import ASPECT_RATIOS
 from generation.models import Visibility
 from generation.refusals import PromptRejected
 from generation.webhooks import events as webhooks
@@ -98,22 +98,37 @@ def selected_numbers(data) -> list[int] | None:
 
 
 class KeyForm(forms.Form):
+    use_required_attribute = False
     name = forms.CharField(
-        max_length=MAX_NAME, error_messages={"required": "Give the key a name, such as the program it is for."}
+        max_length=MAX_NAME,
+        widget=forms.TextInput(attrs={"placeholder": "laptop", "autocomplete": "off"}),
+        error_messages={"required": "Give the key a name, such as the program it is for."},
     )
     days = forms.TypedChoiceField(
+        label="Expires",
         choices=[("", "Never"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")],
         coerce=int,
         empty_value=None,
         required=False,
     )
     scopes = forms.MultipleChoiceField(
+        label="May be used to",
         choices=Scope.choices,
         initial=every_scope,
         error_messages={"required": "Choose at least one thing that the key may be used for."},
     )
-    daily_images = forms.IntegerField(min_value=1, required=False)
-    requests_per_minute = forms.IntegerField(min_value=1, required=False)
+    daily_images = forms.IntegerField(
+        label="Images a day",
+        min_value=1,
+        required=False,
+        widget=forms.NumberInput(attrs={"placeholder": "as your plan"}),
+    )
+    requests_per_minute = forms.IntegerField(
+        label="Calls a minute",
+        min_value=1,
+        required=False,
+        widget=forms.NumberInput(attrs={"placeholder": "as the site"}),
+    )
 
     def asked(self) -> dict:
         """Keyword arguments for `issue_key`."""
@@ -124,14 +139,18 @@ class KeyForm(forms.Form):
 
 
 class WebhookForm(forms.Form):
+    use_required_attribute = False
     url = forms.CharField(
+        label="Address",
         max_length=MAX_URL,
+        widget=forms.URLInput(attrs={"placeholder": "https://hooks.example.com/dreamsketch", "autocomplete": "off"}),
         error_messages={
             "required": "Give the address that shall be told, such as https://hooks.example.com/dreamsketch."
         },
     )
-    description = forms.CharField(max_length=webhooks.MAX_DESCRIPTION, required=False)
+    description = forms.CharField(label="Note", max_length=webhooks.MAX_DESCRIPTION, required=False)
     events = forms.MultipleChoiceField(
+        label="Is told when",
         choices=list(webhooks.EVENTS.items()),
         initial=list(webhooks.EVENTS),
         error_messages={"required": "Choose at least one event."},

@@ -8,8 +8,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from .engine.request.options import Picture, from_options
-from .engine.request.request import MAX_SEED, ImageRequest
+from .engine.request.fields import MAX_SEED, ImageRequest, Picture
+from .engine.request.options import from_options
 
 SHORT_ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
 

@@ -5,7 +5,7 @@ from django.test import Client
 from PIL import Image
 
 from accounts.models import ApiKey, User
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.live import store
 from generation.models import GeneratedImage, Generation
 from generation.storage import files

@@ -87,7 +87,7 @@ def words_of(request: dict) -> tuple[str, dict]:
     """The model's key and the words of `build_request` from a job, with its pictures loaded."""
     from PIL import Image
 
-    from generation.engine.request.options import Picture
+    from generation.engine.request.fields import Picture
 
     def loaded(value, name=""):
         if isinstance(value, dict):

@@ -31,14 +31,15 @@ def share(part, whole) -> int:
 
 
 @register.filter
+def quota_level(quota) -> str:
+    """`empty`, `low` (a fifth or less) or nothing."""
+    if not quota.limit or share(quota.remaining, quota.limit) > 20:
+        return ""
+    return "low" if quota.remaining else "empty"
+
+
+@register.filter
 def undo_token(message) -> str:
     """The token of a message that offers to undo, else nothing."""
     tag = message.extra_tags or ""
     return tag.removeprefix("undo=") if tag.startswith("undo=") else ""
-
-
-@register.simple_tag
-def problem(form, name: str) -> str:
-    """The first error of a field."""
-    found = form.errors.get(name)
-    return found[0] if found else ""

@@ -17,7 +17,8 @@ from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded
 from generation.catalog import catalog, is_ready, model_named
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS, build_request, size_for
+from generation.engine.request.fields import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
+from generation.engine.request.request import build_request, size_for
 from generation.live import store
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.ideas import improve, suggestions, surprise

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from generation.catalog import catalog
 from generation.models import GeneratedImage, ImageCount
-from generation.services.generations import delete_images, restore_images, set_favourite, trash_images
+from generation.services.images import delete_images, restore_images, set_favourite, trash_images
 from generation.storage.serving import file_name
 
 from ..forms import MOST_SELECTED, selected_numbers

@@ -10,7 +10,7 @@ from django.views.decorators.vary import vary_on_headers
 from accounts.plans import FREE, PLANS
 from generation.api.native import site as api
 from generation.catalog import catalog
-from generation.engine.request.request import MAX_PROMPT_CHARACTERS
+from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.ideas import SUGGESTIONS, suggestions
 from generation.prompts.styles import STYLES

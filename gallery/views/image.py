@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.styles import STYLES
-from generation.services.generations import delete_images, restore_images, set_favourite, set_visibility, trash_images
+from generation.services.images import delete_images, restore_images, set_favourite, set_visibility, trash_images
 from generation.storage.serving import image_response
 
 from ..htmx import announce, wants_fragment

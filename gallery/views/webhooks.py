@@ -133,7 +133,7 @@ def resend(request, pk):
 
 
 def _with_secret(endpoint) -> dict:
-    return {"made": endpoint, "secret": endpoint.secret}
+    return {"secret_endpoint": endpoint, "secret": endpoint.secret}
 
 
 def _shown_once(response, context, text):

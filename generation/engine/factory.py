@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from .catalog.models import Catalog
-from .request.request import Engine
+from .protocol import Engine
 
 KINDS = ("torch", "fake", "remote")
 

@@ -37,7 +37,8 @@ from .catalog.models import Catalog
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
 from .job_queue import EngineBase, ProgressReporter, fail, succeed
 from .pictures.pixels import refuse_black
-from .request.request import EngineImage, ImageRequest, Job
+from .protocol import EngineImage, Job
+from .request.fields import ImageRequest
 
 _FAULT = re.compile(r"\[fault:(exit|kill|segv|hang|spin|slow|oom|error|black|short)(?:@(\d{1,5}))?(:once)?\]")
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from .errors import Cancelled, EngineError, EngineStopped
 from .pictures.pixels import encode_preview
-from .request.request import ImageRequest, Job, Progress, no_preview, no_report
+from .protocol import Job, Progress, no_preview, no_report
+from .request.fields import ImageRequest
 
 log = logging.getLogger(__name__)
 

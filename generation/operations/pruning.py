@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from accounts.models import User
 from accounts.plans import PLANS
 from generation.models import GeneratedImage, Upload, Visibility
-from generation.services.generations import delete_images
+from generation.services.images import delete_images
 from generation.storage.files import delete_files
 from generation.webhooks.events import prune_deliveries
 

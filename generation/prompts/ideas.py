@@ -7,7 +7,7 @@ and style, so the ideas are of that form.
 import random
 import re
 
-from generation.engine.request.request import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
+from generation.engine.request.fields import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
 
 from .styles import STYLES
 

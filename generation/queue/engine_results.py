@@ -54,7 +54,7 @@ from django.conf import settings
 from PIL import Image
 
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.models import Generation
 from generation.storage import files
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from generation.engine.factory import make_engine
-from generation.engine.request.request import Engine, Job, Progress
+from generation.engine.protocol import Engine, Job, Progress
 from generation.live import store
 from generation.log import log_context
 from generation.models import Generation

@@ -1,4 +1,4 @@
-"""What people and programs may do with generations and images. Every change of theirs comes through here.
+"""Creating, quoting, cancelling and retrying generations: every change of one by people and programs.
 
 Adapters (pages, the JSON APIs, the command line) translate their words into these calls and nothing else.
 Refusals are raised as `accounts.refusals.Refusal` or `InvalidRequest`; nothing has changed then.
@@ -7,6 +7,7 @@ Refusals are raised as `accounts.refusals.Refusal` or `InvalidRequest`; nothing 
 import datetime as dt
 import hashlib
 import json
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -14,29 +15,27 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts import quotas
-from accounts.plans import plan_of
+from accounts.models import ApiKey, User
+from accounts.plans import Plan, plan_of
 from accounts.refusals import QuotaExceeded
 from generation import doorbell
-from generation.catalog import addons, model_named, upscalers
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.complete import complete_request
-from generation.engine.request.options import picture_names, to_options, to_words
-from generation.engine.request.request import ImageRequest, build_request
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.options import picture_names, to_columns, to_keywords, to_options
 from generation.live import store
-from generation.models import GeneratedImage, Generation, Upload, Visibility
-from generation.prompts import moderation
-from generation.prompts.lora_keywords import all_loras
-from generation.prompts.styles import composed_prompts, find_style
+from generation.models import Generation, Upload, Visibility
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
-from generation.storage.files import delete_files
 from generation.webhooks import events
+
+from .images import check_visibility
+from .resolve import resolve_request
 
 IDEMPOTENCY = dt.timedelta(hours=24)
 """How long an Idempotency-Key is remembered."""
 
 
-def create_generation(*, user, idempotency_key: str | None = None, **asked) -> tuple[Generation, bool]:
-    """Accept a request for images; the only door, whoever knocks. `asked` is described at `_prepare`.
+def create_generation(*, user: User, idempotency_key: str | None = None, **fields: Any) -> tuple[Generation, bool]:
+    """Accept a request for images; the only door, whoever knocks. `fields` are described at `_prepare`.
 
     Returns the queued generation and True, or the earlier one and False when `idempotency_key` was seen
     before with the same request. Raises InvalidRequest (a field is wrong), PromptRejected, AccountLocked,
@@ -44,7 +43,7 @@ def create_generation(*, user, idempotency_key: str | None = None, **asked) -> t
     """
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= 255:
         raise InvalidRequest("The Idempotency-Key must have 1 to 255 characters.", "Idempotency-Key")
-    generation = _prepare(user=user, idempotency_key=idempotency_key, **asked)
+    generation = _prepare(user=user, idempotency_key=idempotency_key, **fields)
     with transaction.atomic():
         _one_at_a_time(user)
         earlier = _earlier(user, generation)
@@ -58,9 +57,9 @@ def create_generation(*, user, idempotency_key: str | None = None, **asked) -> t
     return generation, True
 
 
-def quote_generation(*, user, **asked) -> Generation:
+def quote_generation(*, user: User, **fields: Any) -> Generation:
     """The unsaved generation that `create_generation` would make now. Raises as it does, and changes nothing."""
-    generation = _prepare(user=user, **asked)
+    generation = _prepare(user=user, **fields)
     with transaction.atomic():
         _one_at_a_time(user)
         _admit(generation)
@@ -79,69 +78,42 @@ def _admit(generation: Generation) -> None:
 
 def _prepare(
     *,
-    user,
-    prompt: str = "",
-    negative_prompt: str = "",
-    model: str | None = None,
-    style: str = "",
+    user: User,
     visibility: str = Visibility.PRIVATE,
     source: str = Generation.Source.API,
-    api_key=None,
+    api_key: ApiKey | None = None,
     idempotency_key: str | None = None,
     retry_of: Generation | None = None,
-    loras: list | None = None,
-    **drawing,
+    **fields: Any,
 ) -> Generation:
-    """Check what was asked for, apart from the limits, and return the generation it makes, not saved yet.
+    """Check the fields of a request, apart from the limits, and return the generation it makes, not saved yet.
 
-    `drawing` are the other words of `engine.request.build_request`; pictures come as `Upload`, also within
-    `control`, `reference` and `upscale`.
+    `fields` are the keyword arguments of `resolve_request`; pictures come as `Upload`, also within `control`,
+    `reference` and `upscale`.
     """
-    spec = model_named(model)
-    chosen_style = find_style(style)
-    if visibility not in Visibility.values:
-        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
-    words, loras = all_loras(prompt, loras, spec)
-    asked = build_request(
-        spec,
-        prompt=words,
-        negative_prompt=negative_prompt,
-        loras=loras,
-        upscalers=upscalers(),
-        **_with_pictures(user, drawing),
-    )
-    asked = complete_request(asked, spec, addons())
-    plan = plan_of(user)
-    if asked.num_images > plan.max_images:
-        raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
+    check_visibility(visibility)
     if user.locked_reason:
         raise AccountLocked(user.locked_reason)
-    moderation.check_prompt(asked.prompt, param="prompt")
-    moderation.check_prompt(asked.negative_prompt, param="negative_prompt")
-
-    composed, composed_negative = composed_prompts(asked, chosen_style, spec)
+    resolved = resolve_request(**_with_pictures(user, fields))
+    request, composed, plan = resolved.request, resolved.composed, plan_of(user)
+    if request.num_images > plan.max_images:
+        raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
+    columns = to_columns(request) | {
+        "prompt": (fields.get("prompt") or "").strip(),
+        "style": resolved.style.key if resolved.style else "",
+        "composed_prompt": composed.prompt,
+        "composed_negative_prompt": composed.negative_prompt,
+    }
     return Generation(
         owner=user,
         source=source,
         api_key=api_key,
         retry_of=retry_of,
         idempotency_key=idempotency_key,
-        fingerprint=_fingerprint(asked, drawing.get("seed"), style, visibility),
-        prompt=prompt.strip(),
-        negative_prompt=asked.negative_prompt,
-        style=chosen_style.key if chosen_style else "",
-        composed_prompt=composed,
-        composed_negative_prompt=composed_negative,
-        model=asked.model,
-        width=asked.width,
-        height=asked.height,
-        steps=asked.steps,
-        guidance_scale=asked.guidance_scale,
-        sampler=asked.sampler,
-        seed=asked.seed,
-        num_images=asked.num_images,
-        mode=asked.mode,
-        options=to_options(asked),
+        fingerprint=_fingerprint(request, fields.get("seed"), fields.get("style", ""), visibility),
+        **columns,
+        mode=request.mode,
+        options=to_options(request),
         visibility=visibility,
         priority=plan.priority,
         owner_slots=plan.running,
@@ -149,71 +121,57 @@ def _prepare(
     )
 
 
-def _with_pictures(user, drawing: dict) -> dict:
-    """`drawing` with every `Upload` as the engine's Picture. Somebody else's is no different from none."""
+def _with_pictures(user: User, fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with every `Upload` as the engine's Picture. Somebody else's is no different from none."""
 
-    def exchanged(value, param):
+    def exchanged(value: Any, param: str) -> Any:
         if isinstance(value, Upload):
             if value.owner_id != user.pk:
                 raise InvalidRequest("There is no such picture.", param)
             return value.picture()
         if isinstance(value, dict):
-            return {name: exchanged(each, param) for name, each in value.items()}
+            return {name: exchanged(inner, param) for name, inner in value.items()}
         return value
 
-    return {name: exchanged(value, name) for name, value in drawing.items()}
+    return {name: exchanged(value, name) for name, value in fields.items()}
 
 
-def _keep_uploads(generation) -> None:
+def _keep_uploads(generation: Generation) -> None:
     """Pictures stay until a day after the generation may still be drawn, so that it can be tried again."""
     needed = generation.deadline_at + dt.timedelta(days=1)
     Upload.objects.filter(pk__in=picture_names(generation.options), expires_at__lt=needed).update(expires_at=needed)
 
 
-def _announce(generation) -> None:
+def _announce(generation: Generation) -> None:
     doorbell.ring()
     store.publish_state(generation)
 
 
-def _fingerprint(asked: ImageRequest, seed, style, visibility) -> str:
-    """The same for the same request. A seed that was left to us does not count, nor a picture's name:
-    a program that asks again uploads again."""
+def _fingerprint(request: ImageRequest, seed: Any, style: str, visibility: str) -> str:
+    """SHA-256, the same for the same request. A seed that was left to us does not count, nor a picture's name:
+    a program that sends its request again uploads again."""
 
-    def nameless(value):
+    def nameless(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: nameless(each) for name, each in value.items() if not (name == "name" and "digest" in value)}
         return value
 
-    content = {
-        name: getattr(asked, name)
-        for name in (
-            "model",
-            "prompt",
-            "negative_prompt",
-            "width",
-            "height",
-            "steps",
-            "guidance_scale",
-            "sampler",
-            "num_images",
-        )
-    }
-    content |= {
-        "seed": None if seed in (None, -1) else asked.seed,
+    content = to_columns(request) | {
+        "seed": None if seed in (None, -1) else request.seed,
         "style": style,
         "visibility": visibility,
-        "options": nameless(to_options(asked)),
+        "options": nameless(to_options(request)),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _one_at_a_time(user) -> None:
+def _one_at_a_time(user: User) -> None:
     """Hold back other requests of this user until the transaction ends, so that the counts below are exact."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"requests of user {user.pk}"])
 
 
-def _earlier(user, generation) -> Generation | None:
+def _earlier(user: User, generation: Generation) -> Generation | None:
     if generation.idempotency_key is None:
         return None
     Generation.objects.filter(
@@ -225,7 +183,7 @@ def _earlier(user, generation) -> Generation | None:
     return earlier
 
 
-def _check_key(generation) -> None:
+def _check_key(generation: Generation) -> None:
     """The API key's own limit of images a day, if it has one. What it gave back does not count."""
     key = generation.api_key
     if key is None or key.daily_images is None:
@@ -247,7 +205,7 @@ def _check_key(generation) -> None:
         )
 
 
-def _check_limits(user, plan) -> None:
+def _check_limits(user: User, plan: Plan) -> None:
     own = Generation.objects.filter(owner=user)
     if plan.running is not None and own.active().count() >= plan.running + plan.queued:
         raise TooManyRunning(
@@ -290,87 +248,18 @@ def cancel_generation(generation: Generation) -> str:
     return "cancelled" if generation.status == Generation.Status.CANCELLED else "already_finished"
 
 
-def retry_generation(generation: Generation, *, source: str, api_key=None) -> Generation:
-    """Ask again for the same as a generation that ended without completing. Counts like any new request."""
+def retry_generation(generation: Generation, *, source: str, api_key: ApiKey | None = None) -> Generation:
+    """Submit the same again as a generation that ended without completing. Counts like any new request."""
     generation.refresh_from_db(fields=["status"])
     if not generation.is_final or generation.status == Generation.Status.COMPLETED:
         raise InvalidRequest("Only a generation that failed, expired or was cancelled can be tried again.", "id")
-    again, _ = create_generation(
-        user=generation.owner,
-        prompt=generation.prompt,
-        negative_prompt=generation.negative_prompt,
-        model=generation.model,
-        style=generation.style,
-        visibility=generation.visibility,
-        source=source,
-        api_key=api_key,
-        retry_of=generation,
-        **_drawing(generation),
+    retry, _ = create_generation(
+        user=generation.owner, source=source, api_key=api_key, retry_of=generation, **fields_of(generation)
     )
-    return again
+    return retry
 
 
-def _drawing(generation) -> dict:
-    """The words of `create_generation` that draw the same again."""
-    words = to_words(generation.request())
-    if generation.mode == "upscale":
-        return {"upscale": words["upscale"], "seed": generation.seed}
-    return words | {
-        name: getattr(generation, name)
-        for name in ("width", "height", "steps", "guidance_scale", "sampler", "seed", "num_images")
-    }
-
-
-def trash_images(user, images) -> list[GeneratedImage]:
-    """Move `images` (a queryset or list of GeneratedImage) to the trash; returns those of `user` that moved."""
-    return _move(user, images, from_trash=False)
-
-
-def restore_images(user, images) -> list[GeneratedImage]:
-    """Bring `images` back from the trash; returns those of `user` that came back."""
-    return _move(user, images, from_trash=True)
-
-
-def _move(user, images, *, from_trash) -> list[GeneratedImage]:
-    with transaction.atomic():
-        own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
-        own = own.trashed() if from_trash else own.kept()
-        rows = list(own.select_for_update())
-        GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).update(deleted_at=None if from_trash else Now())
-    return rows
-
-
-def delete_images(user, images) -> int:
-    """Delete `images` of `user` for good, files and thumbnails included; returns how many went.
-
-    Row first, file after the commit: a crash between leaves a file that `prune` removes, never a row
-    without its file.
-    """
-    with transaction.atomic():
-        own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
-        rows = list(own.select_for_update())
-        GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
-        events.images_removed(rows)
-        transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
-    return len(rows)
-
-
-def change_images(user, images, **changes) -> int:
-    """Set `visibility`, `favourite` or `title` of those of `images` that `user` owns; returns how many there were."""
-    if changes.get("visibility", Visibility.PRIVATE) not in Visibility.values:
-        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
-    own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
-    return own.update(**changes) if changes else own.count()
-
-
-def set_visibility(image: GeneratedImage, visibility: str) -> None:
-    """Publish or withdraw an image."""
-    if visibility not in Visibility.values:
-        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
-    GeneratedImage.objects.filter(pk=image.pk).update(visibility=visibility)
-    image.visibility = visibility
-
-
-def set_favourite(image: GeneratedImage, favourite: bool) -> None:
-    GeneratedImage.objects.filter(pk=image.pk).update(favourite=favourite)
-    image.favourite = favourite
+def fields_of(generation: Generation) -> dict[str, Any]:
+    """The fields of `create_generation` that draw the same again; pictures as the engine's `Picture`."""
+    names = ("prompt", "negative_prompt", "model", "style", "visibility")
+    return to_keywords(generation.request()) | {name: getattr(generation, name) for name in names}

@@ -17,8 +17,8 @@ from django.utils import timezone
 from PIL import Image
 
 from generation.engine.errors import InvalidRequest
+from generation.engine.protocol import EngineImage
 from generation.engine.request.metadata import encode_png
-from generation.engine.request.request import EngineImage
 
 log = logging.getLogger(__name__)
 

@@ -53,11 +53,13 @@ def member(browser, site):
 def check(page, path, *, theme=None):
     """Axe's findings, as lines, for the page once its entrance is over."""
     page.goto(path)
-    page.evaluate("document.getAnimations().forEach(one => { try { one.finish() } catch { one.cancel() } })")
-    found = Axe().run(page, options=RULES)
+    page.evaluate(
+        "document.getAnimations().forEach(animation => { try { animation.finish() } catch { animation.cancel() } })"
+    )
+    results = Axe().run(page, options=RULES)
     return [
-        f"{path} {theme or ''} {one['id']}: {one['help']} {[node['html'][:160] for node in one['nodes'][:3]]}"
-        for one in found.response["violations"]
+        f"{path} {theme or ''} {rule['id']}: {rule['help']} {[node['html'][:160] for node in rule['nodes'][:3]]}"
+        for rule in results.response["violations"]
     ]
 
 
@@ -88,7 +90,7 @@ def test_open_menus_and_states_are_accessible(open_page, member):
     page.goto("/gallery/")
     page.locator(".card-image").first.hover()
     page.get_by_role("checkbox").first.check()
-    page.locator(".bulkbar").evaluate("bar => Promise.all(bar.getAnimations().map(one => one.finished))")
+    page.locator(".bulkbar").evaluate("bar => Promise.all(bar.getAnimations().map(animation => animation.finished))")
     assert not axe.run(page, options=RULES).response["violations"]
 
 
@@ -109,7 +111,7 @@ def test_no_link_is_dead(open_page, member, site):
     seen, dead = set(), []
     for path in [*PUBLIC[:4], *MEMBERS, *member[1]]:
         page.goto(path)
-        for link in page.eval_on_selector_all("a[href]", "links => links.map(one => one.href)"):
+        for link in page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)"):
             address = link.partition("#")[0]
             if address in seen or not address.startswith(site.url):
                 continue

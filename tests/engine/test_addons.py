@@ -10,7 +10,7 @@ from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.complete import complete_request
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 

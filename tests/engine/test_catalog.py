@@ -18,7 +18,7 @@ from generation.engine.catalog.local_models import LiveCatalog, scan_models_dir
 from generation.engine.catalog.models import DOWNLOADS, FEATURES, MODELS, MODES, Catalog
 from generation.engine.errors import ModelUnavailable, UnknownModel
 from generation.engine.networks.loader import ModelManager
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request, size_for
 
 from .families import save_flux, save_qwen, save_sd3

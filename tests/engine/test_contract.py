@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from generation.engine.errors import BadOutput, Cancelled, EngineError, EngineStopped, UnknownModel
-from generation.engine.request.request import ImageRequest, build_request
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.request import build_request
 
 
 def make(catalog, prompt="a red cat", key="sd1", **fields):

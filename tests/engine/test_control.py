@@ -25,7 +25,7 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.pictures.control_maps import make_map
 from generation.engine.pictures.pose import _points, find_people, skeletons
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 from .models import save_control

@@ -15,7 +15,8 @@ from generation.engine.networks import controlnet as control
 from generation.engine.networks import deepcache, ip_adapter, lora
 from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.vae import Encoded
-from generation.engine.request.options import Picture, passes_of
+from generation.engine.request.fields import Picture
+from generation.engine.request.passes import passes_of
 from generation.engine.request.request import build_request
 
 from .models import save_adapter, save_control, save_lora

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 SPEC = Catalog().get("dreamsketch-tiny")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.fake import draw
+from generation.engine.request.fields import Picture
 from generation.engine.request.metadata import (
     SOURCE_TYPE,
     XMP_KEY,
@@ -19,7 +20,6 @@ from generation.engine.request.metadata import (
     read_png,
     strip,
 )
-from generation.engine.request.options import Picture
 from generation.engine.request.request import build_request
 
 RECIPE = {"model": "dreamsketch-tiny", "weights": "ab" * 32, "dtype": "fp32", "versions": {"torch": "2.13.0"}}

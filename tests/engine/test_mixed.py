@@ -13,7 +13,7 @@ from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import Row
 from generation.engine.networks.ip_adapter import ImagePromptTokens
 from generation.engine.networks.vae import Encoded
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 from .models import save_adapter, save_control, save_lora

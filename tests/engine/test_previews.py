@@ -14,7 +14,8 @@ from generation.engine.loop.denoise import advance, predict_x0
 from generation.engine.loop.rows import start_row
 from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.vae import LatentColours
-from generation.engine.request.request import Job, build_request
+from generation.engine.protocol import Job
+from generation.engine.request.request import build_request
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from generation.engine.catalog.addons import Addons
 from generation.engine.errors import InvalidRequest
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.request.complete import complete_request
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 from .models import save_adapter, save_lora

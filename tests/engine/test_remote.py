@@ -32,7 +32,7 @@ from generation.engine.remote.providers import (
     WebhookProvider,
     signature,
 )
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 SECRET = "dsk_0123456789_topsecret"

@@ -7,7 +7,8 @@ import pytest
 from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.errors import InvalidRequest, UnknownModel
-from generation.engine.request.request import ASPECT_RATIOS, build_request
+from generation.engine.request.fields import ASPECT_RATIOS
+from generation.engine.request.request import build_request
 
 SPEC = Catalog().get("stable-diffusion-v1-5")
 NOT_NUMBERS = [math.nan, "20", "", [], {}, b"1", True, False, 1j, object()]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.remote.providers import native_body, signature
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 FILE = Path(__file__).parents[2] / "deploy" / "serverless" / "modal_app.py"

@@ -11,7 +11,7 @@ from generation.engine.loop.denoise import advance
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import start_row
 from generation.engine.pictures.upscale import enlarge
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 from .pictures import hole, scene

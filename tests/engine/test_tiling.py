@@ -9,7 +9,7 @@ from generation.engine.catalog.models import Catalog
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import enlarge_latents
 from generation.engine.networks.vae import decode, encode
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 SHIFT = (12, 8)

@@ -15,7 +15,7 @@ from generation.engine.catalog.upscalers import upscaler_names
 from generation.engine.errors import Cancelled, InvalidRequest, ModelUnavailable
 from generation.engine.factory import make_engine
 from generation.engine.pictures import upscale
-from generation.engine.request.options import Picture
+from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 

@@ -99,7 +99,7 @@ def test_members_go_from_home_to_create(anna):
 def test_home_shows_public_images_only(client, pro_user, make_image):
     public, private = make_image(pro_user, visibility="public"), make_image(pro_user)
     unlisted, gone = make_image(pro_user, visibility="unlisted"), make_image(pro_user, visibility="public")
-    from generation.services.generations import trash_images
+    from generation.services.images import trash_images
 
     trash_images(pro_user, [gone])
     page = client.get("/").content.decode()

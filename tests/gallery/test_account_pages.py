@@ -47,7 +47,7 @@ def test_a_prompt_survives_signing_up(client, db):
 )
 def test_a_bad_sign_up_says_why_at_the_field(client, db, sent):
     page = client.post("/accounts/signup/", sent).content.decode()
-    assert 'class="errorlist"' in page and 'aria-invalid="true"' in page
+    assert 'class="field-error"' in page and 'aria-invalid="true"' in page
     assert not User.objects.exists()
 
 

@@ -2,7 +2,7 @@
 
 import random
 
-from generation.engine.request.request import MAX_PROMPT_CHARACTERS
+from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.prompts.ideas import SUGGESTIONS, improve, suggestions, surprise
 
 

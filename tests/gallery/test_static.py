@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from django.template.loader import get_template
 
+from gallery.templatetags.art import ART, art
+from generation.prompts.styles import STYLES
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 SPRITE = (ROOT / "static/icons/sprite.svg").read_text()
@@ -35,8 +38,27 @@ def test_templates_compile_and_hold_no_inline_code(template):
     assert not re.search(r"https?://(?!www\.w3\.org|hooks\.example\.com)", text), "no third party"
 
 
+@pytest.mark.parametrize("folder, pattern", [("templates", "*.html"), ("static/css", "*.css"), ("static/js", "*.js")])
+def test_lines_fit_on_a_screen(folder, pattern):
+    long = {
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in (ROOT / folder).rglob(pattern)
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if len(line) > 120
+    }
+    assert not long
+
+
+def test_every_style_and_every_drawing_that_a_template_names_is_there():
+    named = {name for file in TEMPLATES for name in re.findall(r"{% art ['\"]([\w/-]+)['\"] %}", file.read_text())}
+    named |= {f"styles/{key}" for key in STYLES}
+    files = {str(file.relative_to(ART).with_suffix("")) for file in ART.rglob("*.svg")}
+    assert files == named
+    assert all('xmlns="http://www.w3.org/2000/svg"' not in art(name) for name in files)
+
+
 def test_colours_are_written_in_the_token_file_only():
-    for file in (ROOT / "static/css").glob("*.css"):
+    for file in (ROOT / "static/css").rglob("*.css"):
         if file.name != "tokens.css":
             assert not re.search(r"#[0-9a-fA-F]{3,8}\b(?![\w-]*\s*\{)|\brgba?\(|\bhsla?\(", file.read_text()), file.name
 
@@ -45,7 +67,7 @@ def _tokens() -> dict[str, tuple[str, str]]:
     text = (ROOT / "static/css/tokens.css").read_text()
     return {
         name: (light, dark)
-        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#[0-9A-F]{6}), (#[0-9A-F]{6})\)", text)
+        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", text)
     }
 
 
@@ -55,8 +77,8 @@ def _luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+def contrast(colour: str, ground: str) -> float:
+    light, dark = sorted((_luminance(colour), _luminance(ground)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 

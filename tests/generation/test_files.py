@@ -7,10 +7,10 @@ import pytest
 from django.core.files.storage import default_storage
 from PIL import Image
 
+from generation.engine.protocol import EngineImage
 from generation.engine.request.metadata import read_png
-from generation.engine.request.request import EngineImage
 from generation.models import GeneratedImage
-from generation.services.generations import delete_images, restore_images, set_visibility, trash_images
+from generation.services.images import delete_images, restore_images, set_visibility, trash_images
 from generation.storage import files
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from accounts import quotas
 from accounts.models import QuotaHold
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.models import GeneratedImage, Generation
 from generation.operations import audit
 from generation.queue import jobs

@@ -12,7 +12,7 @@ from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import DailyUsage, QuotaHold
-from generation.engine.request.request import EngineImage
+from generation.engine.protocol import EngineImage
 from generation.models import WebhookDelivery, WebhookEndpoint
 from generation.operations import pruning
 from generation.queue import jobs

@@ -3,12 +3,15 @@
 null counts as left out; fields that are not named here are ignored.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import validate
-from generation.engine.request.options import MAX_CLIP_SKIP, MAX_HIRES_SCALE, MAX_MASK_BLUR
-from generation.engine.request.request import MAX_PROMPT_CHARACTERS, MAX_SEED
+from generation.engine.request.fields import HIRES_FIELDS, MAX_SEED, OWN_FIELDS, START_FIELDS
+from generation.engine.request.schema import Field as RequestField
+from generation.engine.request.schema import Kind
 
 MAX_NAME = 200
 MAX_BATCH_SIZE, MAX_BATCHES, MAX_IMAGES_A_CALL = 8, 16, 64
@@ -83,14 +86,36 @@ def schema_of(table: dict[str, Field], required=(), about: str = "") -> dict:
     )
 
 
-BOTH = {
-    "prompt": Field(
-        "text",
-        "What to draw. `<lora:name:0.8>` and `(emphasis:1.2)` as usual.",
-        most=MAX_PROMPT_CHARACTERS,
-        more={"pattern": r"\S"},
-    ),
-    "negative_prompt": Field("text", "What to avoid.", most=MAX_PROMPT_CHARACTERS),
+KINDS = {Kind.NUMBER: "number", Kind.INTEGER: "whole", Kind.BOOLEAN: "flag"}
+ABOUT = {
+    "prompt": "What to draw. `<lora:name:0.8>` and `(emphasis:1.2)` as usual.",
+    "steps": "Within the model's bounds.",
+    "cfg_scale": "Within the model's bounds.",
+    "clip_skip": "1: the last layer of the text encoder counts.",
+    "hr_scale": "How many times larger.",
+    "denoising_strength": "Of a start from a picture, or of the second pass.",
+}
+"""What the document says of our own fields, where the web UI's users need other words."""
+
+
+def own(fields: Iterable[RequestField]) -> dict[str, Field]:
+    """Those of our own fields that the web UI has under some name: its name, and what is read from a body."""
+    return {field.a1111: _own(field) for field in fields if field.a1111}
+
+
+def _own(field: RequestField) -> Field:
+    about = ABOUT.get(field.a1111, field.help)
+    if field.kind is Kind.TEXT:
+        more = {"pattern": r"\S"} if field.name == "prompt" else {}
+        return Field("text", about, most=int(field.high or MAX_NAME), more=more)
+    if not field.is_number:
+        return Field(KINDS.get(field.kind, "text"), about)
+    low, high = (bound + field.a1111_offset for bound in (field.low or 0, field.high or 0))
+    return Field(KINDS[field.kind], about, low, high)
+
+
+STRENGTH = {field.a1111: field for field in START_FIELDS if field.name == "strength"}
+BOTH = own((*OWN_FIELDS, *STRENGTH.values())) | {
     "styles": Field("texts", "Names of `prompt-styles`. Unknown ones are left out."),
     "seed": Field("whole", "-1: random. Image i is drawn from seed + i.", -1, MAX_SEED),
     "subseed": Field("whole", "Of the variation. -1: random.", -1, MAX_SEED),
@@ -98,16 +123,11 @@ BOTH = {
     "sampler_name": Field("text", "One of `samplers`."),
     "sampler_index": Field("text", "Older name of sampler_name, which wins."),
     "scheduler": Field("text", "`Karras` where the sampler has it. Others draw with the sampler's own."),
-    "steps": Field("whole", "Within the model's bounds.", 1, 100),
-    "cfg_scale": Field("number", "Within the model's bounds.", 0, 20),
     "width": Field("whole", "Pixels. Drawn in the nearest size that the model can draw.", MIN_SIDE, MAX_SIDE),
     "height": Field("whole", "Pixels. Drawn in the nearest size that the model can draw.", MIN_SIDE, MAX_SIDE),
     "batch_size": Field("whole", "Images of one batch.", 1, MAX_BATCH_SIZE),
     "n_iter": Field("whole", f"Batches; at most {MAX_IMAGES_A_CALL} images in all.", 1, MAX_BATCHES),
-    "denoising_strength": Field("number", "Of a start from a picture, or of the second pass.", 0, 1),
     "restore_faces": Field("flag", "Accepted; there are no face restorers here."),
-    "tiling": Field("flag", "The edges fit together."),
-    "clip_skip": Field("whole", "1: the last layer of the text encoder counts.", 1, MAX_CLIP_SKIP + 1),
     "override_settings": Field(
         "object", "Options for this call alone: sd_model_checkpoint, CLIP_stop_at_last_layers, samples_format."
     ),
@@ -119,25 +139,42 @@ BOTH = {
     "save_images": Field("flag", "Accepted; every picture is kept in your gallery."),
     "force_task_id": Field("text", "Your name for the call, for `/internal/progress`."),
 }
-TXT2IMG = BOTH | {
-    "enable_hr": Field("flag", "Draw a second pass at a larger size."),
-    "hr_scale": Field("number", "How many times larger.", 1, MAX_HIRES_SCALE),
-    "hr_resize_x": Field("whole", "Instead of hr_scale: the width to reach. 0: not given.", 0, 2 * MAX_SIDE),
-    "hr_resize_y": Field("whole", "Instead of hr_scale: the height to reach. 0: not given.", 0, 2 * MAX_SIDE),
-    "hr_upscaler": Field("text", "One of `latent-upscale-modes` or `upscalers`."),
-    "hr_second_pass_steps": Field("whole", "0: as many as the first pass.", 0, 100),
-}
-IMG2IMG = BOTH | {
-    "init_images": Field("list", "Pictures to start from, as base64 with or without the head of a data URI."),
-    "mask": Field("text", "White changes. As base64.", most=2**26),
-    "mask_blur": Field("whole", "Pixels.", 0, MAX_MASK_BLUR),
-    "inpainting_fill": Field("whole", "0: blurred, 1: original, 2: noise, 3: nothing.", 0, 3),
-    "inpaint_full_res": Field("flag", "Draw the masked part only, at the full size."),
-    "inpaint_full_res_padding": Field("whole", "Pixels around the masked part.", 0, 512),
-    "inpainting_mask_invert": Field("flag", "Black changes."),
-    "resize_mode": Field("whole", "0: stretch, 1: crop, 2: fill, 3: stretch.", 0, 3),
-    "include_init_images": Field("flag", "Repeat the pictures that were given in `parameters`."),
-}
+TXT2IMG = (
+    BOTH
+    | own(HIRES_FIELDS)
+    | {
+        "enable_hr": Field("flag", "Draw a second pass at a larger size."),
+        "hr_resize_x": Field("whole", "Instead of hr_scale: the width to reach. 0: not given.", 0, 2 * MAX_SIDE),
+        "hr_resize_y": Field("whole", "Instead of hr_scale: the height to reach. 0: not given.", 0, 2 * MAX_SIDE),
+        "hr_upscaler": Field("text", "One of `latent-upscale-modes` or `upscalers`."),
+        "hr_second_pass_steps": Field("whole", "0: as many as the first pass.", 0, 100),
+    }
+)
+IMG2IMG = (
+    BOTH
+    | own(START_FIELDS)
+    | {
+        "init_images": Field("list", "Pictures to start from, as base64 with or without the head of a data URI."),
+        "mask": Field("text", "White changes. As base64.", most=2**26),
+        "inpainting_fill": Field("whole", "0: blurred, 1: original, 2: noise, 3: nothing.", 0, 3),
+        "inpaint_full_res": Field("flag", "Draw the masked part only, at the full size."),
+        "inpaint_full_res_padding": Field("whole", "Pixels around the masked part.", 0, 512),
+        "inpainting_mask_invert": Field("flag", "Black changes."),
+        "resize_mode": Field("whole", "0: stretch, 1: crop, 2: fill, 3: stretch.", 0, 3),
+        "include_init_images": Field("flag", "Repeat the pictures that were given in `parameters`."),
+    }
+)
+
+
+def own_values(values: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `create_generation` that a body gives under the web UI's names, as we count."""
+    return {
+        field.attribute: values[field.a1111] - field.a1111_offset if field.is_number else values[field.a1111]
+        for field in OWN_FIELDS
+        if field.a1111 in values
+    }
+
+
 EXTRAS = {
     "resize_mode": Field("whole", "0: by a factor, 1: to a size.", 0, 1),
     "upscaling_resize": Field("number", "The factor.", 1, 4),

@@ -5,9 +5,8 @@ import re
 from generation import catalog
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.catalog.samplers import SAMPLERS, Sampler, find_sampler
-from generation.engine.catalog.upscalers import upscaler_title
+from generation.engine.catalog.upscalers import LATENT, upscaler_title
 from generation.engine.errors import InvalidRequest, UnknownModel
-from generation.engine.request.options import LATENT
 from generation.prompts.styles import STYLES, Style
 
 from .weights import known_hash

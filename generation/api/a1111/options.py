@@ -10,7 +10,7 @@ from accounts.models import ApiKey
 from generation import catalog
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import UnknownModel
-from generation.engine.request.options import MAX_CLIP_SKIP
+from generation.engine.request.fields import FIELDS
 
 from . import names
 from .fields import Field, read_fields
@@ -23,7 +23,7 @@ FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 
 TABLE = {
     "sd_model_checkpoint": Field("text", "Title of one of `sd-models`."),
-    "CLIP_stop_at_last_layers": Field("whole", "Clip skip, from 1.", 1, MAX_CLIP_SKIP + 1),
+    "CLIP_stop_at_last_layers": Field("whole", "Clip skip, from 1.", 1, int(FIELDS["clip_skip"].high) + 1),
     "send_seed": Field("flag", "Kept and given back."),
     "samples_format": Field("text", "Of the pictures in answers: png, jpg or webp."),
     "sd_vae": Field("text", "Accepted; each model draws with its own."),

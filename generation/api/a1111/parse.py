@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from rest_framework.exceptions import APIException
 
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import MAX_SEED, size_like
+from generation.engine.request.fields import MAX_SEED
+from generation.engine.request.request import size_like
 from generation.models import Upload
 from generation.storage.uploads import read_picture
 
 from . import names
-from .fields import IMG2IMG, MAX_BATCH_SIZE, MAX_IMAGES_A_CALL, TXT2IMG, read_fields
+from .fields import IMG2IMG, MAX_BATCH_SIZE, MAX_IMAGES_A_CALL, TXT2IMG, own_values, read_fields
 from .masks import read_mask
 from .options import FORMATS, checkpoint, options_of, read_settings
 from .scripts import SD_UPSCALE, guided_by, upscale_script
@@ -141,11 +142,9 @@ def _read(request, given: dict, kind: str) -> Asked:
     spec = checkpoint(settings)
     words = {
         "model": spec.key,
-        "steps": given.get("steps"),
-        "guidance_scale": given.get("cfg_scale"),
+        "clip_skip": settings["CLIP_stop_at_last_layers"] - 1,
+        **own_values(given),
         "sampler": names.sampler_of(given.get("sampler_name") or given.get("sampler_index"), given.get("scheduler")),
-        "tiling": given.get("tiling", False),
-        "clip_skip": (given.get("clip_skip") or settings["CLIP_stop_at_last_layers"]) - 1,
         **_composed(given),
         **_size(given, spec),
     }

@@ -4,7 +4,7 @@ from generation import catalog
 from generation.engine.catalog.upscalers import upscaler_title
 from generation.engine.errors import InvalidRequest
 from generation.engine.request import validate
-from generation.engine.request.options import MAX_HIRES_SCALE
+from generation.engine.request.fields import HIRES_FIELDS
 from generation.models import Upload
 from generation.storage.uploads import read_picture
 
@@ -16,6 +16,7 @@ NOTHING = ("", "none")
 SD_UPSCALE = "sd upscale"
 CONTROLNET = "controlnet"
 IP_ADAPTER = "ip-adapter"
+SCALE = next(field for field in HIRES_FIELDS if field.attribute == "scale")
 
 
 def guided_by(user, scripts: dict, start: Upload | None) -> dict:
@@ -83,7 +84,7 @@ def upscale_script(arguments: list, strength: float) -> dict:
     return {
         "strength": 0.0,
         "hires": {
-            "scale": validate.number(scale, "script_args", 1.0, MAX_HIRES_SCALE, 2.0),
+            "scale": validate.number(scale, "script_args", SCALE.low, SCALE.high, SCALE.default),
             "strength": strength,
             "upscaler": names.upscaler_of(upscaler, "script_args"),
         },

@@ -22,7 +22,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
 
 
 class OneOfSchema(OpenApiSerializerFieldExtension):
-    target_class = "generation.api.native.serializers.OneOf"
+    target_class = "generation.api.native.request_serializers.OneOf"
 
     def map_serializer_field(self, auto_schema, direction):
         def written(kind):

@@ -1,4 +1,4 @@
-"""The fields of a generation request under all their accepted names, as the words of `create_generation`.
+"""From a body of our JSON API, or a form, to the keyword arguments of `create_generation`, by the table of fields.
 
 Only shape is looked at here: what kind of value it is and under which name it came. What a model allows is
 `build_request`'s to say; its refusal is given back under the name that the caller used.
@@ -7,47 +7,22 @@ Only shape is looked at here: what kind of value it is and under which name it c
 import contextlib
 import json
 import re
+from typing import Any
 
+from accounts.models import User
 from accounts.refusals import Refusal
 from generation.api.http.parsers import each_once
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import MAX_PROMPT_CHARACTERS
+from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
+from generation.engine.request.parse import spelled_out
+from generation.engine.request.schema import Field, Kind
+from generation.fields import FIELDS, HIRES_FIELDS, SCALARS
 from generation.storage.uploads import read_picture
 
-# Our word: the names it is accepted under. The first that is given counts.
-TEXTS = {
-    "prompt": ("prompt",),
-    "negative_prompt": ("negative_prompt", "negativePrompt"),
-    "model": ("model", "model_id"),
-    "style": ("style",),
-    "aspect_ratio": ("aspect_ratio", "aspectRatio"),
-    "sampler": ("sampler", "sampler_name"),
-    "visibility": ("visibility",),
-    "fill": ("fill",),
-    "fit": ("fit",),
-    "quality": ("quality",),
-}
-NUMBERS = {
-    "width": ("width",),
-    "height": ("height",),
-    "steps": ("steps", "num_inference_steps"),
-    "guidance_scale": ("guidance_scale", "cfg_scale", "cfgScale"),
-    "seed": ("seed",),
-    "num_images": ("num_images", "n"),
-    "strength": ("strength", "denoising_strength"),
-    "mask_blur": ("mask_blur", "maskBlur"),
-    "padding": ("padding",),
-    "clip_skip": ("clip_skip", "clipSkip"),
-}
-HIRES = {
-    "scale": ("hires_scale", "hiresScale"),
-    "strength": ("hires_strength", "hiresStrength"),
-    "steps": ("hires_steps", "hiresSteps"),
-    "upscaler": ("hires_upscaler", "hiresUpscaler"),
-}
-OTHERS = {"hires_fix": ("hires_fix", "hiresFix")}
-NAMES = TEXTS | NUMBERS | OTHERS | {f"hires_{word}": names for word, names in HIRES.items()}
 PROMPTS = ("prompt", "negative_prompt")
+JSON_FIELDS = [FIELDS[name] for name in ("expand", "variation", "loras")]
+"""Objects and lists without a picture; `hires_fix` is read on its own."""
+PICTURES = [field for field in FIELDS.values() if field.kind is Kind.PICTURE]
 
 MAX_TEXT = 200
 NUMBER_LIMIT = 2**53
@@ -57,51 +32,50 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|[+-]?\.[0-9]+")
 TRUE, FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 
 
-def read_request(data: dict, user) -> dict:
+def read_request(data: dict[str, Any], user: User) -> dict[str, Any]:
     """Keyword arguments for `create_generation`. Pictures are kept as uploads of `user`.
 
     Raises InvalidRequest, or a refusal of `uploads`, naming the field as the caller did.
     """
-    asked = _words(data)
-    if (value := _content(data, "expand")) is not None:
-        asked["expand"] = _number_or(dict, value, "expand")
+    keywords = _scalars(data, SCALARS)
+    if "width" not in keywords and "height" not in keywords:
+        keywords |= _size(data)
     if (hires := _hires(data)) is not None:
-        asked["hires"] = hires
-    for name, kind in (("variation", dict), ("loras", list)):
-        if (value := _content(data, name)) is not None:
-            asked[name] = _of_kind(kind, value, name)
-    if data.get("tiling") is not None:
-        asked["tiling"] = flag(data["tiling"], "tiling")
-    asked |= _pictures(data, user)
-    if "prompt" not in asked and "upscale" not in asked:
+        keywords["hires"] = hires
+    for field in JSON_FIELDS:
+        if (value := _content(data, field.name)) is not None:
+            keywords[field.attribute] = _of_kind(field, value)
+    keywords |= _pictures(data, user)
+    if "prompt" not in keywords and "upscale" not in keywords:
         raise InvalidRequest("Describe your image in a few words.", "prompt")
-    return asked
+    return keywords
 
 
-def _words(data) -> dict:
-    asked = {}
-    for word, names in TEXTS.items():
-        name, value = _given(data, names)
+def _scalars(data: dict[str, Any], fields: dict[str, Field]) -> dict[str, Any]:
+    """The values that `data` has for these fields, by attribute."""
+    values = {}
+    for field in fields.values():
+        name, value = _first_value(data, field.names)
         if value is not None:
-            asked[word] = text(value, name, limit=None if word in PROMPTS else MAX_TEXT)
-    for word, names in NUMBERS.items():
-        name, value = _given(data, names)
-        if value is not None:
-            asked[word] = number(value, name)
-    if "width" not in asked and "height" not in asked:
-        asked |= _size(data)
-    return asked
+            values[field.attribute] = read_scalar(field, value, name)
+    return values
 
 
-def _hires(data) -> dict | bool | None:
+def read_scalar(field: Field, value: Any, param: str) -> Any:
+    """A word, number or truth, out of JSON or out of a form, which knows nothing but text. Its bounds come later."""
+    if field.is_number:
+        return number(value, param)
+    if field.kind is Kind.BOOLEAN:
+        return flag(value, param)
+    return text(value, param, limit=None if field.name in PROMPTS else MAX_TEXT)
+
+
+def _hires(data: dict[str, Any]) -> dict[str, Any] | bool | None:
     """On where `hires_fix` says so, or where it is left out and something is said about the second pass."""
-    name, value = _given(data, OTHERS["hires_fix"])
+    field = FIELDS["hires_fix"]
+    name, value = _first_value(data, field.names)
     value = _from_text(value, name)
-    flat = {}
-    for word, names in HIRES.items():
-        field, given = _given(data, names)
-        if given is not None:
-            flat[word] = text(given, field) if word == "upscaler" else number(given, field)
+    flat = _scalars(data, HIRES_FIELDS)
     if isinstance(value, dict):
         return flat | value
     if value is None:
@@ -109,40 +83,38 @@ def _hires(data) -> dict | bool | None:
     return (flat or True) if flag(value, name) else None
 
 
-def _pictures(data, user) -> dict:
+def _pictures(data: dict[str, Any], user: User) -> dict[str, Any]:
     """Last of all: they take time to read, and what else is wrong should be said before."""
-    asked = {}
     upscale = _content(data, "upscale")
     if upscale is not None:
-        upscale = _number_or(dict, upscale, "upscale")
-        if not isinstance(upscale, dict):
-            upscale = {"factor": upscale}
+        upscale = spelled_out(FIELDS["upscale"], upscale if isinstance(upscale, dict) else number(upscale, "upscale"))
         return {"upscale": _with_picture(user, upscale, "upscale", data.get("image"))}
+    keywords: dict[str, Any] = {}
     for name in ("control", "reference"):
         value = _content(data, name)
-        if name == "reference" and value is not None and not isinstance(value, dict):
-            value = {"image": value}  # its picture alone
         if value is not None:
-            asked[name] = _with_picture(user, _of_kind(dict, value, name), name, data.get(f"{name}_image"))
-    for name, mask in (("image", False), ("mask", True)):
-        if data.get(name) is not None:
-            asked[name] = read_picture(user, data[name], name, mask=mask)
-    return asked
+            value = _of_kind(FIELDS[name], spelled_out(FIELDS[name], value))
+            keywords[name] = _with_picture(user, value, name, data.get(f"{name}_image"))
+    for field in PICTURES:
+        if data.get(field.name) is not None:
+            mask = field.name == "mask"
+            keywords[field.attribute] = read_picture(user, data[field.name], field.name, mask=mask)
+    return keywords
 
 
-def _with_picture(user, given: dict, param: str, beside) -> dict:
-    """`given` with its `image` read; a form sends that in a field `beside`."""
-    value = given.get("image") if given.get("image") is not None else beside
+def _with_picture(user: User, part: dict[str, Any], param: str, beside: Any) -> dict[str, Any]:
+    """`part` with its `image` read; a form sends that in a field `beside`."""
+    value = part.get("image") if part.get("image") is not None else beside
     if value is None:
         raise InvalidRequest("This needs a picture: give it as “image” within.", param)
-    return given | {"image": read_picture(user, value, param)}
+    return part | {"image": read_picture(user, value, param)}
 
 
-def _content(data, name):
+def _content(data: dict[str, Any], name: str) -> Any:
     return _from_text(data.get(name), name)
 
 
-def _from_text(value, param):
+def _from_text(value: Any, param: str) -> Any:
     """What JSON text stands for, because forms know nothing but text; other values stay as they are."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
         return value
@@ -152,14 +124,15 @@ def _from_text(value, param):
         raise InvalidRequest("This is not JSON.", param) from None
 
 
-def _of_kind(kind, value, param):
-    if not isinstance(value, kind):
-        raise InvalidRequest("This must be a list." if kind is list else "This must be an object.", param)
+def _of_kind(field: Field, value: Any) -> Any:
+    """`value` if it is an object or list as the field wants one, or a number that stands for it."""
+    if field.kind is Kind.LIST and not isinstance(value, list):
+        raise InvalidRequest("This must be a list.", field.name)
+    if field.kind is Kind.OBJECT and not isinstance(value, dict):
+        if field.shorthand is Kind.NUMBER:
+            return number(value, field.name)
+        raise InvalidRequest("This must be an object.", field.name)
     return value
-
-
-def _number_or(kind, value, param):
-    return value if isinstance(value, kind) else number(value, param)
 
 
 @contextlib.contextmanager
@@ -172,23 +145,22 @@ def names_as_given(data: dict):
         raise
 
 
-def _name_used(data, word) -> str:
-    if word in ("width", "height") and data.get(word) is None and data.get("size") is not None:
+def _name_used(data: dict[str, Any], param: str) -> str:
+    """The name under which `data` gives the field that a refusal calls `param`."""
+    if param in ("width", "height") and data.get(param) is None and data.get("size") is not None:
         return "size"
-    if word.startswith("hires_") and _given(data, NAMES.get(word, ()))[1] is None:
-        word = "hires_fix"  # as a field of that object, then
-    if word == "upscaler":
-        word = "upscale"
-    name, value = _given(data, NAMES.get(word, (word,)))
-    return word if value is None else name
+    if param in HIRES_FIELDS and _first_value(data, HIRES_FIELDS[param].names)[1] is None:
+        param = "hires_fix"  # as a field of that object, then
+    if param == "upscaler":
+        param = "upscale"
+    field = FIELDS.get(param) or HIRES_FIELDS.get(param)
+    name, value = _first_value(data, field.names if field else (param,))
+    return param if value is None else name
 
 
-def _given(data, names):
+def _first_value(data: dict[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
     """The first of `names` that has a value in `data`, and that value."""
-    for name in names:
-        if data.get(name) is not None:
-            return name, data[name]
-    return names[0] if names else "", None
+    return next(((name, data[name]) for name in names if data.get(name) is not None), (names[0], None))
 
 
 def text(value, param: str, *, limit: int | None = MAX_TEXT) -> str:
@@ -243,7 +215,7 @@ def _size(data) -> dict:
     value = data.get("size")
     if value is None or value == "auto":
         return {}
-    found = SIZE.fullmatch(text(value, "size"))
-    if not found:
+    match = SIZE.fullmatch(text(value, "size"))
+    if not match:
         raise InvalidRequest("This must look like 512x512.", "size")
-    return {"width": int(found[1]), "height": int(found[2])}
+    return {"width": int(match[1]), "height": int(match[2])}

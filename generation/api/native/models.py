@@ -10,7 +10,8 @@ from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.control_kinds import check_preprocessor
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.request import FEATURE_PARAMS, MAX_IMAGES
+from generation.engine.request.fields import MAX_IMAGES
+from generation.engine.request.request import FEATURE_FIELDS
 from generation.live import store
 
 from . import openapi as doc
@@ -69,7 +70,7 @@ def _abilities(spec: ModelSpec, addons: Addons) -> dict:
     }
     features = [one for one in spec.features if fitting.get(one, True)]
     return {
-        "features": [FEATURE_PARAMS.get(one, one) for one in features],
+        "features": [FEATURE_FIELDS[one].name for one in features],
         "loras": [{"key": lora.key, "title": lora.title} for lora in fitting["loras"]],
         "controls": [
             {"key": net.key, "kind": net.kind, "preprocess": _can_make_map(net.kind)} for net in fitting["control"]

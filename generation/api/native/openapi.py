@@ -3,6 +3,7 @@
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
+from . import request_serializers as requests
 from . import serializers as shapes
 
 ID = "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7"
@@ -197,11 +198,11 @@ SYSTEM_STATUS = _operation("systemStatus", "site", {200: _answer(shapes.SystemSt
 MODELS = _operation("listModels", "site", {200: _answer(shapes.Models, "All models."), **NOT_MODIFIED, **COMMON})
 
 _ASKING = {
-    "application/json": shapes.GenerateRequest,
-    "application/x-www-form-urlencoded": shapes.GeneratePlainForm,
-    "multipart/form-data": shapes.GenerateForm,
+    "application/json": requests.GenerateRequest,
+    "application/x-www-form-urlencoded": requests.GeneratePlainForm,
+    "multipart/form-data": requests.GenerateForm,
 }
-_REDRAWING = {"application/json": shapes.Img2ImgRequest, "multipart/form-data": shapes.Img2ImgForm}
+_REDRAWING = {"application/json": requests.Img2ImgRequest, "multipart/form-data": requests.Img2ImgForm}
 _PIXELS = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGO0ylvKgA0wYRUdtBIACDoBXfDvf6AAAAAASUVORK5CYII="
 GENERATE = _operation(
     "generate",

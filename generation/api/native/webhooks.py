@@ -23,7 +23,8 @@ from generation.webhooks.egress import MAX_URL
 from . import openapi as doc
 from .fields import flag, text
 from .keys import strings
-from .serializers import Moment, OneOf
+from .request_serializers import OneOf
+from .serializers import Moment
 
 DELIVERIES_SHOWN = 50
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from generation.engine.errors import InvalidRequest
 from generation.engine.sketch import UPSCALER
 
-LATENT = "latent"
-"""The upscaler of second passes that enlarges latents; the others enlarge pixels."""
 UPSCALERS = ("lanczos", "nearest")
 """Those that need no model. The first is the default."""
 BUILT_IN = {"sketch-2x": UPSCALER}
 """Those whose model lies in this repository: for drawings, which is what it was trained on."""
+LATENT = "latent"
+"""The upscaler of second passes that enlarges latents; the others enlarge pixels (see `pictures.upscale`)."""
 UPSCALER_FOLDER = "upscalers"
 
 

@@ -8,7 +8,8 @@ from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import Cancelled, EngineStopped, InvalidRequest, OutOfMemory, TimedOut
 from generation.engine.job_queue import JobQueue, ProgressReporter, fail
 from generation.engine.networks.loader import LoadedModel, ModelManager, NoRoom
-from generation.engine.request.request import ImageRequest, Job
+from generation.engine.protocol import Job
+from generation.engine.request.fields import ImageRequest
 
 from .job_state import Bucket, RunningJob, WaitingJob, first_bucket, row_bucket
 from .out_of_memory import fits_in_memory

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from generation.engine.catalog.upscalers import UPSCALERS
+from generation.engine.catalog.upscalers import LATENT, UPSCALERS
 from generation.engine.job_queue import ProgressReporter
 from generation.engine.networks.loader import LoadedModel
 from generation.engine.networks.vae import Encoded, encode
 from generation.engine.pictures.upscale import enlarge
-from generation.engine.request.options import LATENT, passes_of
-from generation.engine.request.request import EngineImage, ImageRequest, Job
+from generation.engine.protocol import EngineImage, Job
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.passes import passes_of
 
 from .denoise import predict_x0
 from .pass_inputs import InputPreparation, RequestPictures

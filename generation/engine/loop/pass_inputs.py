@@ -16,8 +16,8 @@ from generation.engine.networks.ip_adapter import ImagePromptTokens, center_crop
 from generation.engine.networks.loader import LoadedModel
 from generation.engine.networks.vae import Encoded, encode
 from generation.engine.pictures.canvas import Canvas, lay_out
-from generation.engine.request.options import Pass
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.passes import PassSchedule
 
 from .rows import PassInputs
 from .unet_config import takes_mask
@@ -26,7 +26,7 @@ from .unet_config import takes_mask
 class RequestPictures:
     """The pictures of a request as the executor loads them and lays them out, which needs no model."""
 
-    def __init__(self, request: ImageRequest, passes: tuple[Pass, ...], executor: Executor):
+    def __init__(self, request: ImageRequest, passes: tuple[PassSchedule, ...], executor: Executor):
         reference = request.reference
         self.canvases = [_lay_out(request, schedule, number, executor) for number, schedule in enumerate(passes)]
         """By pass; None where it begins with nothing but noise, or with what the pass before it drew."""
@@ -47,7 +47,7 @@ class InputPreparation:
         self,
         model: LoadedModel,
         request: ImageRequest,
-        passes: tuple[Pass, ...],
+        passes: tuple[PassSchedule, ...],
         pictures: RequestPictures,
         executor: Executor,
     ):
@@ -123,7 +123,7 @@ class InputPreparation:
             return None
         return self._model.ip_adapters.encode(reference, picture.result())
 
-    def _nothing_preserved(self, schedule: Pass) -> tuple[torch.Tensor, Encoded]:
+    def _nothing_preserved(self, schedule: PassSchedule) -> tuple[torch.Tensor, Encoded]:
         scale = self._model.vae_scale
         mask = torch.ones(schedule.height // scale, schedule.width // scale, device=self._model.device)
         white = Image.new("L", (schedule.width, schedule.height), 255)
@@ -133,7 +133,7 @@ class InputPreparation:
         return encode(self._model, picture, mask, tiling=self._request.tiling)
 
 
-def _lay_out(request: ImageRequest, schedule: Pass, number: int, executor: Executor) -> Future[Canvas] | None:
+def _lay_out(request: ImageRequest, schedule: PassSchedule, number: int, executor: Executor) -> Future[Canvas] | None:
     start = request.start
     if start is None or (number and not start.inpaints):
         return None

@@ -8,7 +8,7 @@ from generation.engine.catalog.samplers import find_sampler
 from generation.engine.networks import deepcache
 from generation.engine.networks.loader import LoadedModel, dtype_name
 from generation.engine.networks.lora import recipe_entries
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
 
 from .rows import Row
 

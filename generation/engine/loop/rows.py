@@ -19,8 +19,8 @@ from generation.engine.networks.loader import LoadedModel
 from generation.engine.networks.lora import ActiveLoras
 from generation.engine.networks.prompt_encoder import Embedding
 from generation.engine.networks.vae import Encoded
-from generation.engine.request.options import Pass, passes_of
-from generation.engine.request.request import MAX_SEED, ImageRequest
+from generation.engine.request.fields import MAX_SEED, ImageRequest
+from generation.engine.request.passes import PassSchedule, passes_of
 from generation.engine.sampling import SLOTS, Table, make_table
 
 from .step_tensors import StepTensors, make_step_tensors
@@ -68,7 +68,7 @@ class Row:
     request: ImageRequest
     index: int
     """Of the image in its request."""
-    schedule: Pass
+    schedule: PassSchedule
     """Size and steps of the pass that it is in."""
     table: Table
     step_tensors: StepTensors = field(repr=False)
@@ -170,7 +170,7 @@ def start_row(model: LoadedModel, request: ImageRequest, index: int, inputs: Pas
 
 @torch.inference_mode()
 def start_next_pass(
-    model: LoadedModel, row: Row, schedule: Pass, inputs: PassInputs, enlarged: Encoded | None = None
+    model: LoadedModel, row: Row, schedule: PassSchedule, inputs: PassInputs, enlarged: Encoded | None = None
 ) -> Row:
     """The row, whose pass is finished, where the next one begins.
 
@@ -221,7 +221,7 @@ def _encode_prompts(
 
 
 def _initial_noise(
-    model: LoadedModel, request: ImageRequest, index: int, schedule: Pass, generator: torch.Generator
+    model: LoadedModel, request: ImageRequest, index: int, schedule: PassSchedule, generator: torch.Generator
 ) -> torch.Tensor:
     """channels x h x w of unit noise, with the variation's mixed in."""
     shape = latent_channels(model), schedule.height // model.vae_scale, schedule.width // model.vae_scale

@@ -17,8 +17,8 @@ from generation.engine.errors import Cancelled, EngineStopped, OutOfMemory, Time
 from generation.engine.job_queue import ProgressReporter, fail, succeed
 from generation.engine.networks.loader import ModelManager, NoRoom
 from generation.engine.pictures.upscale import enlarge, forget_upscalers
-from generation.engine.request.options import Upscale
-from generation.engine.request.request import EngineImage, Job
+from generation.engine.protocol import EngineImage, Job
+from generation.engine.request.fields import Upscale
 
 from .out_of_memory import fits_in_memory
 from .recipe import pipeline_recipe

@@ -8,8 +8,8 @@ import torch
 from generation.engine.catalog.families import FAMILIES
 from generation.engine.networks.device import to_device
 from generation.engine.networks.loader import LoadedModel
-from generation.engine.request.options import Pass
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.passes import PassSchedule
 from generation.engine.sampling import Table
 
 from .unet_config import guidance_embedding_width
@@ -29,7 +29,7 @@ class StepTensors:
     """1 x width for UNets into which guidance was distilled."""
 
 
-def make_step_tensors(model: LoadedModel, request: ImageRequest, schedule: Pass, table: Table) -> StepTensors:
+def make_step_tensors(model: LoadedModel, request: ImageRequest, schedule: PassSchedule, table: Table) -> StepTensors:
     """The tensors of a pass by that sampler table."""
     guidance = (request.guidance_scale,) * len(table)
     scalars = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()

@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 
 from generation.engine.networks.loader import LoadedModel
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
 
 
 def unet_of(model: LoadedModel) -> torch.nn.Module:

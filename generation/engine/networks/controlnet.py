@@ -20,7 +20,7 @@ from generation.engine.catalog.addons import AddOn, Addons, misfit
 from generation.engine.catalog.families import DIFFUSERS_STEM
 from generation.engine.errors import InvalidRequest
 from generation.engine.pictures.control_maps import make_map
-from generation.engine.request.options import Control
+from generation.engine.request.fields import Control
 
 from .device import to_device
 from .vae import joined_edges

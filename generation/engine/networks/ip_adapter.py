@@ -25,7 +25,7 @@ from generation.engine.catalog.addon_checks import IMAGE_PROJECTION_PREFIX
 from generation.engine.catalog.addons import IP_ADAPTER_FILE, AddOn, Addons, misfit
 from generation.engine.catalog.families import TRANSFORMERS_STEM
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.options import Reference
+from generation.engine.request.fields import Reference
 
 from .device import to_device
 

@@ -24,7 +24,7 @@ from generation.engine.catalog.addon_checks import LORA_MATRIX
 from generation.engine.catalog.addons import AddOn, Addons, misfit
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
-from generation.engine.request.options import Lora
+from generation.engine.request.fields import Lora
 
 from .device import to_device
 from .int8 import Int8Linear

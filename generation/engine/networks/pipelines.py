@@ -26,8 +26,8 @@ from generation.engine.catalog.model_files import Source
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.pictures.canvas import Canvas, lay_out
 from generation.engine.pictures.pixels import refuse_black
-from generation.engine.request.options import drawn_steps
-from generation.engine.request.request import ImageRequest
+from generation.engine.request.fields import ImageRequest
+from generation.engine.request.geometry import drawn_steps
 
 from .components import component_class, load_component
 from .int8 import quantize_int8

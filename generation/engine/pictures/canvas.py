@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from generation.engine.request.options import Expand, Start
+from generation.engine.request.fields import Expand, Start
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""

@@ -17,7 +17,8 @@ from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
 from generation.engine.job_queue import EngineBase, ProgressReporter
 from generation.engine.pictures.pixels import RESAMPLING, refuse_black
-from generation.engine.request.request import EngineImage, ImageRequest, Job
+from generation.engine.protocol import EngineImage, Job
+from generation.engine.request.fields import ImageRequest
 
 from .http import HttpClient, RemoteTimedOut
 from .providers import Provider

@@ -19,8 +19,9 @@ from typing import Protocol
 from PIL import Image
 
 from generation.engine.catalog.models import ModelSpec
-from generation.engine.request.options import Picture, to_words
-from generation.engine.request.request import MAX_UPSCALED_SIDE, ImageRequest
+from generation.engine.request.fields import ImageRequest, Picture
+from generation.engine.request.options import to_keywords
+from generation.engine.request.request import MAX_UPSCALED_SIDE
 
 from .http import BadResponse, HttpClient, RemoteRefused, Response
 
@@ -193,9 +194,11 @@ def native_body(request: ImageRequest, index: int) -> dict:
         name: getattr(request, name)
         for name in ("model", "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "sampler")
     }
-    fields |= {"seed": request.seed_of(index), "num_images": 1}
-    options = {"hires_fix" if name == "hires" else name: _to_json(value) for name, value in to_words(request).items()}
-    return fields | {name: value for name, value in options.items() if value is not None and value is not False}
+    options = {
+        "hires_fix" if name == "hires" else name: _to_json(value) for name, value in to_keywords(request).items()
+    }
+    fields |= {name: value for name, value in options.items() if value is not None and value is not False}
+    return fields | {"seed": request.seed_of(index), "num_images": 1}
 
 
 def _to_json(value):

@@ -9,8 +9,7 @@ from generation.engine.catalog.addons import AddOn, Addons, misfit, text_width
 from generation.engine.catalog.control_kinds import check_preprocessor
 from generation.engine.catalog.models import ModelSpec
 
-from .options import Lora
-from .request import ImageRequest
+from .fields import ImageRequest, Lora
 
 LCM_PREFIX = "lcm-lora"
 """Begins the keys of LoRAs that distil a model to few steps."""

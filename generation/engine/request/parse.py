@@ -1,139 +1,94 @@
-"""From what somebody sent to the objects of `modes`: shapes, ranges, defaults. They raise InvalidRequest."""
+"""From keyword values to the objects of the table of fields: types, bounds, defaults. Raises InvalidRequest."""
+
+from typing import Any
 
 from generation.engine.errors import InvalidRequest
 
-from . import options
-from .options import (
-    LATENT,
-    MAX_HIRES_SCALE,
-    MAX_LORAS,
-    MAX_MASK_BLUR,
-    Control,
-    Expand,
-    Hires,
-    Lora,
-    Picture,
-    Reference,
-    Start,
-    Upscale,
-    Variation,
-)
-from .validate import fields, flag, number, one_of, text
+from .fields import PARTS, START_FIELDS, Lora, Picture, Start
+from .schema import Field, Kind, Offer, fields_of
+from .validate import flag, known_keys, number, one_of, text
 
-MAX_EXPAND = 1024
-MAX_KEY = 120
+NEED_START = ("mask", "expand", "strength")
+"""Fields that mean nothing without a picture to start from."""
+_OUTPAINTING_DEFAULTS = {"strength": 1.0, "fill": "blur"}
+"""An edge painted anew has nothing of its own to keep."""
 
 
-def read_start(image, mask, *, strength, mask_blur, fill, padding, fit, expand) -> Start | None:
-    if image is None:
-        for value, param in ((mask, "mask"), (expand, "expand"), (strength, "strength")):
-            if value is not None:
-                raise InvalidRequest("This needs an image to work on.", param)
+def read_value(field: Field, value: Any, offer: Offer) -> Any:
+    """`value` as this field holds it; None is the default."""
+    if field.kind is Kind.PICTURE:
+        return None if value is None and not field.required else _picture(value, field)
+    if field.kind is Kind.BOOLEAN:
+        return field.default if value is None else flag(value, field.param)
+    if field.kind is Kind.TEXT:
+        return text(value, field.param, int(field.high or 0)).strip()
+    if field.kind is Kind.CHOICE:
+        return one_of(value, field.param, field.choices_for(offer), field.default)
+    if field.of is not None:
+        return read_object(field, value, offer)
+    limits = field.limits_for(offer)
+    return number(value, field.param, limits.low, limits.high, limits.default, whole=field.kind is Kind.INTEGER)
+
+
+def read_object(field: Field, value: Any, offer: Offer) -> Any:
+    """The part of a request that `field.of` holds, or None for None and False."""
+    return None if value is None or value is False else _build(field, value, offer)
+
+
+def _build(field: Field, value: Any, offer: Offer) -> Any:
+    assert field.of is not None
+    inners = fields_of(field.of, field)
+    values = known_keys(spelled_out(field, value), field.param, [inner.attribute for inner in inners])
+    if field.name == "hires_fix":  # of steps, 0 is another way to leave them out
+        values = values | {"steps": values.get("steps") or None}
+    part = field.of(**{inner.attribute: read_value(inner, values.get(inner.attribute), offer) for inner in inners})
+    return part.settled() if hasattr(part, "settled") else part
+
+
+def spelled_out(field: Field, value: Any) -> Any:
+    """The object that a shorthand stands for: `2` for `{"factor": 2}`, a picture for `{"image": …}`."""
+    if field.shorthand is None or isinstance(value, dict):
+        return value
+    if field.shorthand is Kind.BOOLEAN:
+        return {} if value is True else value
+    if field.shorthand is Kind.NUMBER:
+        number(value, field.param, -float("inf"), float("inf"), None)
+    assert field.of is not None
+    kinds = (Kind.INTEGER, Kind.NUMBER) if field.shorthand is Kind.NUMBER else (field.shorthand,)
+    return {inner.attribute: value for inner in fields_of(field.of) if inner.kind in kinds}
+
+
+def read_start(keywords: dict[str, Any], offer: Offer) -> Start | None:
+    """Where drawing begins, of the keyword values that a Start has."""
+    if keywords.get("image") is None:
+        for name in NEED_START:
+            if keywords.get(name) is not None:
+                raise InvalidRequest("This needs an image to work on.", name)
         return None
-    expand = read_expand(expand)
-    return Start(
-        image=picture(image, "image"),
-        # An edge painted anew has nothing of its own to keep, so it defaults to everything.
-        strength=number(strength, "strength", 0.0, 1.0, 1.0 if expand else options.DEFAULT_STRENGTH),
-        mask=None if mask is None else picture(mask, "mask"),
-        mask_blur=number(mask_blur, "mask_blur", 0, MAX_MASK_BLUR, 4, whole=True),
-        fill=one_of(fill, "fill", options.FILLS, "blur" if expand else "original"),
-        padding=number(padding, "padding", 0, 512, None, whole=True),
-        fit=one_of(fit, "fit", options.FITS, "stretch"),
-        expand=expand,
-    )
+    values = {field.attribute: keywords.get(field.attribute) for field in START_FIELDS}
+    by_name = {field.attribute: field for field in START_FIELDS}
+    if read_object(by_name["expand"], values["expand"], offer):
+        values |= {name: value for name, value in _OUTPAINTING_DEFAULTS.items() if values[name] is None}
+    return Start(**{field.attribute: read_value(field, values[field.attribute], offer) for field in START_FIELDS})
 
 
-def read_expand(value) -> Expand | None:
-    """A number for all sides, or an object with left, right, top and bottom."""
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        side = number(value, "expand", 0, MAX_EXPAND, 0, whole=True)
-        value = {"left": side, "right": side, "top": side, "bottom": side}
-    sides = ("left", "right", "top", "bottom")
-    given = fields(value, "expand", sides)
-    expand = Expand(*(number(given.get(side), "expand", 0, MAX_EXPAND, 0, whole=True) for side in sides))
-    return None if expand == Expand() else expand
-
-
-def read_hires(value, most_steps: int, upscalers) -> Hires | None:
-    """True, or an object with scale, strength, steps and upscaler."""
-    if value is None or value is False:
-        return None
-    given = {} if value is True else fields(value, "hires_fix", ("scale", "strength", "steps", "upscaler"))
-    return Hires(
-        scale=number(given.get("scale"), "hires_scale", 1.0, MAX_HIRES_SCALE, 2.0),
-        strength=number(given.get("strength"), "hires_strength", 0.0, 1.0, 0.5),
-        steps=number(given.get("steps") or None, "hires_steps", 1, most_steps, None, whole=True),
-        upscaler=one_of(given.get("upscaler"), "hires_upscaler", (LATENT, *upscalers), LATENT),
-    )
-
-
-def read_variation(value, max_seed: int) -> Variation | None:
-    """None also where the strength is 0, which changes nothing."""
-    if value is None:
-        return None
-    given = fields(value, "variation", ("seed", "strength"))
-    strength = number(given.get("strength"), "variation", 0.0, 1.0, 0.1)
-    seed = number(given.get("seed"), "variation", 0, max_seed, 0, whole=True)
-    return Variation(seed, strength) if strength else None
-
-
-def read_loras(value) -> tuple[Lora, ...]:
+def read_loras(value: Any, offer: Offer) -> tuple[Lora, ...]:
     """A list of keys, or of objects with key and weight. The same one twice counts twice."""
+    field = PARTS["loras"]
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        raise InvalidRequest("This must be a list.", "loras")
+        raise InvalidRequest("This must be a list.", field.param)
     weights: dict[str, float] = {}
-    for each in value:
-        given = {"key": each} if isinstance(each, str) else fields(each, "loras", ("key", "weight"))
-        key = text(given.get("key"), "loras", MAX_KEY).strip()
-        weights[key] = weights.get(key, 0.0) + number(given.get("weight"), "loras", -4.0, 4.0, 1.0)
-    if len(weights) > MAX_LORAS:
-        raise InvalidRequest(f"At most {MAX_LORAS} LoRAs work together.", "loras")
+    for entry in value:
+        lora = _build(field, entry, offer)
+        weights[lora.key] = weights.get(lora.key, 0.0) + lora.weight
+    if len(weights) > (field.high or 0):
+        raise InvalidRequest(f"At most {field.high} LoRAs work together.", field.param)
     return tuple(Lora(key, weight) for key, weight in weights.items() if weight)
 
 
-def read_control(value) -> Control | None:
-    if value is None:
-        return None
-    given = fields(value, "control", ("key", "image", "scale", "preprocess", "begin", "end"))
-    preprocess = given.get("preprocess")
-    control = Control(
-        key=text(given.get("key"), "control", MAX_KEY).strip(),
-        image=picture(given.get("image"), "control"),
-        scale=number(given.get("scale"), "control", 0.0, 2.0, 1.0),
-        preprocess=True if preprocess is None else flag(preprocess, "control"),
-        begin=number(given.get("begin"), "control", 0.0, 1.0, 0.0),
-        end=number(given.get("end"), "control", 0.0, 1.0, 1.0),
-    )
-    if control.begin >= control.end:
-        raise InvalidRequest("Control must begin before it ends.", "control")
-    return control
-
-
-def read_reference(value) -> Reference | None:
-    if value is None:
-        return None
-    given = fields(value, "reference", ("image", "scale"))
-    return Reference(picture(given.get("image"), "reference"), number(given.get("scale"), "reference", 0.0, 1.0, 0.6))
-
-
-def read_upscale(value, upscalers) -> Upscale:
-    given = fields(value, "upscale", ("image", "factor", "upscaler"))
-    factor = number(given.get("factor"), "upscale", 2, 4, 2, whole=True)
-    if factor == 3:
-        raise InvalidRequest("Pictures are enlarged 2 or 4 times.", "upscale")
-    return Upscale(
-        picture(given.get("image"), "upscale"),
-        factor,
-        one_of(given.get("upscaler"), "upscaler", upscalers, upscalers[0]),
-    )
-
-
-def picture(value, param: str) -> Picture:
+def _picture(value: Any, field: Field) -> Picture:
     if not isinstance(value, Picture):
-        raise InvalidRequest("This must be a picture.", param)
+        raise InvalidRequest("This must be a picture.", field.param)
     return value

@@ -1,9 +1,12 @@
 """Checks of single values, with words for the person who sent them. They raise InvalidRequest."""
 
+from collections.abc import Collection
+from typing import Any
+
 from generation.engine.errors import InvalidRequest
 
 
-def text(value, param: str, limit: int) -> str:
+def text(value: Any, param: str, limit: int) -> str:
     """Text that can be stored, of at most `limit` characters after trimming."""
     if not isinstance(value, str):
         raise InvalidRequest("This must be text.", param)
@@ -14,7 +17,7 @@ def text(value, param: str, limit: int) -> str:
     return value
 
 
-def number(value, param: str, low: float, high: float, default, *, whole: bool = False):
+def number(value: Any, param: str, low: float, high: float, default: Any, *, whole: bool = False) -> Any:
     """A number within [low, high]; `default` for None."""
     if value is None:
         return default
@@ -27,14 +30,14 @@ def number(value, param: str, low: float, high: float, default, *, whole: bool =
     return int(value) if whole else float(value)
 
 
-def flag(value, param: str) -> bool:
+def flag(value: Any, param: str) -> bool:
     """True or false; None is false."""
     if value is None or isinstance(value, bool):
         return bool(value)
     raise InvalidRequest("This must be true or false.", param)
 
 
-def one_of(value, param: str, known, default: str) -> str:
+def one_of(value: Any, param: str, known: Collection[str], default: str) -> str:
     """One of the `known` words; `default` for None and ""."""
     if value is None or value == "":
         return default
@@ -43,10 +46,10 @@ def one_of(value, param: str, known, default: str) -> str:
     return value
 
 
-def fields(value, param: str, known) -> dict:
-    """A JSON object without fields that nobody knows: a misspelt one would silently change nothing."""
+def known_keys(value: Any, param: str, known: Collection[str]) -> dict[str, Any]:
+    """A JSON object without keys that nobody knows: a misspelt one would silently change nothing."""
     if not isinstance(value, dict):
         raise InvalidRequest("This must be an object.", param)
-    if strange := sorted(str(key) for key in value.keys() - set(known)):
-        raise InvalidRequest(f"This has no field “{strange[0][:40]}”. It has: {', '.join(known)}.", param)
+    if unknown := sorted(str(key) for key in value.keys() - set(known)):
+        raise InvalidRequest(f"This has no field “{unknown[0][:40]}”. It has: {', '.join(known)}.", param)
     return value

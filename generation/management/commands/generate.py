@@ -1,38 +1,48 @@
-"""manage.py generate "a red boat at sea": the main job from the shell, without a server or an account."""
+"""manage.py generate "a red boat at sea": draw a picture from the shell, without a server or an account.
+
+Every field of a request is an option, as the table of fields has it.
+"""
 
 import sys
 import time
-from dataclasses import replace
+from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
+from PIL import Image
 
 from accounts.refusals import Refusal
-from generation.catalog import addons, model_named
+from generation.catalog import addons
 from generation.engine.errors import EngineError
-from generation.engine.request.complete import complete_request
-from generation.engine.request.metadata import encode_png
-from generation.engine.request.options import QUALITIES
-from generation.engine.request.request import build_request
-from generation.prompts import moderation
-from generation.prompts.lora_keywords import all_loras, matched_rules
-from generation.prompts.styles import composed_prompts, find_style
+from generation.engine.request.fields import Picture
+from generation.engine.request.metadata import encode_png, read_png, settings_of
+from generation.engine.request.schema import Field, Kind
+from generation.fields import FIELDS, HIRES_FIELDS, SCALARS, VISIBILITY
+from generation.prompts.lora_keywords import matched_rules
+from generation.queue.worker import configured_engine
+from generation.services.resolve import ResolvedRequest, resolve_request
+
+TYPES = {Kind.INTEGER: int, Kind.NUMBER: float}
+SHORT = {"guidance_scale": "--guidance"}
+"""Other names of options."""
+PICTURES = [field for field in FIELDS.values() if field.kind is Kind.PICTURE]
+LEFT_OUT = ("prompt", VISIBILITY.name, "num_images")
+"""Fields that are an argument, or mean nothing here."""
 
 
 class Command(BaseCommand):
     help = "Draw a picture and save it as PNG."
 
-    def add_arguments(self, parser):
-        parser.add_argument("prompt")
-        parser.add_argument("--negative-prompt", default="")
-        parser.add_argument("--model", help="default: the site's default model")
-        parser.add_argument("--style", default="")
-        parser.add_argument("--steps", type=int)
-        parser.add_argument("--guidance", type=float)
-        parser.add_argument("--sampler")
-        parser.add_argument("--seed", type=int)
-        parser.add_argument("--quality", choices=QUALITIES, help="fast: fewer or cheaper steps, a similar picture")
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("prompt", nargs="?", help="may be left out with --like")
+        for field in (*SCALARS.values(), *HIRES_FIELDS.values()):
+            if field.name not in LEFT_OUT:
+                add_option(parser, field)
+        for field in PICTURES:
+            parser.add_argument(option_name(field), type=Path, metavar="FILE", help=field.label)
+        parser.add_argument("--expand", type=int, metavar="PIXELS", help="outpainting: at all sides")
         parser.add_argument(
             "--lora",
             action="append",
@@ -41,13 +51,12 @@ class Command(BaseCommand):
             help="an installed LoRA, as <lora:KEY:WEIGHT> in the prompt; may be repeated",
         )
         parser.add_argument("--size", help="WIDTHxHEIGHT, for example 256x256")
+        parser.add_argument("--like", type=Path, metavar="FILE", help="draw what this PNG says of itself; options win")
         parser.add_argument("--out", type=Path, default=Path("dreamsketch.png"), metavar="FILE")
 
-    def handle(self, *, prompt, out, **options):
-        from generation.queue.worker import configured_engine
-
+    def handle(self, *, out: Path, **options: Any) -> None:
         try:
-            request = self.request(prompt, options)
+            request = self.resolve(options).composed
         except (EngineError, Refusal) as error:
             field = f"{error.param}: " if getattr(error, "param", "") else ""
             raise CommandError(f"{field}{error}") from error
@@ -67,30 +76,12 @@ class Command(BaseCommand):
             f"{out}: {image.pixels.width}×{image.pixels.height}, seed {image.seed}, {time.monotonic() - started:.1f} s"
         )
 
-    def request(self, prompt, options):
-        """As `services.create_generation` makes one of the same words, but for limits, which nobody has here."""
-        spec = model_named(options["model"])
-        style = find_style(options["style"])
-        width, height = size(options["size"])
-        words, loras = all_loras(prompt, [lora(each) for each in options["lora"]], spec, self.rules)
-        asked = build_request(
-            spec,
-            prompt=words,
-            negative_prompt=options["negative_prompt"],
-            width=width,
-            height=height,
-            loras=loras,
-            steps=options["steps"],
-            guidance_scale=options["guidance"],
-            sampler=options["sampler"],
-            seed=options["seed"],
-            quality=options["quality"],
-        )
-        asked = complete_request(asked, spec, addons())
-        moderation.check_prompt(asked.prompt, param="prompt")
-        moderation.check_prompt(asked.negative_prompt, param="negative_prompt")
-        composed, negative = composed_prompts(asked, style, spec)
-        return replace(asked, prompt=composed, negative_prompt=negative)
+    def resolve(self, options: dict[str, Any]) -> ResolvedRequest:
+        """As `services.create_generation` does, but for limits, which nobody has here."""
+        keywords = keywords_of(options)
+        if not keywords.get("prompt"):
+            raise CommandError('Describe the picture: manage.py generate "a red boat at sea".')
+        return resolve_request(**keywords, rules=self.rules)
 
     def rules(self, words, spec):
         """What keyword rules bring along. A picture needs no database, and is drawn without them where it is away."""
@@ -108,7 +99,54 @@ class Command(BaseCommand):
             self.stderr.flush()
 
 
-def lora(text):
+def add_option(parser: ArgumentParser, field: Field) -> None:
+    """One option for a word, number or truth."""
+    names = [option_name(field)] + ([SHORT[field.name]] if field.name in SHORT else [])
+    about = field.help.replace("%", "%%") or field.label
+    if field.kind is Kind.BOOLEAN:
+        parser.add_argument(*names, dest=field.name, action="store_true", default=None, help=about)
+        return
+    choices = None if callable(field.choices) or field.name == "style" else field.choices or None
+    parser.add_argument(*names, dest=field.name, type=TYPES.get(field.kind, str), choices=choices, help=about)
+
+
+def option_name(field: Field) -> str:
+    return f"--{field.name.replace('_', '-')}"
+
+
+def keywords_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `resolve_request`: those of the picture to resemble, and over them the options."""
+    keywords = {name: value for name in SCALARS if (value := options.get(name)) is not None}
+    hires = {field.attribute: options[field.name] for field in HIRES_FIELDS.values() if options[field.name] is not None}
+    keywords |= {"hires": hires} if hires else {}
+    keywords |= {field.attribute: picture(options[field.name], field) for field in PICTURES if options[field.name]}
+    keywords |= {"expand": options["expand"]} if options["expand"] else {}
+    keywords |= {"loras": [lora(text) for text in options["lora"]]} if options["lora"] else {}
+    keywords |= size(options["size"])
+    return settings_like(options["like"]) | keywords if options["like"] else keywords
+
+
+def settings_like(file: Path) -> dict[str, Any]:
+    """What a PNG of ours, or of A1111, says of itself."""
+    try:
+        settings = settings_of(read_png(file.read_bytes()))
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror or error}") from error
+    if not settings:
+        raise CommandError(f"{file} says nothing of how it was drawn.")
+    return settings
+
+
+def picture(file: Path, field: Field) -> Picture:
+    """The pixels of a file: RGB, or L for a mask."""
+    try:
+        with Image.open(file) as opened:
+            return Picture.of(opened.convert("L" if field.name == "mask" else "RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise CommandError(f"{file} is no picture that can be read: {error}") from error
+
+
+def lora(text: str) -> dict[str, Any]:
     """What `build_request` takes, of "ink" or "ink:0.8"."""
     key, colon, weight = text.partition(":")
     try:
@@ -117,12 +155,12 @@ def lora(text):
         raise CommandError("A LoRA looks like ink or ink:0.8.") from None
 
 
-def size(text):
-    """(width, height) of "256x256", or (None, None) for nothing."""
+def size(text: str | None) -> dict[str, int]:
+    """Width and height of "256x256"; nothing of nothing."""
     if not text:
-        return None, None
+        return {}
     try:
         width, height = text.lower().split("x")
-        return int(width), int(height)
+        return {"width": int(width), "height": int(height)}
     except ValueError:
         raise CommandError("A size looks like 256x256.") from None

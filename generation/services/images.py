@@ -1,0 +1,76 @@
+"""Changing finished images: trash and restore, delete for good, visibility, favourites, titles.
+
+Every change by people and programs comes through here, and only to images of `user`. Refusals are raised as
+`accounts.refusals.Refusal` or `InvalidRequest`; nothing has changed then.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from accounts.models import User
+from generation.engine.errors import InvalidRequest
+from generation.models import GeneratedImage, Visibility
+from generation.storage.files import delete_files
+from generation.webhooks import events
+
+
+def check_visibility(visibility: str) -> None:
+    """Raises InvalidRequest where there is no such visibility."""
+    if visibility not in Visibility.values:
+        raise InvalidRequest(f"This must be one of {', '.join(Visibility.values)}.", "visibility")
+
+
+def trash_images(user: User, images: Iterable[GeneratedImage]) -> list[GeneratedImage]:
+    """Move `images` (a queryset or list of GeneratedImage) to the trash; returns those of `user` that moved."""
+    return _move(user, images, from_trash=False)
+
+
+def restore_images(user: User, images: Iterable[GeneratedImage]) -> list[GeneratedImage]:
+    """Bring `images` back from the trash; returns those of `user` that came back."""
+    return _move(user, images, from_trash=True)
+
+
+def _move(user: User, images: Iterable[GeneratedImage], *, from_trash: bool) -> list[GeneratedImage]:
+    with transaction.atomic():
+        own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+        own = own.trashed() if from_trash else own.kept()
+        rows = list(own.select_for_update())
+        GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).update(deleted_at=None if from_trash else Now())
+    return rows
+
+
+def delete_images(user: User, images: Iterable[GeneratedImage]) -> int:
+    """Delete `images` of `user` for good, files and thumbnails included; returns how many went.
+
+    Row first, file after the commit: a crash between leaves a file that `prune` removes, never a row
+    without its file.
+    """
+    with transaction.atomic():
+        own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+        rows = list(own.select_for_update())
+        GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        events.images_removed(rows)
+        transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
+    return len(rows)
+
+
+def change_images(user: User, images: Iterable[GeneratedImage], **changes: Any) -> int:
+    """Set `visibility`, `favourite` or `title` of those of `images` that `user` owns; returns how many there were."""
+    check_visibility(changes.get("visibility", Visibility.PRIVATE))
+    own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+    return own.update(**changes) if changes else own.count()
+
+
+def set_visibility(image: GeneratedImage, visibility: str) -> None:
+    """Publish or withdraw an image."""
+    check_visibility(visibility)
+    GeneratedImage.objects.filter(pk=image.pk).update(visibility=visibility)
+    image.visibility = visibility
+
+
+def set_favourite(image: GeneratedImage, favourite: bool) -> None:
+    GeneratedImage.objects.filter(pk=image.pk).update(favourite=favourite)
+    image.favourite = favourite
