@@ -58,7 +58,7 @@ from diffusers import QwenImageTransformer2DModel
 from families import FAMILIES, save_family, spec_of, tiny
 from single_image import by_engine, by_pipeline, by_raw_loop, load_pipeline, work
 
-from generation.engine.networks.int8 import to_eight_bits
+from generation.engine.networks.int8 import quantize_int8
 from generation.engine.networks.loader import free_memory
 from generation.engine.request.metadata import encode_png
 from generation.engine.request.request import build_request
@@ -398,7 +398,7 @@ def qwen(bench: Bench) -> dict:
     results = {}
     for tier in ("bf16", "int8"):
         if tier == "int8":
-            to_eight_bits(network, 2 if bench.small else 2**16)
+            quantize_int8(network, 2 if bench.small else 2**16)
             free_memory(torch.device(bench.device))
         step()
         took = [seconds_of(step, bench.device) for _ in range(2 if bench.small else 10)]

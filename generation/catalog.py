@@ -11,7 +11,7 @@ from .engine.catalog.local_models import LiveCatalog
 from .engine.catalog.models import MODELS, Catalog, ModelSpec
 from .engine.catalog.upscalers import upscaler_names
 from .engine.errors import UnknownModel
-from .engine.remote.providers import DreamSketchDialect, HuggingFaceDialect, OpenAIDialect, WebhookDialect
+from .engine.remote.providers import DreamSketchProvider, HuggingFaceProvider, OpenAIProvider, Provider, WebhookProvider
 
 
 @cache
@@ -20,36 +20,36 @@ def catalog() -> Catalog:
 
     Where an engine elsewhere draws, what can be asked for there.
     """
-    if dialect := outside():
-        return Offered(dialect.offers(MODELS), None, settings.ENABLED_MODELS)
+    if provider := remote_provider():
+        return Offered(provider.offers(MODELS), None, settings.ENABLED_MODELS)
     return Offered(MODELS, settings.MODELS_DIR, settings.ENABLED_MODELS)
 
 
-def outside():
-    """How the engine elsewhere is spoken to that draws for this site; None where its own workers draw."""
+def remote_provider() -> Provider | None:
+    """The provider of inference that draws for this site; None where its own workers draw."""
     if settings.USE_LOCAL_MODELS or settings.DREAMSKETCH_ENGINE == "fake":
         return None
     if settings.INFERENCE_SERVICE_URL:
-        return DreamSketchDialect(settings.INFERENCE_SERVICE_URL, settings.INFERENCE_SERVICE_API_KEY)
+        return DreamSketchProvider(settings.INFERENCE_SERVICE_URL, settings.INFERENCE_SERVICE_API_KEY)
     if settings.MODAL_GENERATE_ENDPOINT:
-        return WebhookDialect(
+        return WebhookProvider(
             settings.MODAL_GENERATE_ENDPOINT,
             settings.INFERENCE_WEBHOOK_SECRET,
             f"{settings.SITE_URL}/api/generate/webhook",
         )
     if settings.OPENAI_IMAGES_URL:
-        return OpenAIDialect(
+        return OpenAIProvider(
             settings.OPENAI_IMAGES_URL,
             settings.OPENAI_IMAGES_KEY,
             settings.OPENAI_IMAGES_MODEL,
             settings.OPENAI_IMAGES_EXTRAS,
         )
-    return HuggingFaceDialect(settings.HF_TOKEN)
+    return HuggingFaceProvider(settings.HF_TOKEN)
 
 
 def is_ready(spec: ModelSpec) -> bool:
     """Whether nothing needs to be downloaded before this model draws."""
-    return outside() is not None or model_files.is_ready(spec, models_dir=settings.MODELS_DIR)
+    return remote_provider() is not None or model_files.is_ready(spec, models_dir=settings.MODELS_DIR)
 
 
 class Offered(LiveCatalog):

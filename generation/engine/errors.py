@@ -1,4 +1,6 @@
-"""What can go wrong in the engine. Every error carries a stable `code` and words for the person who asked."""
+"""Exceptions of the engine. Each has a stable machine-readable `code` and a message that may be shown to the user."""
+
+from typing import Any
 
 
 class EngineError(Exception):
@@ -80,7 +82,7 @@ class Cancelled(EngineError):
     code = "cancelled"
     transient = False
 
-    def __init__(self, images: list | None = None):
+    def __init__(self, images: list[Any] | None = None):
         super().__init__("Cancelled.")
         self.images = images or []
 
@@ -91,7 +93,7 @@ class TimedOut(EngineError):
     code = "timed_out"
     transient = False
 
-    def __init__(self, images: list | None = None):
+    def __init__(self, images: list[Any] | None = None):
         super().__init__("The image could not be finished in time.")
         self.images = images or []
 

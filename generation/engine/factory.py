@@ -1,6 +1,7 @@
-"""Choosing an engine by name. Importing this loads no torch; making a `torch` engine does."""
+"""Engine factory: `make_engine("torch" | "fake" | "remote")`. Importing this loads no torch; a `torch` engine does."""
 
 import os
+from typing import Any
 
 from .catalog.models import Catalog
 from .protocol import Engine
@@ -8,7 +9,7 @@ from .protocol import Engine
 KINDS = ("torch", "fake", "remote")
 
 
-def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
+def make_engine(kind: str, catalog: Catalog | None = None, **options: Any) -> Engine:
     """An engine that has not been started.
 
     torch: `device` (auto, cuda, mps, cpu), `dtype` (auto, fp32, bf16, fp16), `models_dir`, `cache_dir`,
@@ -16,7 +17,7 @@ def make_engine(kind: str, catalog: Catalog | None = None, **options) -> Engine:
     `max_rows` (pictures through the UNet at once; with guidance each counts twice), `idle_unload` (seconds),
     `host_memory` (bytes), `compile`, `compile_cache` (a folder).
     fake: `seconds_per_step`, `load_seconds`, `preview_interval`, `faults_allowed`, `faults_folder`.
-    remote: `dialect` (see `dialects`), `wire`, `at_once` (jobs in flight), `answer_seconds`.
+    remote: `provider` (see `providers`), `client`, `at_once` (jobs in flight), `answer_seconds`.
     Raises ValueError for another kind.
     """
     if kind == "torch":

@@ -1,23 +1,24 @@
-"""An engine without PyTorch: same protocol, same reports, same ends. It exists so that promises about
-queues, leases and quotas can be tried quickly, and broken on purpose.
+"""Fake engine for tests: no PyTorch, same protocol, progress reports and errors as the real one, faults on purpose.
+
+With it promises about queues, leases and quotas can be tested quickly, and workers be killed at a chosen step.
 
     [fault:KIND]  [fault:KIND@STEP]  [fault:KIND@STEP:once]        in a prompt, only while `faults_allowed`
 
-| kind  | what happens once STEP (1 if not said) steps of all images are done                   |
+| kind  | what happens once STEP (1 by default) steps of all images are done                     |
 |-------|----------------------------------------------------------------------------------------|
 | exit  | the process ends with status 70, no clean-up                                           |
 | kill  | the process gets SIGKILL                                                               |
 | segv  | the process gets SIGSEGV                                                               |
-| hang  | the thread sleeps for ever and hears no cancel                                         |
-| spin  | the thread computes for ever and hears no cancel                                       |
+| hang  | the thread sleeps for ever and ignores cancellation                                    |
+| spin  | the thread computes for ever and ignores cancellation                                  |
 | slow  | every following step takes ten times as long                                           |
 | oom   | OutOfMemory                                                                            |
 | error | an exception that is no EngineError                                                    |
 | black | the picture comes out black, so BadOutput                                              |
-| short | one image fewer than asked for, as a broken engine might return                        |
+| short | one image fewer than requested, as a broken engine might return                        |
 
-With `once` a fault strikes one time only, also if the process dies of it: that is remembered in
-`faults_folder`, by request.
+With `once` a fault strikes one time only, also if the process dies of it: `faults_folder` keeps a file for each
+request that it struck.
 """
 
 import hashlib
@@ -26,13 +27,15 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from .catalog.models import Catalog
 from .errors import Cancelled, EngineStopped, OutOfMemory, TimedOut
-from .job_queue import Front, Report, fail, succeed
+from .job_queue import EngineBase, ProgressReporter, fail, succeed
 from .pictures.pixels import refuse_black
 from .protocol import EngineImage, Job
 from .request.fields import ImageRequest
@@ -40,10 +43,11 @@ from .request.fields import ImageRequest
 _FAULT = re.compile(r"\[fault:(exit|kill|segv|hang|spin|slow|oom|error|black|short)(?:@(\d{1,5}))?(:once)?\]")
 
 
-class FakeEngine(Front):
+class FakeEngine(EngineBase):
     """Draws colour fields that depend on seed, prompt and size alone; see `request.Engine`.
 
     `seconds_per_step`: how long a step takes. `load_seconds`: how long the first use of a model takes.
+    `preview_interval`: least seconds between two previews of a job.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class FakeEngine(Front):
         load_seconds: float = 0.0,
         preview_interval: float = 0.25,
         faults_allowed: bool = False,
-        faults_folder=None,
+        faults_folder: str | os.PathLike[str] | None = None,
     ):
         super().__init__()
         self.catalog = catalog or Catalog()
@@ -65,7 +69,7 @@ class FakeEngine(Front):
         self._faults_folder = Path(faults_folder) if faults_folder else None
         self._loaded: list[str] = []
 
-    def _work(self):
+    def _thread_targets(self) -> dict[str, Callable[[], None]]:
         return {"engine": self._run}
 
     def stop(self) -> None:
@@ -82,7 +86,7 @@ class FakeEngine(Front):
         }
 
     def _run(self) -> None:
-        while job := self._inbox.take():
+        while job := self._queue.take():
             try:
                 self._serve(job)
             except Exception as error:
@@ -91,25 +95,25 @@ class FakeEngine(Front):
                 succeed(job)
 
     def _serve(self, job: Job) -> None:
-        request, report = job.request, Report(job, self._preview_interval)
+        request, reporter = job.request, ProgressReporter(job, self._preview_interval)
         spec = self.catalog.get(request.model)
         if spec.key not in self._loaded:
-            report.phase("loading")
+            reporter.phase("loading")
             self._wait(job, self._load_seconds)
             self._loaded.append(spec.key)
-        fault, strikes_at = self._fault(request)
-        pace, done = self._seconds_per_step, 0
+        fault, fault_step = self._fault(request)
+        seconds_per_step, steps_done = self._seconds_per_step, 0
         for index in range(request.num_images):
             began, seed = time.perf_counter(), request.seed_of(index)
-            report.phase("generating")
+            reporter.phase("generating")
             picture = draw(request, seed)
             for step in range(1, request.steps_each + 1):
-                self._wait(job, pace)
-                done += 1
-                report.step(done, lambda picture=picture, step=step: _unfinished(picture, step, request))
-                if done == strikes_at:
+                self._wait(job, seconds_per_step)
+                steps_done += 1
+                reporter.step(steps_done, partial(_preview, picture, step, request))
+                if steps_done == fault_step:
                     if fault == "slow":
-                        pace *= 10
+                        seconds_per_step *= 10
                     _strike(fault)
                 self._wait(job, 0)
             if fault == "black":
@@ -121,7 +125,7 @@ class FakeEngine(Front):
             job.images.append(EngineImage(index, seed, picture, recipe, time.perf_counter() - began))
 
     def _wait(self, job: Job, seconds: float) -> None:
-        """A step border, and the time up to it."""
+        """Sleep until the step border; raise there if the job was cancelled, is late, or the engine stops."""
         self._stopping.wait(seconds)
         if job.cancelled:
             raise Cancelled(list(job.images))
@@ -131,6 +135,7 @@ class FakeEngine(Front):
             raise EngineStopped()
 
     def _fault(self, request: ImageRequest) -> tuple[str | None, int]:
+        """Kind and step of the fault in the prompt; (None, 0) without one."""
         match = _FAULT.search(request.prompt) if self._faults_allowed else None
         if match is None or (match[3] and not self._first_time(request)):
             return None, 0
@@ -157,20 +162,21 @@ def draw(request: ImageRequest, seed: int) -> Image.Image:
     fields = fields.resize(size, Image.Resampling.BICUBIC)
     if request.start is None:
         return fields
-    given = request.start.image.load().convert("RGB").resize(size)
-    changed = Image.blend(given, fields, request.start.strength)
+    original = request.start.image.load().convert("RGB").resize(size)
+    changed = Image.blend(original, fields, request.start.strength)
     if request.start.mask is None:
         return changed
-    return Image.composite(changed, given, request.start.mask.load().convert("L").resize(size))
+    return Image.composite(changed, original, request.start.mask.load().convert("L").resize(size))
 
 
-def _unfinished(picture: Image.Image, step: int, request: ImageRequest) -> Image.Image:
+def _preview(picture: Image.Image, step: int, request: ImageRequest) -> Image.Image:
     speckles = hashlib.shake_256(f"{request.seed} {step}".encode()).digest(32 * 32 * 3)
     noise = Image.frombytes("RGB", (32, 32), speckles)
     return Image.blend(noise, picture.resize((32, 32)), step / request.steps_each)
 
 
 def _strike(fault: str | None) -> None:
+    """Do what the kind of fault says, if it strikes at a step."""
     match fault:
         case "exit":
             os._exit(70)
@@ -186,4 +192,4 @@ def _strike(fault: str | None) -> None:
         case "oom":
             raise OutOfMemory()
         case "error":
-            raise RuntimeError("a fault that was asked for")
+            raise RuntimeError("a fault on purpose")

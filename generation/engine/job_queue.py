@@ -1,4 +1,4 @@
-"""What every engine needs around its drawing: the queue of jobs, their ends, the reports. No torch."""
+"""Base class of all engines: job queue, ends of jobs, cancellation, threads, throttled progress reports. No torch."""
 
 import logging
 import threading
@@ -15,11 +15,14 @@ from .request.fields import ImageRequest
 
 log = logging.getLogger(__name__)
 
+PHASE_INTERVAL = 0.5
+"""Least seconds between two reports of the same phase."""
 
-class Inbox:
-    """The jobs of one engine that have not begun, first come, first served. Safe to use from any thread."""
 
-    def __init__(self):
+class JobQueue:
+    """The jobs of one engine that have not begun, first in, first out. Safe to use from any thread."""
+
+    def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._open = False
@@ -29,7 +32,7 @@ class Inbox:
             self._open = True
 
     def put(self, job: Job) -> None:
-        """Queue the job; if the inbox is closed it ends with EngineStopped at once."""
+        """Append the job; if the queue is closed the job ends with EngineStopped at once."""
         with self._changed:
             if self._open:
                 self._jobs.append(job)
@@ -38,21 +41,21 @@ class Inbox:
         fail(job, EngineStopped("The engine is not running."))
 
     def take(self, timeout: float | None = None) -> Job | None:
-        """Wait for the next job, `timeout` seconds at most. None once the inbox is closed."""
+        """Wait for the next job, `timeout` seconds at most. None once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or not self._open, timeout)
             return self._jobs.popleft() if self._open and self._jobs else None
 
-    def take_first(self, wanted: Callable[[Job], bool]) -> Job | None:
-        """The first job that is `wanted`, without waiting; None if there is none. Others keep their places."""
+    def take_first(self, is_eligible: Callable[[Job], bool]) -> Job | None:
+        """The first job that is eligible, without waiting; None if there is none. Others keep their places."""
         with self._changed:
-            job = next(filter(wanted, self._jobs), None)
+            job = next(filter(is_eligible, self._jobs), None)
             if job is not None:
                 self._jobs.remove(job)
             return job
 
     def withdraw(self, job: Job) -> bool:
-        """Take the job back if it has not begun."""
+        """Take the job back. False if it has begun."""
         with self._changed:
             try:
                 self._jobs.remove(job)
@@ -61,28 +64,28 @@ class Inbox:
             return True
 
     def close(self) -> None:
-        """Accept nothing more; what is waiting ends with EngineStopped."""
+        """Accept nothing more; what is queued ends with EngineStopped."""
         with self._changed:
             self._open = False
-            waiting = list(self._jobs)
+            queued = list(self._jobs)
             self._jobs.clear()
             self._changed.notify_all()
-        for job in waiting:
+        for job in queued:
             fail(job, EngineStopped("The engine was stopped."))
 
 
-class Front:
-    """What every engine does alike: it takes jobs and gives them back, and runs threads from start to stop.
+class EngineBase:
+    """What every engine does alike: it queues and cancels jobs, and runs threads from start to stop.
 
-    An engine names its threads' work in `_work`, and ends them in its own `stop`.
+    A subclass names its threads in `_thread_targets`, and ends them in its own `stop`.
     """
 
-    def __init__(self):
-        self._inbox = Inbox()
+    def __init__(self) -> None:
+        self._queue = JobQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def _work(self) -> dict[str, Callable[[], None]]:
+    def _thread_targets(self) -> dict[str, Callable[[], None]]:
         """Each thread's name and what it runs."""
         raise NotImplementedError
 
@@ -90,39 +93,45 @@ class Front:
         if self._threads:
             return
         self._stopping.clear()
-        self._inbox.open()
-        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in self._work().items()]
+        self._queue.open()
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True) for name, target in self._thread_targets().items()
+        ]
         for thread in self._threads:
             thread.start()
 
     def submit(
-        self, request: ImageRequest, *, on_progress=no_report, wants_preview=no_preview, ticket="", deadline=None
+        self,
+        request: ImageRequest,
+        *,
+        on_progress: Callable[[Progress], None] = no_report,
+        wants_preview: Callable[[], bool] = no_preview,
+        ticket: str = "",
+        deadline: float | None = None,
     ) -> Job:
+        """Queue the request and return at once; see `request.Engine`."""
         job = Job(request, on_progress, wants_preview, ticket=ticket, deadline=deadline)
-        self._inbox.put(job)
+        self._queue.put(job)
         return job
 
     def cancel(self, job: Job) -> None:
-        cancel(self._inbox, job)
+        """End the job at once if it has not begun, else the engine ends it at its next step border."""
+        job.cancelled = True
+        if self._queue.withdraw(job):
+            fail(job, Cancelled())
 
     def _join(self, timeout: float | None = None) -> bool:
-        """Accept nothing more and wait for the threads. Whether there were any."""
+        """Accept nothing more and wait for the threads, `timeout` seconds for each. Whether there were any."""
         self._stopping.set()
-        self._inbox.close()
+        self._queue.close()
         threads, self._threads = self._threads, []
         for thread in threads:
             thread.join(timeout)
         return bool(threads)
 
 
-def cancel(inbox: Inbox, job: Job) -> None:
-    """Mark the job; end it at once if it has not begun, else the engine ends it at its next step border."""
-    job.cancelled = True
-    if inbox.withdraw(job):
-        fail(job, Cancelled())
-
-
 def succeed(job: Job) -> None:
+    """End the job with its images."""
     job.future.set_result(list(job.images))
 
 
@@ -138,11 +147,11 @@ def fail(job: Job, error: Exception) -> None:
     job.future.set_exception(error.with_traceback(None))
 
 
-class Report:
-    """Tells the caller of one job how it goes.
+class ProgressReporter:
+    """Sends one job's progress to its caller.
 
-    Steps never go back, previews are made only when somebody watches and at most every
-    `preview_interval` seconds, and an error in a callback never hurts the picture.
+    Steps never go back, previews are made only when somebody watches and at most every `preview_interval` seconds,
+    and an error in a callback never hurts the picture.
     """
 
     def __init__(self, job: Job, preview_interval: float = 0.25):
@@ -154,19 +163,19 @@ class Report:
         self._steps = job.request.total_steps
 
     def phase(self, phase: str, fraction: float | None = None) -> None:
-        """Downloading (with a fraction, told at most every half second), loading, or generating."""
-        now, (last, when) = time.monotonic(), self._last_phase
-        if phase == last and now - when < 0.5 and fraction != 1.0:
+        """Downloading or enlarging (with a fraction 0…1, sent at most every half second), loading, generating."""
+        now, (last, sent_at) = time.monotonic(), self._last_phase
+        if phase == last and now - sent_at < PHASE_INTERVAL and fraction != 1.0:
             return
         self._last_phase = (phase, now)
         self._send(Progress(phase, self._step, self._steps, fraction=fraction))
 
     def step(self, step: int, picture: Callable[[], Image.Image | None]) -> None:
-        """`step` of all images' steps is done; `picture()` shows what it looks like now, at any size, or is None."""
+        """`step` of all images' steps is done; `picture()` is a preview of any size, or None where there is none."""
         self._step = max(self._step, step)
         self._send(Progress("generating", self._step, self._steps, self._preview(picture)))
 
-    def _preview(self, picture) -> bytes | None:
+    def _preview(self, picture: Callable[[], Image.Image | None]) -> bytes | None:
         now = time.monotonic()
         if now - self._last_preview < self._interval:
             return None
@@ -174,13 +183,13 @@ class Report:
             if not self._job.wants_preview():
                 return None
             self._last_preview = now
-            shown = picture()
-            return shown and encode_preview(shown, self._job.request.width, self._job.request.height)
+            pixels, request = picture(), self._job.request
+            return None if pixels is None else encode_preview(pixels, request.width, request.height)
         except Exception:
             log.exception("A preview could not be made")
             return None
 
-    def _send(self, progress) -> None:
+    def _send(self, progress: Progress) -> None:
         try:
             self._job.on_progress(progress)
         except Exception:

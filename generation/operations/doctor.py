@@ -26,8 +26,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from generation.catalog import catalog, model_named, outside
-from generation.engine.catalog.model_files import locate, unusable
+from generation.catalog import catalog, model_named, remote_provider
+from generation.engine.catalog.model_files import invalid_sources, locate
 from generation.engine.errors import UnknownModel
 from generation.live import store
 from generation.models import Generation
@@ -106,7 +106,7 @@ def python() -> Findings:
 
 
 def torch() -> Findings:
-    if outside():
+    if remote_provider():
         yield OK, "Not needed: an engine elsewhere draws"
         return
     if settings.DREAMSKETCH_ENGINE == "fake":
@@ -314,9 +314,9 @@ def models() -> Findings:
     except UnknownModel as error:
         yield WRONG, str(error), "Correct ENABLED_MODELS or DEFAULT_MODEL."
         return
-    if dialect := outside():
-        where = getattr(dialect, "url", "")
-        yield OK, f"An engine elsewhere draws: {urlsplit(where).hostname} ({type(dialect).__name__})"
+    if provider := remote_provider():
+        where = getattr(provider, "url", "")
+        yield OK, f"An engine elsewhere draws: {urlsplit(where).hostname} ({type(provider).__name__})"
         return
     for spec in specs:
         source = locate(spec, models_dir=settings.MODELS_DIR)
@@ -329,7 +329,7 @@ def models() -> Findings:
                 f"{spec.key}{role} is built in, but its weights are missing from {spec.sources[0]}.",
                 "Take the complete repository, or train it: manage.py train_sketch.",
             )
-        elif sources := unusable(spec):
+        elif sources := invalid_sources(spec):
             yield (
                 WRONG,
                 f"{spec.key}{role}: “{sources[0]}” is neither an absolute path nor the id of a repository.",

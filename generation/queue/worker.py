@@ -20,11 +20,11 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 from django.utils import timezone
 
-from generation.catalog import catalog, outside
+from generation.catalog import catalog, remote_provider
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
 from generation.engine.factory import make_engine
 from generation.engine.protocol import Engine, EngineImage, Job, Progress
-from generation.engine.remote.http import Wire
+from generation.engine.remote.http import HttpClient
 from generation.live import store
 from generation.log import log_context
 from generation.models import Generation
@@ -318,12 +318,12 @@ def stop() -> None:
 
 def configured_engine() -> Engine:
     """The engine that the settings ask for."""
-    if dialect := outside():
+    if provider := remote_provider():
         return make_engine(
             "remote",
             catalog(),
-            dialect=dialect,
-            wire=Wire(seconds=settings.OUTSIDE_SECONDS),
+            provider=provider,
+            client=HttpClient(seconds=settings.OUTSIDE_SECONDS),
             at_once=settings.MAX_BATCH,
             answer_seconds=settings.OUTSIDE_ANSWER_SECONDS,
         )

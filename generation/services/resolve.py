@@ -9,6 +9,7 @@ from typing import Any
 
 from generation.catalog import addons, model_named, upscalers
 from generation.engine.catalog.models import ModelSpec
+from generation.engine.request.complete import complete_request
 from generation.engine.request.fields import ImageRequest
 from generation.engine.request.request import build_request
 from generation.prompts import moderation
@@ -42,7 +43,7 @@ def resolve_request(
     spec, chosen_style = model_named(model), find_style(style)
     keywords["prompt"], loras = all_loras(keywords.get("prompt", ""), loras, spec, rules)
     request = build_request(spec, loras=loras, upscalers=upscalers(), **keywords)
-    request = addons().complete(request, spec)
+    request = complete_request(request, spec, addons())
     moderation.check_prompt(request.prompt, param="prompt")
     moderation.check_prompt(request.negative_prompt, param="negative_prompt")
     prompt, negative_prompt = composed_prompts(request, chosen_style, spec)

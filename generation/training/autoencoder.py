@@ -1,4 +1,4 @@
-"""The autoencoder: 256x256 pictures to 16x16 latents and back, and what depends on its latents.
+"""Trains the VAE (AutoencoderKL): 256x256 pictures to 16x16 latents and back, and what depends on its latents.
 
 A 16-fold `AutoencoderKL` (five levels), because on two CPU cores the denoiser is about four times
 as fast on 16x16 latents as on the usual 32x32. No attention inside, so it works at any size that
@@ -79,9 +79,9 @@ def start_blurred(model: AutoencoderKL) -> None:
         for up in block.upsamplers or ():
             middle(up.conv, same)
     middle(model.encoder.conv_in, signs)
-    for i, one in ((6, 1.0), (7, -1.0)):
+    for i, bias in ((6, 1.0), (7, -1.0)):
         model.encoder.conv_in.weight[i] = 0
-        model.encoder.conv_in.bias[i] = one
+        model.encoder.conv_in.bias[i] = bias
     latent = model.config.latent_channels
     pairs = [(i, i, 1.0) for i in range(3)] + [(i, i + 3, -1.0) for i in range(3)] + [(3, 6, 1.0), (3, 7, -1.0)]
     middle(model.encoder.conv_out, pairs)
@@ -187,8 +187,8 @@ def trained(recipe: Recipe, work: Path) -> AutoencoderKL:
     """
     model = build(recipe)
     model.load_state_dict(load(work / "autoencoder.pt")["average"]["shadow"])
-    if (found := load(work / "latents.pt")) and found["deviation"].ne(1).any():
-        normalise(model, found["mean"], found["deviation"])
+    if (statistics := load(work / "latents.pt")) and statistics["deviation"].ne(1).any():
+        normalise(model, statistics["mean"], statistics["deviation"])
     if refined := load(work / "decoder.pt"):
         torch.nn.ModuleList([model.post_quant_conv, model.decoder]).load_state_dict(refined["average"]["shadow"])
     return model.eval().requires_grad_(False)
@@ -284,17 +284,17 @@ def train_decoder(recipe: Recipe, work: Path, device: str, say=print) -> None:
         else:
             high = wide = recipe.autoencoder_crop // 16
         real = np.empty((batch, high * 16, wide * 16, 3), np.uint8)
-        given = np.empty((batch, recipe.latent_channels, high, wide), np.float32)
+        noisy = np.empty((batch, recipe.latent_channels, high, wide), np.float32)
         for i, row in enumerate(rng.integers(0, len(shelf.latents), batch)):
             y, x = (rng.integers(0, e - s + 1) for e, s in zip(shelf.latents.shape[2:], (high, wide), strict=True))
-            given[i] = shelf.latents[row, :, y : y + high, x : x + wide]
+            noisy[i] = shelf.latents[row, :, y : y + high, x : x + wide]
             real[i] = shelf.pictures[row, y * 16 : (y + high) * 16, x * 16 : (x + wide) * 16]
-        given = torch.from_numpy(given).to(device)
-        given = given + LATENT_NOISE * torch.randn_like(given)
+        noisy = torch.from_numpy(noisy).to(device)
+        noisy = noisy + LATENT_NOISE * torch.randn_like(noisy)
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * rate(step, recipe.decoder_steps)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            out = model[1](model[0](given))
+            out = model[1](model[0](noisy))
         inner = slice(None) if whole else slice(16, -16)
         loss = likeness(out.float()[..., inner, inner], tensor(real, device)[..., inner, inner])
         optimiser.zero_grad(set_to_none=True)

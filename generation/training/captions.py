@@ -1,4 +1,4 @@
-"""Turns a `Scene` into words, in many ways, so that free text works.
+"""Captions for training pictures: a `Scene` as text, in many ways, so that free prompts work.
 
 Order, synonyms, articles, filler adjectives and quality words vary; what a picture shows is always
 named unless the item's colour is unnamed, the place is blank paper or the style is the usual one.

@@ -1,4 +1,4 @@
-"""The text encoder and the UNet: captions to latents.
+"""Trains the text encoder and the UNet: captions to latents.
 
 Two stages. First the text encoder alone learns to name what a caption says (object, colour, place,
 style, per side), which costs a minute and gives the UNet words that already mean something. Then
@@ -122,9 +122,9 @@ def answers(scenes: list[Scene]) -> dict[str, torch.Tensor]:
     things, colours = [t.key for t in THINGS], [c.key for c in COLOURS]
     out: dict[str, list[int]] = {k: [] for k in HEADS}
     for s in scenes:
-        told = s.items[:1] if s.relation == "group" else s.items
+        items = s.items[:1] if s.relation == "group" else s.items
         for k in (0, 1):
-            item = told[k] if k < len(told) else None
+            item = items[k] if k < len(items) else None
             out[f"thing{k}"].append(things.index(item.thing) if item else len(things))
             out[f"colour{k}"].append(colours.index(item.colour) if item and item.named else len(colours))
             out[f"scale{k}"].append(SCALES.index(item.scale) if item else 0)
@@ -138,10 +138,11 @@ def answers(scenes: list[Scene]) -> dict[str, torch.Tensor]:
 
 def train_text(recipe: Recipe, work: Path, device: str, say=print) -> None:
     """Teaches the text encoder what captions say, from the mean of its output; work/text.pt."""
-    words = Captioner(recipe, work)
-    model = build_text(recipe, words.tokenizer)
+    captioner = Captioner(recipe, work)
+    model = build_text(recipe, captioner.tokenizer)
     if known := load(work / "start.pt"):
-        say(f"text: knows {start.take_text(model, words.tokenizer, known)} of {len(words.tokenizer)} words already")
+        taken = start.take_text(model, captioner.tokenizer, known)
+        say(f"text: knows {taken} of {len(captioner.tokenizer)} words already")
     model = model.to(device).train()
     heads = torch.nn.ModuleDict({k: torch.nn.Linear(recipe.text_width, n) for k, n in HEADS.items()}).to(device)
     optimiser = torch.optim.AdamW([*model.parameters(), *heads.parameters()], 1e-3, (0.9, 0.98), weight_decay=0.01)
@@ -150,7 +151,7 @@ def train_text(recipe: Recipe, work: Path, device: str, say=print) -> None:
         rng = random.Random(step)
         # Seeds far from the pictures': words need no drawing, so they can be new every time.
         scenes = [random_scene(10**7 + step * recipe.text_batch + i) for i in range(recipe.text_batch)]
-        ids = words.tokens([caption(scene, rng) for scene in scenes], padding="longest").to(device)
+        ids = captioner.tokens([caption(scene, rng) for scene in scenes], padding="longest").to(device)
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * rate(step, recipe.text_steps)
         pooled = model(input_ids=ids).last_hidden_state.mean(1)
@@ -170,10 +171,10 @@ def train_text(recipe: Recipe, work: Path, device: str, say=print) -> None:
 def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
     """Trains UNet and text encoder on the latents; checkpoints with averages in work/denoiser.pt."""
     path = work / "denoiser.pt"
-    words = Captioner(recipe, work)
+    captioner = Captioner(recipe, work)
     stock = with_latents(recipe, work)
     chances = {shelf.size: odds(recipe, shelf) for shelf in stock}
-    model = torch.nn.ModuleDict({"text": build_text(recipe, words.tokenizer), "unet": build_unet(recipe)})
+    model = torch.nn.ModuleDict({"text": build_text(recipe, captioner.tokenizer), "unet": build_unet(recipe)})
     model["text"].load_state_dict(load(work / "text.pt")["model"])
     if known := load(work / "start.pt"):
         model["unet"].load_state_dict(known["unet"])
@@ -190,7 +191,7 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
     signal = scheduler().alphas_cumprod.to(device)
     progress = Progress("denoiser", recipe.denoiser_steps, done, say=say)
     for step in range(done, recipe.denoiser_steps):
-        loss = denoising_loss(recipe, model, words, stock, chances, signal, step, device)
+        loss = denoising_loss(recipe, model, captioner, stock, chances, signal, step, device)
         for group in optimiser.param_groups:
             group["lr"] = recipe.denoiser_rate * group["scale"] * rate(step, recipe.denoiser_steps, warm=200)
         optimiser.zero_grad(set_to_none=True)
@@ -206,7 +207,7 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
 def denoising_loss(
     recipe: Recipe,
     model,
-    words: Captioner,
+    captioner: Captioner,
     stock: list[Shelf],
     chances: dict[int, np.ndarray],
     signal: torch.Tensor,
@@ -225,7 +226,7 @@ def denoising_loss(
     picked = rng.choice(len(shelf.latents), n, p=chances[shelf.size])
     clean = torch.from_numpy(shelf.latents[picked].astype(np.float32)).to(device)
     scenes = [scene_of(recipe, shelf.size, int(row)) for row in picked]
-    ids = words.ids(scenes, random.Random(step), recipe.caption_dropout).to(device)
+    ids = captioner.ids(scenes, random.Random(step), recipe.caption_dropout).to(device)
     noise = torch.randn_like(clean)
     # Stratified timesteps: each batch covers the whole schedule, which quietens the gradient.
     times = ((torch.arange(n, device=device) + torch.rand(n, device=device)) / n * len(signal)).long()

@@ -1,4 +1,4 @@
-"""Draws a `Scene` as a page of a sketchbook, the same for the same scene, and says where its objects are."""
+"""Training pictures: draws a `Scene` as a page of a sketchbook, always the same, and says where its objects are."""
 
 import math
 import random
@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from .objects import SHAPES, Patch
+from .objects import OUTLINES, Patch
 from .places import GROUNDS
 from .rendering import LOOKS, Look, ink_for
 from .scene import Scene
@@ -78,7 +78,7 @@ def draw_item(sheet: Sheet, scene: Scene, index: int, dark: bool, flat=None) -> 
     def place(p):
         return (item.x + (p[0] * cos - p[1] * sin) * sheet.across, item.y + (p[0] * sin + p[1] * cos) * sheet.down)
 
-    for patch in SHAPES[item.thing]():
+    for patch in OUTLINES[item.thing]():
         draw_patch(sheet, look, patch, place, COLOUR[item.colour].rgb, size, dark, flat, rng)
 
 

@@ -1,8 +1,8 @@
 """The built-in upscaler: drawings to twice their size, with outlines sharper than Lanczos leaves them.
 
-A small SRVGGNet (see `engine/upscale.py`) that learns from drawings alone: each is drawn at twice the size and made
-small again. Trained with squared differences: with absolute ones, which others prefer, it learned to change nothing,
-since nearly all of a drawing is flat and outlines do not sway a median.
+A small SRVGGNet (see `engine/pictures/upscale.py`) that learns from drawings alone: each is drawn at twice the size
+and made small again. Trained with squared differences: with absolute ones, which others prefer, it learned to change
+nothing, since nearly all of a drawing is flat and outlines do not sway a median.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from generation.engine.pictures.upscale import SmallNet
+from generation.engine.pictures.upscale import SRVGGNet
 from generation.engine.sketch import UPSCALER
 
 from .dataset import FRESH
@@ -46,7 +46,7 @@ def train(recipe: Recipe, out: Path = UPSCALER, device: str = "cpu", processes: 
     with ProcessPoolExecutor(processes or None) as pool:
         drawings = list(pool.map(drawing, range(recipe.enlarger_pictures), chunksize=16))
     torch.manual_seed(0)
-    net = SmallNet(width=recipe.enlarger_width, layers=recipe.enlarger_layers, scale=SCALE).to(device).train()
+    net = SRVGGNet(width=recipe.enlarger_width, layers=recipe.enlarger_layers, scale=SCALE).to(device).train()
     for layer in net.body[:-1]:
         if isinstance(layer, torch.nn.Conv2d):  # PyTorch's own start lets so deep a net fade to nothing
             torch.nn.init.kaiming_normal_(layer.weight, a=0.25)
@@ -80,21 +80,21 @@ def patches(drawings: list[np.ndarray], batch: int) -> Iterator[torch.Tensor]:
         cut = []
         for number in rng.integers(0, len(drawings), batch):
             top, left = rng.integers(0, drawings[number].shape[0] - edge + 1, 2) // SCALE * SCALE
-            one = np.rot90(drawings[number][top : top + edge, left : left + edge], rng.integers(4))
-            cut.append(one[:, ::-1] if rng.random() < 0.5 else one)
+            piece = np.rot90(drawings[number][top : top + edge, left : left + edge], rng.integers(4))
+            cut.append(piece[:, ::-1] if rng.random() < 0.5 else piece)
         yield torch.from_numpy(np.stack(cut)).movedim(-1, 1).float() / 255
 
 
 @torch.inference_mode()
-def measure(net: SmallNet, device: str = "cpu") -> dict[str, float]:
+def measure(net: SRVGGNet, device: str = "cpu") -> dict[str, float]:
     """Peak signal-to-noise ratio in dB against drawings at twice the size: its own, and that of Lanczos."""
     ours, theirs = [], []
     for seed in range(FRESH, FRESH + MEASURED):
         large = drawing(seed)
-        given = small(torch.from_numpy(large).movedim(-1, 0)[None].float() / 255).mul(255).round()
-        enlarged = net(given.to(device) / 255)[0].clamp(0, 1).mul(255).round().movedim(0, -1).cpu().numpy()
-        plain = Image.fromarray(given[0].movedim(0, -1).byte().numpy())
+        halved = small(torch.from_numpy(large).movedim(-1, 0)[None].float() / 255).mul(255).round()
+        enlarged = net(halved.to(device) / 255)[0].clamp(0, 1).mul(255).round().movedim(0, -1).cpu().numpy()
+        plain = Image.fromarray(halved[0].movedim(0, -1).byte().numpy())
         plain = np.asarray(plain.resize((SCALE * SIZE, SCALE * SIZE), Image.Resampling.LANCZOS))
-        for found, picture in ((ours, enlarged), (theirs, plain)):
-            found.append(10 * np.log10(255**2 / np.square(picture - large.astype(np.float32)).mean()))
+        for ratios, picture in ((ours, enlarged), (theirs, plain)):
+            ratios.append(10 * np.log10(255**2 / np.square(picture - large.astype(np.float32)).mean()))
     return {"psnr": round(float(np.mean(ours)), 2), "psnr of Lanczos": round(float(np.mean(theirs)), 2)}

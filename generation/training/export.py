@@ -1,4 +1,4 @@
-"""Writes the trained parts as a Stable Diffusion folder that diffusers loads by the ordinary path."""
+"""Exports the trained parts as a diffusers StableDiffusionPipeline folder."""
 
 import json
 import os

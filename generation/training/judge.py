@@ -1,4 +1,4 @@
-"""The judge: a small classifier that says what a picture shows, trained on the drawings alone.
+"""The judge, an image classifier for evaluation: says what a picture shows, trained on the drawings alone.
 
 It never sees what the model makes, so it can tell whether that obeys. One net looks at the whole
 picture: where objects are, which place, which style. Another looks at each of those spots closely and
@@ -190,8 +190,8 @@ def train_whole(recipe: Recipe, pictures: np.ndarray, scenes: list[Scene], devic
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * rate(step, recipe.judge_steps, fall=0.6)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            found = net(tensor(seen).to(device))
-        cell, place, style = (f.float().cpu() for f in found)
+            logits = net(tensor(seen).to(device))
+        cell, place, style = (f.float().cpu() for f in logits)
         loss = (
             F.cross_entropy(cell, torch.from_numpy(where).long())
             + F.cross_entropy(place, places[rows])
@@ -227,13 +227,13 @@ def train_close(recipe: Recipe, pictures: np.ndarray, scenes: list[Scene], devic
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * rate(step, steps, fall=0.6)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            found = net(tensor(np.stack(seen)).to(device)).float().cpu()
+            logits = net(tensor(np.stack(seen)).to(device)).float().cpu()
         right = torch.tensor(right)
-        loss = F.cross_entropy(found, right)
+        loss = F.cross_entropy(logits, right)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        progress.step(step, loss=loss.item(), right=(found.argmax(1) == right).float().mean().item())
+        progress.step(step, loss=loss.item(), right=(logits.argmax(1) == right).float().mean().item())
     return net.eval()
 
 
@@ -256,10 +256,14 @@ def elsewhere(taken: list[tuple[Box, int]], rng: random.Random) -> Box:
 
 def write(whole: Whole, close: nn.Sequential, out: Path, figures: dict[str, float]) -> None:
     """Saves the weights in half precision, with the words they stand for and how well they do."""
-    words = {"things": [t.key for t in THINGS], "places": [p.key for p in PLACES], "styles": [s.key for s in STYLES]}
+    vocabulary = {
+        "things": [t.key for t in THINGS],
+        "places": [p.key for p in PLACES],
+        "styles": [s.key for s in STYLES],
+    }
     state = nn.ModuleDict({"whole": whole, "close": close}).state_dict()
     weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(weights, out, {"words": json.dumps(words), "figures": json.dumps(figures)})
+    save_file(weights, out, {"words": json.dumps(vocabulary), "figures": json.dumps(figures)})
 
 
 @dataclass(frozen=True)
@@ -287,10 +291,10 @@ class Seen:
 
     def where(self, thing: str) -> Found | None:
         """The surest object of that kind, or None."""
-        return next((one for one in self.found if one.thing == thing), None)
+        return next((match for match in self.found if match.thing == thing), None)
 
     def count(self, thing: str) -> int:
-        return sum(one.thing == thing for one in self.found)
+        return sum(match.thing == thing for match in self.found)
 
 
 def patches(on: np.ndarray) -> list[np.ndarray]:
@@ -317,9 +321,9 @@ class Judge:
         with safe_open(path, "pt") as file:
             about = file.metadata()
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        words = json.loads(about["words"])
+        vocabulary = json.loads(about["words"])
         self.figures: dict[str, float] = json.loads(about["figures"])
-        self.things, self.places, self.styles = words["things"], words["places"], words["styles"]
+        self.things, self.places, self.styles = vocabulary["things"], vocabulary["places"], vocabulary["styles"]
         self.whole = Whole(len(self.things), len(self.places), len(self.styles))
         self.close = closely(len(self.things))
         nets = nn.ModuleDict({"whole": self.whole, "close": self.close})
@@ -344,7 +348,7 @@ class Judge:
         wide = Image.fromarray(there.astype(np.float32)).resize((REGION, REGION), Image.Resampling.BILINEAR)
         views = [self.explained(picture, np.asarray(wide) > level) for level in LEVELS]
         found = max(views, key=lambda view: view[1])[0]
-        return tuple(sorted((one for one in found if one.thing), key=lambda one: -one.sure))
+        return tuple(sorted((match for match in found if match.thing), key=lambda match: -match.sure))
 
     def explained(self, picture: Image.Image, on: np.ndarray) -> tuple[list[Found], float]:
         """What is at the connected spots of `on`, and how well that explains them."""
@@ -383,7 +387,7 @@ def divisions(region: np.ndarray) -> list[list[np.ndarray]]:
 
 def likelihood(reading: list[Found]) -> float:
     """How well a region is explained; a spot that shows nothing explains little, and one object is likelier."""
-    return sum(one.sure if one.thing else 0.3 for one in reading) / len(reading) + 0.02 * (len(reading) == 1)
+    return sum(match.sure if match.thing else 0.3 for match in reading) / len(reading) + 0.02 * (len(reading) == 1)
 
 
 def accuracy(judge: Judge, scenes: list[Scene]) -> dict[str, float]:
@@ -396,11 +400,11 @@ def accuracy(judge: Judge, scenes: list[Scene]) -> dict[str, float]:
     for i in range(0, len(scenes), 64):
         some = scenes[i : i + 64]
         for scene, seen in zip(some, judge.look([draw(scene) for scene in some]), strict=True):
-            there, told = {item.thing for item in scene.items}, {one.thing for one in seen.found}
+            there, read = {item.thing for item in scene.items}, {match.thing for match in seen.found}
             shown += len(there)
-            named += len(there & told)
+            named += len(there & read)
             absent += len(judge.things) - len(there)
-            kept += len(judge.things) - len(there | told)
+            kept += len(judge.things) - len(there | read)
             place += seen.place == ("paper" if scene.backdrop == "white" else scene.place) or seen.place == scene.place
             style += seen.style == scene.style
     n = len(scenes)

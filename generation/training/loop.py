@@ -1,4 +1,4 @@
-"""What every training stage shares: learning rate, running average, checkpoints, progress."""
+"""Training loop helpers: learning rate schedule, running average, checkpoints, progress."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Does a picture show what was asked for? Plain colour statistics, no model.
+"""Prompt adherence by plain colour statistics, without a model: does a picture show what its prompt says?
 
 Good enough to compare checkpoints and to test that a colour or a place is plainly visible. It does
 not know objects: that takes a trained judge.

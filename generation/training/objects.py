@@ -1,4 +1,4 @@
-"""The shape of every object, as outlines in a unit square.
+"""Objects of training pictures, as outlines in a unit square.
 
 Each function yields `Patch`es back to front. Coordinates run from -1 to 1, x to the right, y down;
 things that stand on the ground have their foot at y = 1. Paint is "main" (the colour a caption
@@ -455,7 +455,7 @@ def crown() -> Iterator[Patch]:
     yield patch([(0, 0.0), (0.13, 0.2), (0, 0.4), (-0.13, 0.2)], CREAM)
 
 
-SHAPES = {
+OUTLINES = {
     f.__name__: f
     for f in (
         circle,

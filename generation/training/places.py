@@ -1,4 +1,4 @@
-"""The backgrounds: one function for each place, named by its key, that fills a sheet."""
+"""Backgrounds of training pictures: one function for each place, named by its key, that fills a sheet."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How the model is trained, in numbers. No torch here, so that commands can read it quickly."""
+"""Hyperparameters of the training, by preset. No torch here, so that commands can read it quickly."""
 
 from dataclasses import dataclass
 

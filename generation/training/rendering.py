@@ -1,4 +1,4 @@
-"""The nine styles as ways of drawing: what each does to the page, to outlines and to the finish.
+"""Styles of training pictures as ways of rendering: what each does to the page, to outlines and to the finish.
 
 A style may treat the background freely, since it is done before any object is drawn on it; objects
 keep their colours in every style, because the colour is what a prompt asked for.

@@ -1,4 +1,4 @@
-"""What a picture shows, before it is drawn: a `Scene`, and how one is chosen from a seed."""
+"""What a training picture shows, before it is drawn: a `Scene`, and how one is chosen from a seed."""
 
 import random
 import zlib
@@ -133,9 +133,9 @@ def random_scene(
     known = [t.key for t in THINGS if things is None or t.key in things]
     where = [p for p in PLACES if places is None or p.key in places]
     how = [s for s in STYLES if styles is None or s.key in styles]
-    for name, asked, found in (("things", things, known), ("places", places, where), ("styles", styles, how)):
-        if not found or (asked is not None and len(set(asked)) != len(found)):
-            raise ValueError(f"{name} must be keys of the vocabulary, at least one: {asked}")
+    for name, keys, chosen in (("things", things, known), ("places", places, where), ("styles", styles, how)):
+        if not chosen or (keys is not None and len(set(keys)) != len(chosen)):
+            raise ValueError(f"{name} must be keys of the vocabulary, at least one: {keys}")
     tall = height / min(width, height)
     # What is in it is fixed first and once: trying again over a held-out triple must not thin out crowds.
     kind = rng.choices(("one", "two", "group", "none"), (0.62, 0.20, 0.15, 0.03))[0]

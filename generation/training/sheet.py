@@ -1,4 +1,4 @@
-"""The canvas every drawing is made on, its pen, and the colours and textures of the paper.
+"""The canvas of training pictures, its pen, and the colours and textures of the paper.
 
 Backgrounds and objects are drawn with Pillow at twice the size and reduced, which is its cheapest
 good antialiasing; grain and washes come from textures that are made once.

@@ -1,4 +1,4 @@
-"""Training that begins from a finished model instead of from nothing.
+"""Warm start: training that begins from a finished model instead of from nothing.
 
 Words that both tokenizers know keep their embeddings. The autoencoder goes on learning within sight of
 its old latents, so that these keep the meaning which the UNet has learned.

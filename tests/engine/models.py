@@ -25,7 +25,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from generation.engine.catalog.models import local_model
+from generation.engine.catalog.models import Catalog, ModelSpec, local_model
 
 from .original import unet_name
 
@@ -131,6 +131,11 @@ def save_sdxl(folder: Path) -> Path:
         scheduler=EulerDiscreteScheduler(**SCHEDULE, steps_offset=1),
     ).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def extended(catalog: Catalog, *specs: ModelSpec) -> Catalog:
+    """The catalogue with further models."""
+    return Catalog((*catalog.specs, *specs))
 
 
 def tiny_spec(key: str, path: Path, **changes):

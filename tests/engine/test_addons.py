@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from generation.engine.catalog.addons import Addons, text_width
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
+from generation.engine.request.complete import complete_request
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
@@ -54,7 +55,7 @@ def test_families_are_told_from_the_tensors(root):
 
 
 def test_control_nets_tell_what_map_they_want(root):
-    controls = Addons(root).controls
+    controls = Addons(root).controlnets
     assert {key: (net.family, net.kind) for key, net in controls.items()} == {
         "control_v11p_sd15_canny": ("sd", "canny"),
         "openpose-sdxl": ("sdxl", "pose"),
@@ -65,7 +66,7 @@ def test_control_nets_tell_what_map_they_want(root):
 @pytest.mark.parametrize("folder", [None, "/nowhere/at/all"])
 def test_without_a_folder_there_are_none(folder):
     addons = Addons(folder)
-    assert (addons.loras, addons.controls, addons.references) == ({}, {}, {})
+    assert (addons.loras, addons.controlnets, addons.ip_adapters) == ({}, {}, {})
 
 
 def test_files_may_come_and_go(root):
@@ -95,12 +96,12 @@ def test_what_a_model_cannot_use_is_refused(root, fields, param):
     spec = Catalog().get("stable-diffusion-v1-5")
     request = build_request(spec, prompt="a cat", **fields)
     with pytest.raises(InvalidRequest) as refusal:
-        Addons(root).complete(request, spec)
+        complete_request(request, spec, Addons(root))
     assert refusal.value.param == param
     suitable = build_request(
         spec, prompt="a cat", loras=["one", "words"], control={"key": "control_v11p_sd15_canny", "image": picture}
     )
-    assert Addons(root).complete(suitable, spec) == suitable
+    assert complete_request(suitable, spec, Addons(root)) == suitable
 
 
 def test_the_width_of_a_models_text_is_read_from_its_files(models, catalog, tmp_path):

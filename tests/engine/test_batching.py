@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from generation.engine.errors import BadOutput, Cancelled, EngineError, OutOfMemory
+from generation.engine.loop.denoise import advance
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.fair_share import FairShare
-from generation.engine.loop.rows import advance, start_row
+from generation.engine.loop.rows import start_row
 from generation.engine.request.request import build_request
 
 OPTIONS = {"device": "cpu", "allow_download": False, "threads": 1, "preview_interval": 0}

@@ -13,15 +13,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from generation.engine.catalog import model_files
-from generation.engine.catalog.local_models import LiveCatalog, found_models
-from generation.engine.catalog.models import DOWNLOADS, FEATURES, MODELS, MODES, SHAPES, Catalog
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.catalog.local_models import LiveCatalog, scan_models_dir
+from generation.engine.catalog.models import DOWNLOADS, FEATURES, MODELS, MODES, Catalog
 from generation.engine.errors import ModelUnavailable, UnknownModel
 from generation.engine.networks.loader import ModelManager
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request, size_for
 
 from .families import save_flux, save_qwen, save_sd3
-from .models import save_sd, tiny_spec
+from .models import extended, save_sd, tiny_spec
 from .original import save_original
 
 
@@ -48,7 +49,7 @@ class TestData:
 
     @pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.key)
     def test_every_entry_makes_sense(self, spec):
-        assert spec.family in model_files.WEIGHTED_PARTS and spec.licence and spec.summary.endswith(".")
+        assert spec.family in FAMILIES and spec.licence and spec.summary.endswith(".")
         assert spec.min_side <= spec.native_width <= spec.max_side and spec.native_height <= spec.max_side
         assert spec.native_width % spec.size_multiple == spec.max_side % spec.size_multiple == 0
         assert spec.min_steps <= spec.default_steps <= spec.max_steps
@@ -62,7 +63,9 @@ class TestData:
     def test_names_are_unique(self):
         names = [name.casefold() for spec in MODELS for name in (spec.key, *spec.aliases)]
         assert len(names) == len(set(names))
-        assert set(SHAPES) == set(model_files.WEIGHTED_PARTS)
+        assert {key: Catalog().get(family.base_model).family for key, family in FAMILIES.items()} == {
+            key: key for key in FAMILIES
+        }
 
 
 class TestFound:
@@ -77,7 +80,7 @@ class TestFound:
         save_flux(folder / "my-flux")
         save_sd3(folder / "my-sd3")
         save_qwen(folder / "my-qwen")
-        found = {spec.key: spec for spec in found_models(folder)}
+        found = {spec.key: spec for spec in scan_models_dir(folder)}
         assert {key: spec.family for key, spec in found.items()} == {
             "my-sd1": "sd",
             "my-sdxl": "sdxl",
@@ -93,7 +96,7 @@ class TestFound:
     def test_single_files_are_told_by_their_tensors(self, folder, models, torch_engine, catalog):
         shutil.copytree(models["sd1"], folder / "anime", ignore=shutil.ignore_patterns("*.safetensors"))
         save_original(models["sd1"], folder / "anime.safetensors")
-        [spec] = found_models(folder)
+        [spec] = scan_models_dir(folder)
         assert spec.key == "anime" and spec.sources == (str(folder / "anime.safetensors"),)
         torch_engine.catalog = LiveCatalog(tuple(catalog), folder)
         size = {"width": 64, "height": 64}
@@ -118,7 +121,7 @@ class TestFound:
             },
             folder / "x.safetensors",
         )
-        [spec] = found_models(folder)
+        [spec] = scan_models_dir(folder)
         assert (spec.family, spec.native_width, spec.modes) == (family, side, modes)
 
     def test_what_is_no_model_is_left_out(self, folder, models):
@@ -135,8 +138,8 @@ class TestFound:
         shutil.copytree(models["sd1"], folder / "sdxl-base")
         (folder / "stranger" / "transformer").mkdir(parents=True)
         (folder / "stranger" / "transformer" / "config.json").write_text('{"_class_name": "os.system"}')
-        assert found_models(folder, known={"SDXL-base"}) == []
-        assert found_models(folder / "nowhere") == []
+        assert scan_models_dir(folder, known={"SDXL-base"}) == []
+        assert scan_models_dir(folder / "nowhere") == []
 
     def test_models_come_and_go_with_their_files(self, folder, models):
         catalog = LiveCatalog(MODELS, folder)
@@ -156,7 +159,7 @@ class TestOtherCheckpoints:
         shutil.copytree(models["sd2"], tmp_path / "sd2-768", ignore=shutil.ignore_patterns("*.safetensors"))
         file = save_original(models["sd2"], tmp_path / "sd2-768.safetensors")
         single = replace(catalog.get("sd2"), key="single-v", sources=(str(file),))
-        torch_engine.catalog = catalog.adding(single)
+        torch_engine.catalog = extended(catalog, single)
         one, other = draw(torch_engine, single), draw(torch_engine, catalog.get("sd2"))
         assert np.abs(np.asarray(one.pixels, int) - np.asarray(other.pixels, int)).max() <= 1
         assert torch_engine.models.get(single).scheduler_config["prediction_type"] == "v_prediction"
@@ -169,7 +172,7 @@ class TestOtherCheckpoints:
             path = save_original(folder, tmp_path / "inpainting.safetensors")
             shutil.copytree(folder, tmp_path / "inpainting", ignore=shutil.ignore_patterns("*.safetensors"))
         spec = tiny_spec("inpainting", path)
-        torch_engine.catalog = catalog.adding(spec)
+        torch_engine.catalog = extended(catalog, spec)
         assert torch_engine.models.get(spec).unet.config.in_channels == 9
         given = np.full((32, 32, 3), 120, np.uint8)
         mask = np.zeros((32, 32), np.uint8)
@@ -207,7 +210,7 @@ class TestAnotherUnet:
             "someone/sdxl",
             family="sdxl",
             based_on="sdxl-base",
-            spacing="trailing",
+            timestep_spacing="trailing",
             unet=("someone/lightning:lightning.safetensors",),
             default_steps=4,
             default_guidance=0.0,
@@ -283,4 +286,4 @@ def test_a_model_index_is_not_needed(models, tmp_path):
     shutil.copytree(models["sdxl"], tmp_path / "x")
     assert json.loads((tmp_path / "x" / "model_index.json").read_text())
     (tmp_path / "x" / "model_index.json").unlink()
-    assert found_models(tmp_path)[0].family == "sdxl"
+    assert scan_models_dir(tmp_path)[0].family == "sdxl"

@@ -397,7 +397,7 @@ def test_people_are_told_apart_where_a_detector_is_installed(tmp_path, monkeypat
     with torch.inference_mode():
         sure = detector(pixels).logits[0, :, 1].sigmoid()
     for least, count in ((0.0, 5), (float(sure.mean()), int((sure >= sure.mean()).sum())), (1.0, 0)):
-        monkeypatch.setattr("generation.engine.pictures.pose.SURE_OF_A_PERSON", least)
+        monkeypatch.setattr("generation.engine.pictures.pose.MIN_PERSON_SCORE", least)
         assert len(find_people(picture, tmp_path / "preprocessors")) == count
     assert not np.asarray(make_map("pose", picture, tmp_path)).any(), "nobody, nothing"
 

@@ -7,8 +7,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from generation.engine.loop import rows as batch
-from generation.engine.loop.rows import Ground, advance, foresee, next_pass, start_row
+from generation.engine.loop import rows as loop_rows
+from generation.engine.loop.denoise import advance, predict_x0
+from generation.engine.loop.rows import PassInputs, start_next_pass, start_row
+from generation.engine.loop.unet_config import takes_mask
 from generation.engine.networks import controlnet as control
 from generation.engine.networks import deepcache, ip_adapter, lora
 from generation.engine.networks.loader import ModelManager
@@ -92,10 +94,10 @@ def gpu(monkeypatch):
         return call
 
     monkeypatch.setattr(torch.nn.Module, "to", to)
-    readers = (batch, "make_table"), (lora, "_read_file"), (control.ControlNets, "_load"), (ip_adapter, "_load")
+    readers = (loop_rows, "make_table"), (lora, "_read_file"), (control.ControlNets, "_load"), (ip_adapter, "_load")
     for place, name in readers:
         monkeypatch.setattr(place, name, on_the_host(getattr(place, name)))
-    monkeypatch.setattr(deepcache, "_counted", _AllCounted())
+    monkeypatch.setattr(deepcache, "_operations", _AllCounted())
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # shapes have no memory
     return mode
 
@@ -115,25 +117,26 @@ def ask(catalog, key, **fields):
     return build_request(catalog.get(key), **{"prompt": "a red cat", "steps": 2, "seed": 5} | fields)
 
 
-def grounds(model, request):
+def inputs_of(model, request):
     """What a pass begins with, as shapes on the device."""
-    plan = request.width // model.vae_scale
-    size = model.vae.config.latent_channels, plan, plan
+    side = request.width // model.vae_scale
+    size = model.vae.config.latent_channels, side, side
     encoded = Encoded(torch.zeros(size, device=GPU), torch.zeros(size, device=GPU))
-    mask = torch.zeros(plan, plan, device=GPU)
-    guide = likeness = None
+    mask = torch.zeros(side, side, device=GPU)
+    controlnet = image_prompt = None
     if request.control:
-        guide = model.controls.guide(model, request.control, scene())
+        controlnet = model.controlnets.condition(model, request.control, scene())
     if request.reference:
-        likeness = model.adapters.likeness(request.reference, scene())
-    given = encoded if request.start else None
-    inpaints = batch.sees_mask(model) or (request.start is not None and request.start.inpaints)
-    return Ground(given, mask if inpaints else None, encoded, guide, likeness)
+        image_prompt = model.ip_adapters.encode(request.reference, scene())
+    image = encoded if request.start else None
+    inpaints = takes_mask(model) or (request.start is not None and request.start.inpaints)
+    masked_image = encoded if takes_mask(model) else None
+    return PassInputs(image, mask if inpaints else None, masked_image, controlnet, image_prompt)
 
 
 def draw(model, requests):
     """All of them together to the end; the copies that their steps made."""
-    rows = [start_row(model, request, 0, grounds(model, request)) for request in requests]
+    rows = [start_row(model, request, 0, inputs_of(model, request)) for request in requests]
     copies, steps = Copies(), 0
     while rows:
         groups = {}
@@ -144,7 +147,7 @@ def draw(model, requests):
                 advance(model, group)
                 steps += any(row.table.draws_noise[row.position - 1] for row in group)
         for row in rows:
-            assert foresee(row).device == row.latents.device == GPU
+            assert predict_x0(row).device == row.latents.device == GPU
         rows = [row for row in rows if not row.finished]
     assert not copies.awaited
     return copies.sent, steps
@@ -190,7 +193,7 @@ def test_second_passes_begin_where_the_first_ones_ended(gpu, load, catalog, key)
         row = start_row(model, request, 0)
         while not row.finished:
             advance(model, [row])
-        row = next_pass(model, row, passes_of(request)[1], Ground())
+        row = start_next_pass(model, row, passes_of(request)[1], PassInputs())
         while not row.finished:
             advance(model, [row])
         picture = model.vae.decode(row.latents, return_dict=False)[0]

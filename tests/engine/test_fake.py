@@ -15,9 +15,9 @@ from generation.engine.request.request import build_request
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
-from generation.engine.catalog import Catalog
+from generation.engine.catalog.models import Catalog
 from generation.engine.factory import make_engine
-from generation.engine.request import build_request
+from generation.engine.request.request import build_request
 engine = make_engine("fake", seconds_per_step=0, faults_allowed=True, faults_folder=sys.argv[2])
 engine.start()
 request = build_request(Catalog().get("dreamsketch-tiny"), prompt=sys.argv[1], steps=5, seed=1)

@@ -14,18 +14,21 @@ from safetensors.torch import load_file, save_file
 
 from generation.engine.catalog import model_files
 from generation.engine.catalog.addons import Addons
-from generation.engine.catalog.models import MODELS, PIPELINE_FAMILIES, Catalog
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, ModelUnavailable, OutOfMemory
 from generation.engine.factory import make_engine
 from generation.engine.networks import pipelines
-from generation.engine.networks.int8 import EightBitLinear, to_eight_bits
+from generation.engine.networks.components import component_class
+from generation.engine.networks.int8 import Int8Linear, quantize_int8
 from generation.engine.networks.loader import ModelManager
 from generation.engine.pictures.canvas import lay_out
+from generation.engine.request.complete import check_addons
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
 from .families import CLASSES, SAVERS, family_spec, save_family_lora
-from .models import save_lora
+from .models import extended, save_lora
 
 FROM_PICTURE = {
     "flux": diffusers.FluxImg2ImgPipeline,
@@ -102,7 +105,7 @@ def outside(picture, mask=MASK):
 
 def hooks(model) -> list[int]:
     """How many there are on each layer."""
-    parts = [part for part in model.from_words.components.values() if isinstance(part, torch.nn.Module)]
+    parts = [part for part in model.text2img.components.values() if isinstance(part, torch.nn.Module)]
     return [len(module._forward_hooks) for part in parts for module in part.modules()]
 
 
@@ -352,23 +355,26 @@ class TestEveryFamily:
         shutil.copytree(folders[family], tmp_path / "broken")
         (tmp_path / "broken" / "transformer" / "config.json").write_text('{"num_layers": "x"}')
         broken = family_spec(family, tmp_path / "broken", key="broken")
-        engine.catalog = mixed.adding(broken)
+        engine.catalog = extended(mixed, broken)
         with pytest.raises(ModelUnavailable):
             draw(engine, broken)
         assert draw(engine, mixed.get(family), steps=1)
 
 
 def test_every_family_of_the_catalogue_has_its_classes():
-    assert set(pipelines.FAMILIES) == set(PIPELINE_FAMILIES) == set(SAVERS)
-    assert {spec.family for spec in MODELS} <= {"sd", "sdxl", *PIPELINE_FAMILIES}
-    for family, described in pipelines.FAMILIES.items():
-        assert set(described.parts) == set(model_files.WEIGHTED_PARTS[family])
-        assert {*described.tokenizers, "scheduler"} == set(model_files.PLAIN_PARTS[family])
+    assert {key for key, family in FAMILIES.items() if not family.step_loop} == set(SAVERS)
+    assert {spec.family for spec in MODELS} == set(FAMILIES)
+    for family in FAMILIES.values():
+        assert all(isinstance(component_class(part), type) for part in family.parts if part.class_name)
+        names = (family.pipeline, family.img2img_pipeline, family.inpaint_pipeline)
+        assert all(issubclass(getattr(diffusers, name), diffusers.DiffusionPipeline) for name in names if name)
+        assert {part.tokenizer for part in family.text_encoders} | {"scheduler"} == set(family.plain_parts)
+        assert set(family.lora_encoders) <= {part.name for part in family.text_encoders}
 
 
 def test_guidance_that_was_distilled_into_flux_is_an_input(engine, mixed, tmp_path):
     spec = family_spec("flux", SAVERS["flux"](tmp_path / "dev", guidance=True), key="dev")
-    engine.catalog = mixed.adding(spec)
+    engine.catalog = extended(mixed, spec)
     weak, strong = (draw(engine, spec, guidance_scale=scale)[0].pixels for scale in (1.5, 15))
     assert difference(weak, strong) > 1
 
@@ -402,7 +408,7 @@ def test_loras_of_other_tools_draw_what_diffusers_draws_with_them(engine, mixed,
     file = site / "loras" / "other.safetensors"
     save_file(tensors, file)
     request = build_request(spec, prompt="a red cat", seed=5, steps=3, loras=[{"key": "other", "weight": 0.9}])
-    Addons(site).check(request, spec)
+    check_addons(request, spec, Addons(site))
     [image] = engine.submit(request).result(120)
     assert difference(image.pixels, reference(folders[family], family, request, loras=[(file, 0.9)])) <= 1
     assert difference(image.pixels, draw(engine, spec)[0].pixels) > 5
@@ -423,9 +429,10 @@ def test_loras_for_transformers_and_those_for_unets_are_told_apart_when_they_are
     }
     for spec, key in ((mixed.get(model), key) for model, keys in wrong.items() for key in keys):
         with pytest.raises(InvalidRequest, match=f"“{key}” was not made for"):
-            addons.check(build_request(spec, prompt="a cat", loras=[key]), spec)
+            check_addons(build_request(spec, prompt="a cat", loras=[key]), spec, addons)
     for family in SAVERS:
-        addons.check(build_request(mixed.get(family), prompt="a cat", loras=[f"{family}-1"]), mixed.get(family))
+        request = build_request(mixed.get(family), prompt="a cat", loras=[f"{family}-1"])
+        check_addons(request, mixed.get(family), addons)
 
 
 def test_a_dora_is_refused(engine, mixed, site):
@@ -441,7 +448,7 @@ def test_sd3_draws_without_its_largest_text_encoder(engine, mixed, folders, tmp_
     shutil.copytree(folders["sd3"], tmp_path / "small", ignore=shutil.ignore_patterns("text_encoder_3", "tokenizer_3"))
     spec = family_spec("sd3", tmp_path / "small", key="sd3-small")
     assert model_files.is_ready(spec)
-    engine.catalog = mixed.adding(spec)
+    engine.catalog = extended(mixed, spec)
     one, other = (draw(engine, each)[0].pixels for each in (spec, mixed.get("sd3")))
     assert difference(one, other) > 1
 
@@ -523,7 +530,7 @@ def test_in_half_precision_with_little_memory_masks_fills_and_loras_work_as_well
 
 def test_a_black_picture_is_no_picture(engine, mixed, monkeypatch):
     black = SimpleNamespace(images=[Image.new("RGB", (64, 64))])
-    for kind in (pipelines.FluxPipeline, pipelines.FluxInpainting):
+    for kind in (diffusers.FluxPipeline, pipelines._inpaint_class("FluxInpaintPipeline")):
         monkeypatch.setattr(kind, "__call__", lambda *args, **words: black)
     with pytest.raises(BadOutput):
         draw(engine, mixed.get("flux"), **masked())
@@ -554,8 +561,8 @@ class TestEightBits:
         inside = torch.nn.Sequential(linear, torch.nn.ReLU())
         values = torch.randn(5, 64)
         before = inside(values)
-        assert to_eight_bits(inside, smallest=1) == 1
-        assert isinstance(inside[0], EightBitLinear) and inside[0].weight.dtype is torch.int8
+        assert quantize_int8(inside, smallest=1) == 1
+        assert isinstance(inside[0], Int8Linear) and inside[0].weight.dtype is torch.int8
         assert (inside(values) - before).abs().max() < 0.05
         rounded = inside[0].weight.float() * inside[0].scale[:, None]
         assert (rounded - linear.weight).abs().max() <= linear.weight.abs().max() / 127 / 2 + 1e-6
@@ -563,13 +570,13 @@ class TestEightBits:
     def test_a_zero_row_stays_zero(self):
         linear = torch.nn.Linear(8, 2, bias=False)
         linear.weight.data.zero_()
-        assert (EightBitLinear(linear)(torch.ones(1, 8)) == 0).all()
+        assert (Int8Linear(linear)(torch.ones(1, 8)) == 0).all()
 
     @pytest.mark.parametrize("family", SAVERS)
     def test_a_model_in_eight_bits_draws_nearly_the_same(self, engine, mixed, folders, family, monkeypatch):
-        monkeypatch.setattr(to_eight_bits, "__defaults__", (64,))
-        spec = family_spec(family, folders[family], key=f"{family}-int8", eight_bits=True)
-        engine.catalog = mixed.adding(spec)
+        monkeypatch.setattr(quantize_int8, "__defaults__", (64,))
+        spec = family_spec(family, folders[family], key=f"{family}-int8", int8=True)
+        engine.catalog = extended(mixed, spec)
         [small], [whole] = draw(engine, spec), draw(engine, mixed.get(family))
         assert small.recipe["dtype"] == "int8"
         apart = np.abs(np.asarray(small.pixels, float) - np.asarray(whole.pixels, float)).mean()

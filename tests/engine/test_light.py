@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIGHT = ["request", "errors", "samplers", "catalog", "sources", "inbox", "pixels", "metadata", "fake", "factory"]
+ENGINE = ROOT / "generation" / "engine"
+LIGHT = ["errors", "job_queue", "fake", "factory", "pictures.pixels"]
+LIGHT += [
+    f"{room}.{file.stem}" for room in ("catalog", "request", "remote") for file in (ENGINE / room).glob("[a-z]*.py")
+]
 HEAVY = ["torch", "diffusers", "transformers", "numpy"]
 
 
@@ -20,7 +24,8 @@ def modules_after(code):
 
 def test_light_modules_load_no_torch():
     imports = "\n".join(f"import generation.engine.{name}" for name in LIGHT)
-    use = "from generation.engine.catalog import MODELS\nfrom generation.engine.sources import is_ready\n"
+    use = "from generation.engine.catalog.models import MODELS\n"
+    use += "from generation.engine.catalog.model_files import is_ready\n"
     use += "[is_ready(spec, models_dir='/nowhere', cache_dir='/nowhere') for spec in MODELS]\n"
     use += "from generation.engine.factory import make_engine\ne = make_engine('fake')\ne.start()\ne.stop()"
     assert not modules_after(f"{imports}\n{use}").intersection([*HEAVY, "django"])

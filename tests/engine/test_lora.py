@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from generation.engine.catalog.addons import Addons
 from generation.engine.errors import InvalidRequest
 from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.request.complete import complete_request
 from generation.engine.request.request import build_request
 
-from .models import save_lora
+from .models import extended, save_lora
 from .original import save_original
 from .test_batching import together
 
@@ -143,7 +144,7 @@ def test_what_is_no_plain_lora_is_refused_when_it_is_asked_for(catalog, tmp_path
     )
     assert Addons(tmp_path).loras == {}
     with pytest.raises(InvalidRequest, match=f"own.*{words}") as caught:
-        Addons(tmp_path).complete(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"))
+        complete_request(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"), Addons(tmp_path))
     assert caught.value.param == "loras"
 
 
@@ -163,7 +164,7 @@ def test_one_for_a_transformer_is_refused_when_it_is_asked_for(catalog, tmp_path
         tmp_path / "loras" / "own.safetensors",
     )
     with pytest.raises(InvalidRequest, match="own.*(models of another kind|not made for)"):
-        Addons(tmp_path).complete(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"))
+        complete_request(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"), Addons(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["words-only", "first-words"])
@@ -248,7 +249,7 @@ def test_on_a_single_checkpoint(engine, catalog, models, files, tmp_path, monkey
     shutil.copytree(models["sd1"], tmp_path / "anime", ignore=shutil.ignore_patterns("*.safetensors"))
     file = save_original(models["sd1"], tmp_path / "anime.safetensors")
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
-    monkeypatch.setattr(engine, "catalog", catalog.adding(single))
+    monkeypatch.setattr(engine, "catalog", extended(catalog, single))
     loras = [("sd1-kohya", 0.8)]
     asked = build_request(
         single,

@@ -11,7 +11,7 @@ from PIL import Image
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.rows import Row
-from generation.engine.networks.ip_adapter import Likeness
+from generation.engine.networks.ip_adapter import ImagePromptTokens
 from generation.engine.networks.vae import Encoded
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
@@ -184,7 +184,7 @@ class Company:
 
 def in_memory():
     gc.collect()
-    return [each for each in gc.get_objects() if isinstance(each, (Row, Encoded, Likeness))]
+    return [each for each in gc.get_objects() if isinstance(each, (Row, Encoded, ImagePromptTokens))]
 
 
 def left_behind(model, before):

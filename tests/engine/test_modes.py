@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, InvalidRequest, TimedOut
+from generation.engine.loop.denoise import advance
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.loop.rows import advance, start_row
+from generation.engine.loop.rows import start_row
 from generation.engine.pictures import upscale
 from generation.engine.pictures.upscale import enlarge
 from generation.engine.request.fields import Picture
@@ -302,7 +303,7 @@ def test_a_cancel_acts_between_the_tiles(enlarging_engine, catalog, monkeypatch)
             enlarging_engine.cancel(job)
         return Image.new("RGB", (args[0].width * 4, args[0].height * 4))
 
-    monkeypatch.setattr(upscale.Enlarger, "__call__", after_tile)
+    monkeypatch.setattr(upscale.TiledUpscaler, "__call__", after_tile)
     job = enlarging_engine.submit(enlarged_by_model(catalog, steps=1))
     with pytest.raises(Cancelled):
         job.result(120)

@@ -2,47 +2,45 @@
 
 import threading
 import time
-from types import SimpleNamespace
 
 import torch
 
 from generation.engine.loop.engine import DiffusionEngine
 from generation.engine.loop.fair_share import FairShare
-from generation.engine.loop.step_loop import StepLoop, _Launched
-from generation.engine.loop.step_timer import KNOWN_AFTER, LOOK_AGAIN, Pace
+from generation.engine.loop.step_timer import RETRY_INTERVAL, WARM_UP_STEPS, StepTimer, clock_for
 
 from .test_batching import OPTIONS, Spy, make, together
 
 
-def paced(**seconds):
-    """Each size as often as it takes to be known: `paced(s2=0.1)` says that steps of two pictures take 0.1 s."""
-    pace = Pace()
-    for size, each in seconds.items():
-        for _ in range(KNOWN_AFTER):
-            pace.note("group", int(size[1:]), each)
-    return pace
+def experienced(**seconds):
+    """Knows each batch size: `experienced(s2=0.1)` was told that steps of two pictures take 0.1 s."""
+    timer = StepTimer()
+    for size, step_seconds in seconds.items():
+        for _ in range(WARM_UP_STEPS):
+            timer.record("group", int(size[1:]), step_seconds)
+    return timer
 
 
 def test_what_is_not_known_is_tried():
-    assert Pace().most("group", 8) == 8
-    assert paced(s2=0.1).most("group", 8) == 8
+    assert StepTimer().best_batch_size("group", 8) == 8
+    assert experienced(s2=0.1).best_batch_size("group", 8) == 8
 
 
 def test_a_batch_that_makes_pictures_cheaper_is_taken_whole():
-    assert paced(s2=0.1, s4=0.15, s8=0.25).most("group", 8) == 8
+    assert experienced(s2=0.1, s4=0.15, s8=0.25).best_batch_size("group", 8) == 8
 
 
 def test_a_batch_that_makes_pictures_dearer_is_cut_and_tried_again_now_and_then():
-    pace = paced(s2=0.1, s4=0.15, s8=0.6)
-    taken = [pace.most("group", 8) for _ in range(2 * LOOK_AGAIN)]
+    timer = experienced(s2=0.1, s4=0.15, s8=0.6)
+    taken = [timer.best_batch_size("group", 8) for _ in range(2 * RETRY_INTERVAL)]
     assert set(taken) == {4, 8} and taken.count(8) == 2
 
 
 def test_the_first_step_of_a_size_does_not_count():
-    pace = Pace()
+    timer = StepTimer()
     for seconds in (9.0, 0.1, 0.1):
-        pace.note("group", 2, seconds)
-    assert pace.seconds("group", 2) < 0.2
+        timer.record("group", 2, seconds)
+    assert timer.expected_seconds("group", 2) < 0.2
 
 
 def test_urgent_ones_have_their_turn_and_pay_for_it():
@@ -71,12 +69,13 @@ def test_a_gpus_steps_are_timed_by_its_own_clock_and_read_one_step_later(monkeyp
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    models = SimpleNamespace(device=torch.device("cuda"))
-    loop = StepLoop(None, models, None, threading.Event(), max_rows=8, preview_interval=0)
-    for key in ("small", "large", "small"):
-        began = loop._now()
-        loop._keep_up(_Launched(key, 2, began, loop._now()))
-    assert loop._pace.seconds("small", 2) == 0.1 and loop._pace.seconds("large", 2) == 0.3
+    gpu_clock = clock_for(torch.device("cuda"))
+    timings = [gpu_clock.start()(group, 2) for group in ("small", "large", "small")]
+    assert timings[0] is None
+    assert [(timing.group, timing.slots, timing.seconds) for timing in timings[1:]] == [
+        ("small", 2, 0.1),
+        ("large", 2, 0.3),
+    ]
     assert awaited == [100, 400]
 
 
@@ -84,7 +83,7 @@ def test_rows_take_turns_where_batches_are_cut(catalog, monkeypatch):
     """Nobody waits for the end of somebody else's picture, also where only one row goes at once."""
     engine = DiffusionEngine(catalog, max_rows=16, **OPTIONS)
     spy = Spy(monkeypatch, engine, catalog.get("sd1"))
-    monkeypatch.setattr(Pace, "most", lambda self, key, pictures: 1)
+    monkeypatch.setattr(StepTimer, "best_batch_size", lambda self, group, slots: 1)
     engine.start()
     order = []
     requests = [make(catalog, steps=30, guidance_scale=1), make(catalog, steps=3, seed=6, guidance_scale=1)]
@@ -102,7 +101,8 @@ def test_who_would_be_late_is_drawn_first(catalog, monkeypatch):
     engine = DiffusionEngine(catalog, max_rows=16, **OPTIONS)
     spies = [Spy(monkeypatch, engine, catalog.get(key)) for key in ("sd1", "other")]
     calls = spies[0].calls = spies[1].calls = []
-    monkeypatch.setattr(Pace, "seconds", lambda self, key, pictures: 1.0 if key[0] == "other" else 1000.0)
+    seconds = {"other": 1.0, "sd1": 1000.0}
+    monkeypatch.setattr(StepTimer, "expected_seconds", lambda self, group, slots: seconds[group.model])
     engine.start()
     begun = threading.Event()
     calm = engine.submit(make(catalog, steps=40), on_progress=lambda progress: progress.step and begun.set())

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from generation.engine.catalog.samplers import SAMPLERS
-from generation.engine.job_queue import Report
-from generation.engine.loop.rows import advance, foresee, start_row
+from generation.engine.job_queue import ProgressReporter
+from generation.engine.loop.denoise import advance, predict_x0
+from generation.engine.loop.rows import start_row
 from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.vae import LatentColours
 from generation.engine.protocol import Job
@@ -25,13 +26,13 @@ def manager():
 @pytest.mark.parametrize("sampler", [sampler.name for sampler in SAMPLERS])
 @pytest.mark.parametrize("key", ["sd1", "sd2"])
 @torch.inference_mode()
-def test_the_last_step_foresees_the_finished_latents(manager, catalog, key, sampler):
+def test_the_last_step_predicts_the_finished_latents(manager, catalog, key, sampler):
     model = manager.get(catalog.get(key))
     request = build_request(catalog.get(key), prompt="a cat", sampler=sampler, steps=8, seed=1)
     row = start_row(model, request, 0)
     while not row.finished:
         advance(model, [row])
-    difference = (foresee(row) - row.latents).abs().mean() / row.latents.abs().mean()
+    difference = (predict_x0(row) - row.latents).abs().mean() / row.latents.abs().mean()
     assert difference < (0.2 if sampler == "PLMS" else 0.1), "PLMS mixes in what it foresaw before"
 
 
@@ -69,7 +70,7 @@ def test_previews_keep_their_distance(catalog, monkeypatch):
     monkeypatch.setattr("generation.engine.job_queue.time.monotonic", lambda: now[0])
     request = build_request(catalog.get("sd1"), prompt="a cat", steps=100)
     seen, made = [], []
-    report = Report(Job(request, seen.append, lambda: True), preview_interval=0.25)
+    report = ProgressReporter(Job(request, seen.append, lambda: True), preview_interval=0.25)
     for step in range(1, 101):
         now[0] += 0.02
         report.step(step, lambda: made.append(1) or Image.new("RGB", (8, 8), "red"))

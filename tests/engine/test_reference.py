@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from generation.engine.catalog.addons import Addons
 from generation.engine.errors import InvalidRequest
 from generation.engine.loop.engine import DiffusionEngine
+from generation.engine.request.complete import complete_request
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
 
@@ -101,7 +102,7 @@ def test_it_draws_what_diffusers_draws(engine, catalog, models, files, key, guid
 @pytest.mark.parametrize("key", ["sd1", "sdxl"])
 def test_every_kind_draws_what_diffusers_draws(catalog, models, tmp_path, key, kind):
     adapter = save_adapter(tmp_path / "ip_adapter" / "own", models[key], kind=kind)
-    assert Addons(tmp_path).references["own"].kind == kind
+    assert Addons(tmp_path).ip_adapters["own"].kind == kind
     engine = start_engine(catalog, tmp_path)
     request = make(catalog, key)
     ours, plain = draw(engine, request), draw(engine, make(catalog, key, None))
@@ -184,13 +185,13 @@ def test_a_kind_that_cannot_be_used_is_refused_when_it_is_asked_for(catalog, mod
     for old, new in change.items():
         tensors = {name.replace(f"image_proj.{old}", f"image_proj.{new}"): tensor for name, tensor in tensors.items()}
     save_file(tensors, file)
-    assert Addons(tmp_path).references == {}
+    assert Addons(tmp_path).ip_adapters == {}
     assert_refused(catalog, tmp_path, f"own.*({words})")
 
 
 def assert_refused(catalog, root, words):
     with pytest.raises(InvalidRequest, match=words) as caught:
-        Addons(root).complete(make(catalog), catalog.get("sd1"))
+        complete_request(make(catalog), catalog.get("sd1"), Addons(root))
     assert caught.value.param == "reference"
 
 
@@ -202,6 +203,6 @@ def test_an_image_encoder_of_another_kind_is_refused_and_a_sound_adapter_goes_be
     (folder / "model.safetensors").rename(folder / "elsewhere.bin")
     assert_refused(catalog, tmp_path, "first.*no weights")
     save_adapter(tmp_path / "ip_adapter" / "second", models["sd1"])
-    assert Addons(tmp_path).reference_for(32).key == "second"
+    assert Addons(tmp_path).ip_adapter_for(32).key == "second"
     shutil.rmtree(tmp_path / "ip_adapter" / "second")
     assert_refused(catalog, tmp_path, "first")

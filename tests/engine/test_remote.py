@@ -18,14 +18,14 @@ from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.errors import BadOutput, Cancelled, EngineStopped, InvalidRequest, TimedOut
 from generation.engine.factory import make_engine
 from generation.engine.remote.http import (
-    BadAnswer,
+    BadResponse,
+    HttpClient,
     RemoteFailed,
     RemoteRefused,
     RemoteTimedOut,
     RemoteUnauthorized,
-    Wire,
 )
-from generation.engine.remote.providers import DreamSketchDialect, HuggingFaceDialect, OpenAIDialect, WebhookDialect
+from generation.engine.remote.providers import DreamSketchProvider, HuggingFaceProvider, OpenAIProvider, WebhookProvider
 from generation.engine.remote.signatures import signed_headers
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
@@ -92,12 +92,12 @@ def elsewhere():
 
 @pytest.fixture
 def start():
-    """Start an engine that speaks a dialect; stopped after the test."""
+    """Start an engine that speaks a provider; stopped after the test."""
     engines = []
 
-    def begin(dialect, *, attempts=3, seconds=20, **options):
-        wire = Wire(attempts=attempts, seconds=seconds, first_pause=0.01, longest_pause=2)
-        engine = make_engine("remote", Catalog(dialect.offers(MODELS)), dialect=dialect, wire=wire, **options)
+    def begin(provider, *, attempts=3, seconds=20, **options):
+        client = HttpClient(attempts=attempts, seconds=seconds, first_pause=0.01, longest_pause=2)
+        engine = make_engine("remote", Catalog(provider.offers(MODELS)), provider=provider, client=client, **options)
         engine.start()
         engines.append(engine)
         return engine
@@ -110,7 +110,7 @@ def start():
 @pytest.fixture
 def peer(start, elsewhere):
     """An engine that asks another DreamSketch."""
-    return start(DreamSketchDialect(f"{elsewhere.url}/", SECRET))
+    return start(DreamSketchProvider(f"{elsewhere.url}/", SECRET))
 
 
 def asked(spec=TINY, **words):
@@ -166,7 +166,7 @@ class TestDialects:
         assert sent["variation"] == {"seed": 3, "strength": 0.2}
 
     def test_hugging_face_is_asked_for_the_models_repository(self, start, elsewhere):
-        engine = start(HuggingFaceDialect("hf_secret", elsewhere.url))
+        engine = start(HuggingFaceProvider("hf_secret", elsewhere.url))
         elsewhere.answers = [(200, {"Content-Type": "image/jpeg"}, png((512, 512), kind="JPEG"))]
         spec = engine.catalog.get("sd15")
         [image] = engine.submit(asked(spec, width=512, height=512, negative_prompt="a dog")).result(20)
@@ -187,7 +187,7 @@ class TestDialects:
         }
 
     def test_hugging_face_offers_what_is_on_the_hub_and_words_only(self):
-        offered = HuggingFaceDialect("x").offers(MODELS)
+        offered = HuggingFaceProvider("x").offers(MODELS)
         assert {"sdxl-base", "flux-schnell", "qwen-image"} <= {spec.key for spec in offered}
         assert not {"dreamsketch-tiny", "sdxl-lightning", "qwen-image-int8"} & {spec.key for spec in offered}
         with pytest.raises(InvalidRequest):
@@ -195,7 +195,7 @@ class TestDialects:
 
     @pytest.mark.parametrize("extras", [False, True])
     def test_an_openai_style_server(self, start, elsewhere, extras):
-        engine = start(OpenAIDialect(f"{elsewhere.url}/v1", SECRET, "some-model", extras))
+        engine = start(OpenAIProvider(f"{elsewhere.url}/v1", SECRET, "some-model", extras))
         body = json.dumps({"created": 1, "data": [{"b64_json": base64.b64encode(png()).decode()}]}).encode()
         elsewhere.answers = [(200, {"Content-Type": "application/json"}, body)]
         [image] = engine.submit(asked(engine.catalog.get("tiny"))).result(20)
@@ -216,14 +216,14 @@ class TestDialects:
         assert (sent.get("seed") == 7) == extras
 
     def test_models_that_always_answer_in_base64_are_not_told_to(self, start, elsewhere):
-        engine = start(OpenAIDialect(elsewhere.url, SECRET, "gpt-image-1"))
-        with pytest.raises(BadAnswer):
+        engine = start(OpenAIProvider(elsewhere.url, SECRET, "gpt-image-1"))
+        with pytest.raises(BadResponse):
             engine.submit(asked(engine.catalog.get("tiny"))).result(20)
         assert "response_format" not in elsewhere.json()
 
     @pytest.mark.parametrize("secret", ["whsec_" + base64.b64encode(b"k" * 24).decode(), "plain-secret-of-24-letters"])
     def test_a_serverless_function_gets_the_signed_job_and_answers_elsewhere(self, start, elsewhere, secret):
-        engine = start(WebhookDialect(f"{elsewhere.url}/draw", secret, "https://site.example/api/generate/webhook"))
+        engine = start(WebhookProvider(f"{elsewhere.url}/draw", secret, "https://site.example/api/generate/webhook"))
         elsewhere.answers = [(202, {}, b"")]
         job = engine.submit(asked(num_images=2), ticket="0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7:3")
         while not elsewhere.asked:
@@ -243,7 +243,7 @@ class TestDialects:
         assert len(elsewhere.asked) == 1
 
     def test_a_function_that_never_answers_is_given_up(self, start, elsewhere):
-        engine = start(WebhookDialect(elsewhere.url, SECRET, "https://site.example/x"), answer_seconds=0.1)
+        engine = start(WebhookProvider(elsewhere.url, SECRET, "https://site.example/x"), answer_seconds=0.1)
         elsewhere.answers = [(202, {}, b"")]
         with pytest.raises(RemoteTimedOut):
             engine.submit(asked(), ticket="a:1").result(10)
@@ -305,7 +305,7 @@ class TestAnswers:
         assert len(elsewhere.asked) == 1
 
     def test_a_server_that_is_not_there(self, start, caplog):
-        engine = start(DreamSketchDialect(f"http://user:{SECRET}@127.0.0.1:9", SECRET))
+        engine = start(DreamSketchProvider(f"http://user:{SECRET}@127.0.0.1:9", SECRET))
         with pytest.raises(RemoteFailed) as caught:
             engine.submit(asked()).result(20)
         assert caught.value.transient and SECRET not in caplog.text + str(caught.value)
@@ -333,7 +333,7 @@ class TestAnswers:
     )
     def test_what_is_no_picture(self, peer, elsewhere, body):
         elsewhere.answers = [(200, {"Content-Type": "image/png"}, body)]
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             peer.submit(asked()).result(20)
         assert len(elsewhere.asked) == 1
 
@@ -349,19 +349,19 @@ class TestAnswers:
         ],
     )
     def test_json_that_holds_no_picture_and_no_address_is_followed(self, start, elsewhere, content):
-        engine = start(OpenAIDialect(elsewhere.url, SECRET))
+        engine = start(OpenAIProvider(elsewhere.url, SECRET))
         elsewhere.answers = [(200, {"Content-Type": "application/json"}, content)]
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             engine.submit(asked(engine.catalog.get("tiny"))).result(20)
         assert len(elsewhere.asked) == 1
 
     def test_too_many_bytes_and_too_many_pixels(self, peer, elsewhere, monkeypatch):
-        monkeypatch.setattr("generation.engine.remote.http.MAX_ANSWER_BYTES", 5000)
+        monkeypatch.setattr("generation.engine.remote.http.MAX_RESPONSE_BYTES", 5000)
         elsewhere.answers = [(200, {}, png() + b"\0" * 200_000)]
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             peer.submit(asked()).result(20)
         elsewhere.answers = [(200, {}, png((5000, 2)))]
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             peer.submit(asked()).result(20)
 
     def test_another_size_is_fitted_and_told(self, peer, elsewhere):
@@ -375,7 +375,7 @@ class TestAnswers:
             peer.submit(asked()).result(20)
 
     def test_silence_has_an_end(self, start, elsewhere):
-        engine = start(DreamSketchDialect(elsewhere.url, SECRET), seconds=0.3)
+        engine = start(DreamSketchProvider(elsewhere.url, SECRET), seconds=0.3)
         elsewhere.open.clear()
         with pytest.raises(RemoteTimedOut) as caught:
             engine.submit(asked()).result(20)
@@ -392,7 +392,7 @@ class TestAnswers:
                 handler.wfile.flush()
 
         elsewhere.answers = [trickle]
-        engine = start(DreamSketchDialect(elsewhere.url, SECRET), seconds=0.5)
+        engine = start(DreamSketchProvider(elsewhere.url, SECRET), seconds=0.5)
         with pytest.raises((RemoteTimedOut, RemoteFailed)):
             engine.submit(asked()).result(20)
         stop.set()
@@ -400,7 +400,7 @@ class TestAnswers:
 
 class TestTheContract:
     def test_several_go_out_at_once_and_no_more_than_that(self, start, elsewhere):
-        engine = start(DreamSketchDialect(elsewhere.url, SECRET), at_once=2)
+        engine = start(DreamSketchProvider(elsewhere.url, SECRET), at_once=2)
         elsewhere.open.clear()
         jobs = [engine.submit(asked(seed=seed)) for seed in range(4)]
         while len(elsewhere.asked) < 2:
@@ -411,7 +411,7 @@ class TestTheContract:
         assert sorted(elsewhere.json(number)["seed"] for number in range(4)) == [0, 1, 2, 3]
 
     def test_a_cancel_ends_the_job_at_once_and_frees_its_place(self, start, elsewhere):
-        engine = start(DreamSketchDialect(elsewhere.url, SECRET), at_once=1)
+        engine = start(DreamSketchProvider(elsewhere.url, SECRET), at_once=1)
         first = png(colour=(1, 2, 3))
 
         def hold_the_second(handler):
@@ -435,7 +435,7 @@ class TestTheContract:
         assert len(job.images) == 1, "an answer that came later is thrown away"
 
     def test_a_job_that_waits_can_be_cancelled(self, start, elsewhere):
-        engine = start(DreamSketchDialect(elsewhere.url, SECRET), at_once=1)
+        engine = start(DreamSketchProvider(elsewhere.url, SECRET), at_once=1)
         elsewhere.open.clear()
         running, waiting = engine.submit(asked()), engine.submit(asked())
         while not elsewhere.asked:
@@ -468,7 +468,7 @@ class TestTheContract:
             peer.submit(asked(), deadline=time.monotonic() + 0.2).result(20)
 
     def test_progress_moves_without_steps_and_never_goes_back(self, peer, elsewhere, monkeypatch):
-        monkeypatch.setattr("generation.engine.remote.engine.TELL_SECONDS", 0.0)
+        monkeypatch.setattr("generation.engine.remote.engine.REPORT_SECONDS", 0.0)
         told, moved = [], threading.Event()
         elsewhere.open.clear()
 

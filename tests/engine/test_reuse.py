@@ -86,7 +86,8 @@ def test_a_shallow_step_is_charged_what_it_costs(engine, catalog, monkeypatch):
         FairShare,
         "pick",
         lambda share, charges, urgent=None: (
-            charged.append({key[-1]: charge for key, charge in charges.items()}) or pick(share, charges, urgent)
+            charged.append({group.shape[-1]: charge for group, charge in charges.items()})
+            or pick(share, charges, urgent)
         ),
     )
     draw(engine, make(catalog, "other"))

@@ -81,7 +81,7 @@ def path_of_tables(config, choices):
     slots = torch.zeros(len(tables), SLOTS, *SHAPE[1:])
     for row, (table, generator) in enumerate(zip(tables, generators, strict=True)):
         noise = torch.randn(SHAPE, generator=generator)
-        clean, amount = table.levels[0] if choices[row][2:] else (0.0, table.first_scale)
+        clean, amount = table.levels[0] if choices[row][2:] else (0.0, table.init_noise_sigma)
         slots[row, :1] = clean * picture() + amount * noise
     paths = [[slots[row, :1]] for row in range(len(tables))]
     for position in range(max(map(len, tables))):

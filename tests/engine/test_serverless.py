@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from generation.engine.catalog.models import Catalog
-from generation.engine.remote.providers import native_words
+from generation.engine.remote.providers import native_body
 from generation.engine.remote.signatures import signed_headers
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
@@ -54,6 +54,6 @@ def test_it_draws_the_request_that_was_sent(app, more):
     if more.pop("start", False):
         more = more | {"image": Picture.of(Image.new("RGB", (256, 256), (10, 20, 30)))}
     request = build_request(spec, prompt="a red boat", seed=7, num_images=2, width=256, height=256, **more)
-    key, arguments = app.build_request_arguments(native_words(request, 0) | {"num_images": 2})
+    key, arguments = app.build_request_arguments(native_body(request, 0) | {"num_images": 2})
     again = build_request(Catalog().get(key), **arguments)
     assert again == request

@@ -10,6 +10,7 @@ import pytest
 from generation.engine.errors import ModelUnavailable
 from generation.engine.request.request import build_request
 
+from .models import extended
 from .original import save_original
 
 
@@ -22,7 +23,7 @@ def file(models, tmp_path):
 
 def test_it_draws_the_same_picture(torch_engine, catalog, file):
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
-    torch_engine.catalog = catalog.adding(single)
+    torch_engine.catalog = extended(catalog, single)
     images = [
         torch_engine.submit(build_request(spec, prompt="a red cat", seed=5, steps=3)).result(60)[0]
         for spec in (catalog.get("sd1"), single)
@@ -35,7 +36,7 @@ def test_a_class_from_elsewhere_is_refused(torch_engine, catalog, file):
     index = file.with_suffix("") / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"unet": ["subprocess", "Popen"]}))
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
-    torch_engine.catalog = catalog.adding(single)
+    torch_engine.catalog = extended(catalog, single)
     with pytest.raises(ModelUnavailable):
         torch_engine.submit(build_request(single, prompt="a red cat")).result(60)
 
@@ -43,6 +44,6 @@ def test_a_class_from_elsewhere_is_refused(torch_engine, catalog, file):
 def test_a_file_that_is_no_checkpoint_is_unavailable(torch_engine, catalog, file, models):
     shutil.copy(models["sd1"] / "text_encoder" / "model.safetensors", file)
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
-    torch_engine.catalog = catalog.adding(single)
+    torch_engine.catalog = extended(catalog, single)
     with pytest.raises(ModelUnavailable):
         torch_engine.submit(build_request(single, prompt="a red cat")).result(60)

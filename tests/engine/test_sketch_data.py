@@ -9,7 +9,7 @@ import pytest
 from generation.prompts.styles import STYLES as SITE_STYLES
 from generation.training.captions import caption, nothing, plural
 from generation.training.drawing import draw, mask
-from generation.training.objects import SHAPES
+from generation.training.objects import OUTLINES
 from generation.training.places import GROUNDS
 from generation.training.rendering import LOOKS
 from generation.training.scene import Item, Scene, held_out, overview, random_scene
@@ -34,7 +34,7 @@ def share(scene: Scene) -> float:
 
 
 def test_every_word_can_be_drawn_and_there_are_enough():
-    assert set(SHAPES) == set(THING) and len(THING) >= 40
+    assert set(OUTLINES) == set(THING) and len(THING) >= 40
     assert set(GROUNDS) == set(PLACE) and len(PLACE) >= 13
     assert set(LOOKS) == set(STYLE) and len(STYLE) == 9
     assert len(COLOUR) == 12 and {c for t in THINGS for c in t.usual} <= set(COLOUR)

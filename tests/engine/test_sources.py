@@ -17,10 +17,13 @@ from django.core.management import CommandError, call_command
 from safetensors.torch import load_file, save_file
 
 from generation.engine.catalog import model_files
+from generation.engine.catalog.families import FAMILIES
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import ModelUnavailable
 from generation.engine.request.request import build_request
 from generation.operations import doctor
+
+from .models import extended
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +72,7 @@ class TestASourceThatIsNeitherAPathNorAHubId:
 
     def test_an_engine_says_that_the_model_is_not_there(self, torch_engine, catalog, spec, name):
         strange = at(spec, name, key="strange")
-        torch_engine.catalog = catalog.adding(strange)
+        torch_engine.catalog = extended(catalog, strange)
         with pytest.raises(ModelUnavailable, match="not available here"):
             torch_engine.submit(build_request(strange, prompt="a cat")).result(60)
 
@@ -141,7 +144,7 @@ def test_a_pickle_is_refused_and_never_run(torch_engine, catalog, spec, copy, tm
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     (copy / "unet" / name).write_bytes(pickle.dumps(Canary(canary)))
     evil = at(spec, copy, key="evil", variant="fp16")
-    torch_engine.catalog = catalog.adding(evil)
+    torch_engine.catalog = extended(catalog, evil)
     with pytest.raises(ModelUnavailable):
         torch_engine.submit(build_request(evil, prompt="a cat")).result(30)
     assert not canary.exists()
@@ -163,7 +166,7 @@ def test_code_named_by_a_model_is_never_imported(torch_engine, catalog, spec, co
             config |= {"unet": ["evil", "Evil"], "_class_name": ["evil", "Evil"]}
         (copy / file).write_text(json.dumps(config))
     odd = at(spec, copy, key="odd")
-    torch_engine.catalog = catalog.adding(odd)
+    torch_engine.catalog = extended(catalog, odd)
     assert torch_engine.submit(build_request(odd, prompt="a cat", steps=1)).result(30)
     assert not canary.exists()
 
@@ -191,7 +194,7 @@ def test_a_model_that_cannot_be_built_is_unavailable_and_the_next_is_right(torch
 
     (copy / "unet" / "config.json").write_text('{"block_out_channels": "x"}')
     broken = at(spec, copy, key="broken")
-    torch_engine.catalog = catalog.adding(broken)
+    torch_engine.catalog = extended(catalog, broken)
     with pytest.raises(ModelUnavailable):
         torch_engine.submit(build_request(broken, prompt="a cat")).result(30)
     assert torch_engine.submit(build_request(spec, prompt="a cat", steps=1)).result(30)
@@ -214,7 +217,7 @@ def test_half_precision_files_and_shards_are_chosen(tmp_path):
 def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
     from generation.engine.request.request import build_request
 
-    for part, stem in model_files.WEIGHTED_PARTS["sd"].items():
+    for part, stem in FAMILIES["sd"].weight_stems.items():
         file = copy / part / f"{stem}.safetensors"
         save_file(
             {name: tensor.half() for name, tensor in load_file(file).items()},
@@ -223,7 +226,7 @@ def test_a_variant_is_loaded(torch_engine, catalog, spec, copy):
         )
         file.unlink()
     half = at(spec, copy, key="half", variant="fp16")
-    torch_engine.catalog = catalog.adding(half)
+    torch_engine.catalog = extended(catalog, half)
     assert torch_engine.submit(build_request(half, prompt="a cat", steps=1)).result(30)
 
 
@@ -328,8 +331,8 @@ def hub(tmp_path, models):
 
 FETCH = """
 import json, sys
-from generation.engine import sources
-from generation.engine.catalog import local_model
+from generation.engine.catalog import model_files
+from generation.engine.catalog.models import local_model
 from dataclasses import replace
 spec = replace(local_model("sd1", "x"), sources=("test/missing", "test/sd1"), variant="fp16")
 fractions = []
@@ -338,13 +341,13 @@ def on_fraction(fraction):
     fractions.append(fraction)
     if kind == "cancel":
         raise RuntimeError("cancelled by the test")
-before = sources.is_ready(spec, cache_dir=sys.argv[1])
+before = model_files.is_ready(spec, cache_dir=sys.argv[1])
 try:
-    found = sources.fetch(spec, cache_dir=sys.argv[1], hf_token="hf_secret", on_fraction=on_fraction)
-except sources.ModelUnavailable as error:
+    found = model_files.fetch(spec, cache_dir=sys.argv[1], hf_token="hf_secret", on_fraction=on_fraction)
+except model_files.ModelUnavailable as error:
     sys.exit("; ".join(error.details))
 assert "torch" not in sys.modules
-after = sources.is_ready(spec, cache_dir=sys.argv[1])
+after = model_files.is_ready(spec, cache_dir=sys.argv[1])
 print(json.dumps([before, found.name, str(found.path), fractions[-1], after]))
 """
 
@@ -401,18 +404,18 @@ def test_a_download_that_is_not_what_the_hub_lists_is_refused_and_not_kept(hub, 
 OTHERS = """
 import sys
 from dataclasses import replace
-from generation.engine import sources
-from generation.engine.catalog import Download, local_model
+from generation.engine.catalog import model_files
+from generation.engine.catalog.models import Download, local_model
 cache, models_dir = sys.argv[1:]
 spec = replace(local_model("fast", "x"), sources=("test/sd1",), unet=("test/other:fast_unet.safetensors",))
-found = sources.fetch(spec, cache_dir=cache)
-print(found.path.name, found.unet.name, sources.locate(spec, cache_dir=cache) == found)
+found = model_files.fetch(spec, cache_dir=cache)
+print(found.path.name, found.unet.name, model_files.locate(spec, cache_dir=cache) == found)
 addon = Download("lcm", "", "test/other", (("fast_unet.safetensors", "loras/lcm.safetensors"),), "")
-print(sources.fetch_addon(addon, models_dir), sources.fetch_addon(addon, models_dir))
+print(model_files.fetch_addon(addon, models_dir), model_files.fetch_addon(addon, models_dir))
 missing = Download("no", "", "test/other", (("no.safetensors", "loras/no.safetensors"),), "")
 try:
-    sources.fetch_addon(missing, models_dir)
-except sources.ModelUnavailable as error:
+    model_files.fetch_addon(missing, models_dir)
+except model_files.ModelUnavailable as error:
     print(error.details)
 """
 
@@ -454,7 +457,7 @@ class TestPinnedHashes:
 
     def test_with_the_right_ones_it_draws_and_is_ready(self, torch_engine, catalog, pinned, monkeypatch, capsys):
         spec = pinned()
-        torch_engine.catalog = catalog.adding(spec)
+        torch_engine.catalog = extended(catalog, spec)
         assert torch_engine.submit(build_request(spec, prompt="a cat", steps=1)).result(60)
         self.offer(monkeypatch, spec)
         call_command("preload_models", "--models", "pinned", "--check")
@@ -464,7 +467,7 @@ class TestPinnedHashes:
         self, torch_engine, catalog, pinned, copy, monkeypatch, capsys
     ):
         spec = pinned(**{self.TEXT: "0" * 64})
-        torch_engine.catalog = catalog.adding(spec)
+        torch_engine.catalog = extended(catalog, spec)
         with pytest.raises(ModelUnavailable, match="damaged") as caught:
             torch_engine.submit(build_request(spec, prompt="a cat", steps=1)).result(60)
         assert str(copy / self.TEXT) in caught.value.details[0] and "0" * 64 in caught.value.details[0]

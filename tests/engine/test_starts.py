@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from generation.engine.catalog.samplers import find_sampler
+from generation.engine.loop.denoise import advance
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.loop.rows import advance, start_row
+from generation.engine.loop.rows import start_row
 from generation.engine.pictures.upscale import enlarge
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request

@@ -13,7 +13,7 @@ from generation.engine.networks.loader import ModelManager
 from generation.engine.networks.prompt_encoder import MAX_WINDOWS, PromptEncoder, parse_emphasis
 from generation.engine.request.request import build_request
 
-from .models import tiny_spec
+from .models import extended, tiny_spec
 
 CASES = {
     "a red cat": [("a red cat", 1.0)],
@@ -127,7 +127,7 @@ def sdxl(models, tmp_path):
 def without_negative(torch_engine, catalog, path):
     """What we and diffusers draw when nobody gives a negative prompt."""
     spec = tiny_spec("xl", path, family="sdxl")
-    torch_engine.catalog = catalog.adding(spec)
+    torch_engine.catalog = extended(catalog, spec)
     request = build_request(spec, prompt="a red cat", seed=5, steps=3, guidance_scale=6)
     folder = path.with_suffix("") if path.is_file() else path
     theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 
 from generation.engine.catalog.models import Catalog
 from generation.engine.loop.engine import DiffusionEngine
-from generation.engine.loop.rows import _larger
+from generation.engine.loop.rows import enlarge_latents
 from generation.engine.networks.vae import decode, encode
 from generation.engine.request.fields import Picture
 from generation.engine.request.request import build_request
@@ -58,11 +58,11 @@ def test_the_encoder_does_not_see_where_the_edges_are(model):
 
 def test_nor_does_what_enlarges_latents():
     latents = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0))
-    larger = _larger(latents, (12, 18), True)
-    moved = _larger(latents.roll((2, 4), (-2, -1)), (12, 18), True)
+    larger = enlarge_latents(latents, (12, 18), True)
+    moved = enlarge_latents(latents.roll((2, 4), (-2, -1)), (12, 18), True)
     assert torch.allclose(larger.roll((3, 6), (-2, -1)), moved, atol=1e-4)
     inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
-    assert torch.allclose(larger[inside], _larger(latents, (12, 18), False)[inside], atol=1e-4)
+    assert torch.allclose(larger[inside], enlarge_latents(latents, (12, 18), False)[inside], atol=1e-4)
 
 
 def test_the_edges_join_where_memory_is_short_too(model):

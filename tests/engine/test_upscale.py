@@ -131,7 +131,7 @@ def test_a_network_is_told_from_its_tensors(tmp_path, named, doublings, shrink):
 
 def test_the_small_network_too(tmp_path):
     torch.manual_seed(0)
-    net = upscale.SmallNet(width=8, layers=3, scale=4)
+    net = upscale.SRVGGNet(width=8, layers=3, scale=4)
     save_file(
         {f"params.{name}": tensor.contiguous() for name, tensor in net.state_dict().items()},
         tmp_path / "net.safetensors",

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from generation.catalog import addons, model_named
 from generation.engine.catalog.models import Catalog
 from generation.engine.errors import InvalidRequest
+from generation.engine.request.complete import complete_request
 from generation.models import Generation, LoraRule
 from generation.services.generations import create_generation, retry_generation
 from generation.storage.image_requests import request_of
@@ -97,7 +98,7 @@ def test_few_steps_are_only_for_the_model_they_were_made_for(settings, installed
     steps = {}
     for key in ("stable-diffusion-v1-5", "stable-diffusion-v2-1", "sdxl-base"):
         spec = Catalog().get(key)
-        steps[key] = addons().complete(build_request(spec, prompt="a cat", quality="fast"), spec).steps
+        steps[key] = complete_request(build_request(spec, prompt="a cat", quality="fast"), spec, addons()).steps
     assert steps == {"stable-diffusion-v1-5": 8, "stable-diffusion-v2-1": 30, "sdxl-base": 30}
 
 

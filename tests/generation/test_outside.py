@@ -11,8 +11,8 @@ from PIL import Image
 from generation import catalog
 from generation.engine.catalog.models import MODELS, Catalog
 from generation.engine.factory import make_engine
-from generation.engine.remote.http import Wire
-from generation.engine.remote.providers import WebhookDialect
+from generation.engine.remote.http import HttpClient
+from generation.engine.remote.providers import WebhookProvider
 from generation.engine.remote.signatures import signed_headers
 from generation.models import GeneratedImage
 from generation.operations import audit
@@ -32,8 +32,8 @@ def function(settings):
     settings.INFERENCE_WEBHOOK_SECRET = SECRET
     server = Elsewhere()
     server.answers = [(202, {}, b"")]
-    dialect = WebhookDialect(server.url, SECRET, "https://site.example/api/generate/webhook")
-    engine = make_engine("remote", Catalog(MODELS), dialect=dialect, wire=Wire(seconds=10, first_pause=0.01))
+    provider = WebhookProvider(server.url, SECRET, "https://site.example/api/generate/webhook")
+    engine = make_engine("remote", Catalog(MODELS), provider=provider, client=HttpClient(seconds=10, first_pause=0.01))
     worker = Worker(engine, name="outside", threads=2)
     worker.start()
     yield server
@@ -81,17 +81,17 @@ class TestSettings:
     def choose(self, settings, **given):
         for name, value in ({"USE_LOCAL_MODELS": False, "DREAMSKETCH_ENGINE": "torch"} | given).items():
             setattr(settings, name, value)
-        return catalog.outside()
+        return catalog.remote_provider()
 
     def test_the_address_that_is_set_decides(self, settings):
         url = "https://gpu.example"
         for name in ("INFERENCE_SERVICE_URL", "MODAL_GENERATE_ENDPOINT", "OPENAI_IMAGES_URL"):
             setattr(settings, name, "")
         kind = lambda **given: type(self.choose(settings, **given)).__name__  # noqa: E731
-        assert kind(HF_TOKEN="hf_x") == "HuggingFaceDialect"
-        assert kind(OPENAI_IMAGES_URL=url) == "OpenAIDialect"
-        assert kind(MODAL_GENERATE_ENDPOINT=url) == "WebhookDialect"
-        assert kind(INFERENCE_SERVICE_URL=url) == "DreamSketchDialect"
+        assert kind(HF_TOKEN="hf_x") == "HuggingFaceProvider"
+        assert kind(OPENAI_IMAGES_URL=url) == "OpenAIProvider"
+        assert kind(MODAL_GENERATE_ENDPOINT=url) == "WebhookProvider"
+        assert kind(INFERENCE_SERVICE_URL=url) == "DreamSketchProvider"
         assert self.choose(settings, USE_LOCAL_MODELS=True) is None
 
     def test_one_machine_draws_here(self, read_settings):  # noqa: F811

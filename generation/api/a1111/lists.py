@@ -91,7 +91,7 @@ def loras() -> list[dict]:
 
 
 def scripts() -> dict:
-    always = [CONTROLNET] if catalog.addons().controls else []
+    always = [CONTROLNET] if catalog.addons().controlnets else []
     return {"txt2img": always, "img2img": [*always, SD_UPSCALE]}
 
 

@@ -46,7 +46,7 @@ def remember(model: str, digest: str) -> None:
 
 
 def _files(spec: ModelSpec) -> list[Path]:
-    if catalog.outside() is not None:
+    if catalog.remote_provider() is not None:
         return []
     source = model_files.locate(spec, models_dir=settings.MODELS_DIR)
     return model_files.weight_files(spec, source, model_files.main_part(spec)) if source else []

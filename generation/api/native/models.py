@@ -7,9 +7,9 @@ from rest_framework.response import Response
 
 from generation import catalog
 from generation.engine.catalog.addons import Addons, text_width
+from generation.engine.catalog.control_kinds import check_preprocessor
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
-from generation.engine.pictures.control_maps import check_kind
 from generation.engine.request.fields import MAX_IMAGES
 from generation.engine.request.request import FEATURE_FIELDS
 from generation.live import store
@@ -66,7 +66,7 @@ def _abilities(spec: ModelSpec, addons: Addons) -> dict:
     width = text_width(spec, addons.folder) if spec.features else None
     fitting = {
         feature: [addon for addon in installed.values() if feature in spec.features and addon.fits(width)]
-        for feature, installed in zip(NEED_ADDONS, (addons.loras, addons.controls, addons.references), strict=True)
+        for feature, installed in zip(NEED_ADDONS, (addons.loras, addons.controlnets, addons.ip_adapters), strict=True)
     }
     features = [feature for feature in spec.features if fitting.get(feature, True)]
     return {
@@ -80,7 +80,7 @@ def _abilities(spec: ModelSpec, addons: Addons) -> dict:
 
 def _can_preprocess(kind: str) -> bool:
     try:
-        check_kind(kind, settings.MODELS_DIR)
+        check_preprocessor(kind, settings.MODELS_DIR)
     except InvalidRequest:
         return False
     return True

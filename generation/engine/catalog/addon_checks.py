@@ -1,31 +1,31 @@
-"""Why an add-on can be used with no model, told from the names and shapes of its tensors. No torch here.
+"""Checks of LoRA and IP-Adapter files by the names and shapes of their tensors: which kind, and why unusable. No torch.
 
-It is said when the add-on is asked for, and not after a job has waited for its turn.
+They run when a request names an add-on, so that no job waits for its turn with one that no model can use.
 """
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-LORA_HALF = re.compile(r"(.+?)[._](?:lora\.|lora_linear_layer\.|lora_)(down|up|A|B)(?:\.default)?\.weight")
-"""A layer's name and which of the two matrices beside it, in a tensor's name, whichever tool wrote it."""
-_PLACES = re.compile(
-    "down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks|text_encoder|lora_te|conv_in|conv_out"
-    "|time_embed|add_embedding|label_emb|unet_out_2"
-)
-"""What the layers of Stable Diffusion are called."""
-OF_A_TRANSFORMER = re.compile(
+from .families import FAMILIES
+
+LORA_MATRIX = re.compile(r"(.+?)[._](?:lora\.|lora_linear_layer\.|lora_)(down|up|A|B)(?:\.default)?\.weight")
+"""Matches a LoRA tensor's name, whichever tool wrote it: the layer's name, and which of the two matrices it is."""
+TRANSFORMER_LAYER = re.compile(
     r"(?:base_model\.model\.)?(?:(?:transformer|diffusion_model|lora_unet|lora_transformer)[._])?"
     "(?:single_transformer|transformer|double|single|joint)_blocks[._]"
 )
-"""How the names begin of layers in Flux, SD3 and Qwen-Image. A UNet has such blocks within others."""
-_ONLY_IN = {
-    "flux": re.compile(r"(single_transformer|single|double)_blocks[._]\d"),
-    "sd3": re.compile(r"joint_blocks[._]\d"),
-    "qwen-image": re.compile(r"transformer_blocks[._]\d+[._](img|txt)_(mlp|mod)"),
-}
-_OTHERS = {
+"""Matches the beginning of layer names in Flux, SD3 and Qwen-Image. A UNet has such blocks within others."""
+ANY_TRANSFORMER = "transformer"
+"""Stands for the families with transformers where a LoRA's names do not tell which."""
+_STABLE_DIFFUSION_LAYERS = re.compile(
+    "down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks|text_encoder|lora_te|conv_in|conv_out"
+    "|time_embed|add_embedding|label_emb|unet_out_2"
+)
+_FAMILY_LAYERS = {key: re.compile(family.lora_layers) for key, family in FAMILIES.items() if family.lora_layers}
+_OTHER_KINDS = {
     "hada_": "a LoHa",
     "lokr_": "a LoKr",
     "dora_scale": "a DoRA",
@@ -36,31 +36,32 @@ _OTHERS = {
     ".diff": "one that keeps whole layers",
     ".bias": "one with biases",
 }
-"""What holds tensors that are no halves, by a part of their names."""
+"""Relatives of LoRA that are not read here, by a part of their tensors' names."""
 
-PROJECTION = "image_proj."
-"""What the names begin with of an IP-Adapter's tensors that make tokens of what its image encoder says."""
+IMAGE_PROJECTION_PREFIX = "image_proj."
+"""Begins the names of an IP-Adapter's tensors that turn image features into tokens."""
 _RESAMPLER_LAYERS = set("0123")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """Of IP-Adapters. A side is a tensor's name and one of its dimensions."""
+class ImageProjectionKind:
+    """One kind of image projection. A "side" is a tensor's name and the index of one of its dimensions."""
 
-    told_by: str
-    shapes: dict[str, int]
+    marker: str
+    """Only this kind has a tensor of that name."""
+    dimensions: dict[str, int]
     """Tensors it must have, with the number of their dimensions."""
-    made: tuple[str, int]
+    token_side: tuple[str, int]
     """The side that is as long as a token, or `tokens` times that."""
-    sees: tuple[str, int]
-    """The side that is as long as what the image encoder says."""
-    said_by: tuple[str, int]
-    """Where the encoder's configuration names that length, and what it is where it does not."""
+    feature_side: tuple[str, int]
+    """The side that is as long as the image encoder's features."""
+    encoder_config: tuple[str, int]
+    """Where the encoder's configuration names that length, and its default."""
     tokens: int = 1
 
 
-ADAPTERS = {
-    "plain": _Kind(
+IMAGE_PROJECTIONS = {
+    "plain": ImageProjectionKind(
         "proj.weight",
         {"proj.weight": 2, "proj.bias": 1, "norm.weight": 1, "norm.bias": 1},
         ("proj.weight", 0),
@@ -68,14 +69,14 @@ ADAPTERS = {
         ("projection_dim", 512),
         tokens=4,
     ),
-    "full": _Kind(
+    "full": ImageProjectionKind(
         "proj.3.weight",
         {"proj.0.weight": 2, "proj.2.weight": 2, "proj.3.weight": 1},
         ("proj.2.weight", 0),
         ("proj.0.weight", 1),
         ("hidden_size", 768),
     ),
-    "plus": _Kind(
+    "plus": ImageProjectionKind(
         "latents",
         {"latents": 3, "proj_in.weight": 2, "proj_out.weight": 2},
         ("proj_out.weight", 0),
@@ -83,67 +84,77 @@ ADAPTERS = {
         ("hidden_size", 768),
     ),
 }
-"""Plain ones make their tokens of the picture as a whole by one layer, full ones of each of its patches by a
-perceptron, plus ones of all of these by a resampler with four layers: those that diffusers reads."""
+"""The kinds that diffusers reads (Ye et al. 2023). Plain ones make their tokens of the pooled features by one layer,
+full ones of each patch's by a perceptron, plus ones of all patches' by a resampler with four layers."""
 
 
-def lora_flaw(names) -> str:
-    """What is wrong with a LoRA whose tensors have these names; "" for nothing."""
-    others = [name for name in names if not LORA_HALF.fullmatch(name) and not name.endswith(".alpha")]
-    layers = [match[1] for name in names if (match := LORA_HALF.fullmatch(name))]
+def lora_problem(names: Iterable[str]) -> str:
+    """Why no model can use a LoRA whose tensors have these names; "" if some may."""
+    names = list(names)
+    others = [name for name in names if not LORA_MATRIX.fullmatch(name) and not name.endswith(".alpha")]
+    layers = [match[1] for name in names if (match := LORA_MATRIX.fullmatch(name))]
     if others:
-        told = next((kind for part, kind in _OTHERS.items() for name in others if part in name), None)
-        return f"it is {told}" if told else f"it holds “{others[0][:80]}”"
+        kind = next((kind for part, kind in _OTHER_KINDS.items() for name in others if part in name), None)
+        return f"it is {kind}" if kind else f"it holds “{others[0][:80]}”"
     if not layers:
         return "it holds no LoRA"
-    if not transformer_of(names) and not all(_PLACES.search(layer) for layer in layers):
+    if not transformer_family(names) and not all(_STABLE_DIFFUSION_LAYERS.search(layer) for layer in layers):
         return "it was made for models of another kind"
     return ""
 
 
-def transformer_of(names) -> str:
-    """For which of the families with transformers a LoRA with these names was made: `flux`, `sd3`, `qwen-image`,
-    `transformer` where they do not tell which, "" for a UNet."""
-    if not any(map(OF_A_TRANSFORMER.match, names)):
+def transformer_family(names: Iterable[str]) -> str:
+    """The family with a transformer whose layers a LoRA with these tensor names changes: its key, ANY_TRANSFORMER
+    where the names do not tell which, "" for a UNet."""
+    names = list(names)
+    if not any(map(TRANSFORMER_LAYER.match, names)):
         return ""
-    return next((family for family, told in _ONLY_IN.items() if any(map(told.search, names))), "transformer")
+    matching = (key for key, layers in _FAMILY_LAYERS.items() if any(map(layers.search, names)))
+    return next(matching, ANY_TRANSFORMER)
 
 
-def adapter_kind(shapes: dict[str, list[int]]) -> str:
-    """Which of ADAPTERS has tensors of these names; "" if none."""
-    return next((name for name, kind in ADAPTERS.items() if PROJECTION + kind.told_by in shapes), "")
+def ip_adapter_kind(shapes: dict[str, list[int]]) -> str:
+    """The key in IMAGE_PROJECTIONS of an IP-Adapter with tensors of these names; "" if none."""
+    kinds = IMAGE_PROJECTIONS.items()
+    return next((name for name, kind in kinds if IMAGE_PROJECTION_PREFIX + kind.marker in shapes), "")
 
 
-def adapter_flaw(shapes: dict[str, list[int]], width: int, encoder: Path) -> str:
-    """What is wrong with an IP-Adapter of tensors with these shapes; "" for nothing.
+def ip_adapter_problem(shapes: dict[str, list[int]], width: int, encoder: Path) -> str:
+    """Why no model can use an IP-Adapter of tensors with these shapes; "" if some may.
 
-    `width`: of the tokens that it reads. `encoder`: the folder of its image encoder.
+    `width`: of the tokens that its attention reads. `encoder`: the folder of its image encoder.
     """
-    own = {name.removeprefix(PROJECTION): shape for name, shape in shapes.items() if name.startswith(PROJECTION)}
-    name = adapter_kind(shapes)
+    projection = {
+        name.removeprefix(IMAGE_PROJECTION_PREFIX): shape
+        for name, shape in shapes.items()
+        if name.startswith(IMAGE_PROJECTION_PREFIX)
+    }
+    name = ip_adapter_kind(shapes)
     if not name:
-        of_faces = any(part.startswith("perceiver_resampler.") for part in own) or (
-            "norm.weight" in own and "proj.0.weight" in own
+        of_faces = any(part.startswith("perceiver_resampler.") for part in projection) or (
+            "norm.weight" in projection and "proj.0.weight" in projection
         )
         return "it needs the features of a face" if of_faces else "it is of a kind that is not known"
-    kind = ADAPTERS[name]
-    if any(len(own.get(part, ())) != dimensions for part, dimensions in kind.shapes.items()):
+    kind = IMAGE_PROJECTIONS[name]
+    if any(len(projection.get(part, ())) != dimensions for part, dimensions in kind.dimensions.items()):
         return "its tensors are not those of its kind"
-    layers = {part.split(".")[1] for part in own if part.startswith("layers.")}
+    layers = {part.split(".")[1] for part in projection if part.startswith("layers.")}
     if name == "plus" and layers != _RESAMPLER_LAYERS:
         return "its resampler has other layers than the usual four"
-    part, side = kind.made
-    if own[part][side] != kind.tokens * width:
+    part, side = kind.token_side
+    if projection[part][side] != kind.tokens * width:
         return "it makes other tokens than it reads"
-    part, side = kind.sees
-    return _encoder_flaw(encoder, kind.said_by, own[part][side])
+    part, side = kind.feature_side
+    return _encoder_problem(encoder, kind.encoder_config, projection[part][side])
 
 
-def _encoder_flaw(encoder: Path, said_by: tuple[str, int], wanted: int) -> str:
+def _encoder_problem(encoder: Path, config_entry: tuple[str, int], features: int) -> str:
     if not any(encoder.glob("*.safetensors")):
         return "its image encoder has no weights"
     try:
-        given = json.loads((encoder / "config.json").read_text()).get(*said_by)
+        encoder_features = json.loads((encoder / "config.json").read_text()).get(*config_entry)
     except (OSError, ValueError, AttributeError):
         return "its image encoder cannot be read"
-    return "" if given == wanted else f"it was made for an image encoder that says {wanted} numbers and not {given}"
+    if encoder_features == features:
+        return ""
+    return f"it was made for an image encoder that says {features} numbers and not {encoder_features}"

@@ -1,6 +1,6 @@
-"""Models that somebody put into the models' folder: found by looking, told by their configuration and tensors.
+"""Local models: those in the models' folder, with their family and size told from configuration and tensor shapes.
 
-    found_models("/models", known={"sdxl-base"})    -> [ModelSpec(key="anime-v3", family="sd", …)]
+    scan_models_dir("/models", known={"sdxl-base"})    -> [ModelSpec(key="anime-v3", family="sd", …)]
 
 `<name>/` is a folder as diffusers saves one, `<name>.safetensors` a checkpoint as Civitai hands them out; a
 folder of the same name beside it may hold its configuration. No torch, and no weights are read.
@@ -9,55 +9,52 @@ folder of the same name beside it may hold its configuration. No torch, and no w
 import json
 import logging
 import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from .families import FAMILIES, MODES, Family, denoiser_family
 from .model_files import MAX_HEADER_BYTES, is_ready
-from .models import MODES, Catalog, ModelSpec, local_model
+from .models import Catalog, ModelSpec, local_model
 
 log = logging.getLogger(__name__)
 
-NOT_MODELS = {"loras", "controlnet", "ip_adapter", "upscalers", "embeddings", "preprocessors"}
-"""Folders of add-ons."""
+ADDON_FOLDERS = {"loras", "controlnet", "ip_adapter", "upscalers", "embeddings", "preprocessors"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-TRANSFORMERS = {
-    "QwenImageTransformer2DModel": "qwen-image",
-    "FluxTransformer2DModel": "flux",
-    "SD3Transformer2DModel": "sd3",
-}
-# Of a checkpoint in the original layout.
+# Tensor names of a checkpoint in the original layout.
 FIRST_CONV = "model.diffusion_model.input_blocks.0.0.weight"
-TEXT_KEYS = re.compile(r"model\.diffusion_model\..*\.attn2\.to_k\.weight")
-TEXT_WIDTHS = {768: ("sd", 512), 1024: ("sd", 768), 2048: ("sdxl", 1024)}
-"""By the width of the text embeddings: family and native side."""
+CROSS_ATTENTION_KEYS = re.compile(r"model\.diffusion_model\..*\.attn2\.to_k\.weight")
+LATENT_CHANNELS, INPAINTING_CHANNELS = 4, 9
+"""What a UNet takes: latents; for inpainting a mask and the latents of the masked picture beside them."""
+_STEP_LOOP_FAMILIES = [family for family in FAMILIES.values() if family.step_loop]
 
 
 class LiveCatalog(Catalog):
     """A catalogue with the models in a folder, or in none. They come and go with their files; nobody is restarted."""
 
-    def __init__(self, specs, models_dir):
+    def __init__(self, specs: Iterable[ModelSpec], models_dir: str | Path | None):
         super().__init__(specs)
         self._fixed = self.specs
         self._folder = Path(models_dir) if models_dir else None
-        self._seen: tuple | None = None
+        self._state: tuple | None = None
 
     def get(self, name: str) -> ModelSpec:
-        self._look()
+        self._refresh()
         return super().get(name)
 
-    def __iter__(self):
-        self._look()
+    def __iter__(self) -> Iterator[ModelSpec]:
+        self._refresh()
         return super().__iter__()
 
-    def _look(self) -> None:
-        seen = _state(self._folder)
-        if seen != self._seen:
+    def _refresh(self) -> None:
+        state = _folder_state(self._folder)
+        if state != self._state:
             known = {name for spec in self._fixed for name in (spec.key, *spec.aliases)}
-            super().__init__((*self._fixed, *found_models(self._folder, known=known)))
-            self._seen = seen
+            super().__init__((*self._fixed, *scan_models_dir(self._folder, known=known)))
+            self._state = state
 
 
-def _state(folder: Path | None) -> tuple | None:
+def _folder_state(folder: Path | None) -> tuple | None:
     """What changes when a model comes, goes or is completed."""
     if folder is None:
         return None
@@ -69,60 +66,80 @@ def _state(folder: Path | None) -> tuple | None:
         return ()
 
 
-def found_models(models_dir, *, known=()) -> list[ModelSpec]:
-    """The complete models in the folder whose names are not `known`, in order of name. Odd ones are left out."""
+def scan_models_dir(models_dir: str | Path, *, known: Collection[str] = ()) -> list[ModelSpec]:
+    """The complete models in the folder whose names are not `known`, in order of name. What is no model is left out."""
     folder = Path(models_dir).absolute()
     known = {name.casefold() for name in known}
     if not folder.is_dir():
         return []
-    found = {}
+    specs: dict[str, ModelSpec] = {}
     for entry in sorted(folder.iterdir()):
         single = entry.suffix == ".safetensors" and entry.is_file()
         name = entry.stem if single else entry.name
-        if not (single or entry.is_dir()) or name in NOT_MODELS or not NAME.fullmatch(name):
+        if not (single or entry.is_dir()) or name in ADDON_FOLDERS or not NAME.fullmatch(name):
             continue
         if name.casefold() in known:
             continue
         try:
-            spec = _single(name, entry) if single else _folder(name, entry)
+            spec = _checkpoint_spec(name, entry) if single else _folder_spec(name, entry)
         except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             log.warning("%s is not offered: %s: %s", entry, type(error).__name__, error)
             continue
         if spec and is_ready(spec):
             # A file goes before the folder of its name, which only describes it.
-            found[name.casefold()] = spec if single else found.get(name.casefold(), spec)
-    return list(found.values())
+            specs[name.casefold()] = spec if single else specs.get(name.casefold(), spec)
+    return list(specs.values())
 
 
-def _folder(name: str, folder: Path) -> ModelSpec | None:
+def _folder_spec(name: str, folder: Path) -> ModelSpec | None:
     if (folder / "unet" / "config.json").is_file():
         config = _json(folder / "unet" / "config.json")
-        family = "sdxl" if (folder / "text_encoder_2").is_dir() else "sd"
-        side = int(config.get("sample_size") or 64) * 8
-        return _spec(name, folder, family, side, config.get("in_channels", 4))
+        family = _family_with_encoders(folder)
+        return _unet_spec(name, folder, family, _native_side(config, family), config.get("in_channels", 4))
     if (folder / "transformer" / "config.json").is_file():
         # A name to look up in our own table; nothing is imported by it.
-        family = TRANSFORMERS.get(_json(folder / "transformer" / "config.json").get("_class_name"))
-        return local_model(name, folder, family=family) if family else None
+        family = denoiser_family(_json(folder / "transformer" / "config.json").get("_class_name"))
+        return local_model(name, folder, family=family.key) if family else None
     return None
 
 
-def _single(name: str, file: Path) -> ModelSpec | None:
+def _family_with_encoders(folder: Path) -> Family:
+    """Of the families with a UNet, the one with as many text encoders as the folder has: SDXL has two."""
+    count = 2 if (folder / "text_encoder_2").is_dir() else 1
+    return next(family for family in _STEP_LOOP_FAMILIES if len(family.text_encoders) == count)
+
+
+def _checkpoint_spec(name: str, file: Path) -> ModelSpec | None:
     tensors = _header(file)
     channels = tensors[FIRST_CONV]["shape"][1]
-    width = next(tensor["shape"][1] for key, tensor in tensors.items() if TEXT_KEYS.fullmatch(key))
-    family, side = TEXT_WIDTHS.get(width) or (None, 0)
+    width = next(tensor["shape"][1] for key, tensor in tensors.items() if CROSS_ATTENTION_KEYS.fullmatch(key))
+    family, side = _family_of_width(width)
     beside = file.with_suffix("") / "unet" / "config.json"
     if beside.is_file():
         config = _json(beside)
-        side = int(config.get("sample_size") or 64) * 8
-        family = family or ("sdxl" if config.get("addition_embed_type") == "text_time" else "sd")
-    return _spec(name, file, family, side, channels) if family else None
+        told_size = config.get("addition_embed_type") == "text_time"
+        family = family or next(family for family in _STEP_LOOP_FAMILIES if family.size_conditioning == told_size)
+        side = _native_side(config, family)
+    return _unet_spec(name, file, family, side, channels) if family else None
 
 
-def _spec(name, path, family, side, channels) -> ModelSpec:
-    spec = local_model(name, path, family=family)
-    side = max(side // 8 * 8, 8)
+def _family_of_width(width: int) -> tuple[Family | None, int]:
+    """The family whose UNets attend to text of that width, and their native side; None and 0 if there is none."""
+    for family in _STEP_LOOP_FAMILIES:
+        for variant in family.variants:
+            if variant.text_width == width:
+                return family, variant.native_side
+    return None, 0
+
+
+def _native_side(config: dict, family: Family) -> int:
+    """Pixels along the side of the square that the UNet was trained on, by its configuration."""
+    return int(config.get("sample_size") or 64) * family.vae_scale
+
+
+def _unet_spec(name: str, path: Path, family: Family, side: int, channels: int) -> ModelSpec:
+    spec = local_model(name, path, family=family.key)
+    side = max(side // spec.size_multiple * spec.size_multiple, spec.size_multiple)
     spec = replace(
         spec,
         native_width=side,
@@ -130,13 +147,13 @@ def _spec(name, path, family, side, channels) -> ModelSpec:
         min_side=min(spec.min_side, side),
         max_side=max(side, min(spec.max_side, side * 2)),
     )
-    if channels == 9:
+    if channels == INPAINTING_CHANNELS:
         return replace(
             spec,
             summary="A local model for changing parts of pictures.",
             modes=tuple(mode for mode in MODES if mode in ("inpaint", "outpaint")),
         )
-    if channels != 4:
+    if channels != LATENT_CHANNELS:
         raise ValueError(f"its UNet takes {channels} channels")
     return spec
 

@@ -1,4 +1,5 @@
-"""Where a model's files are, whether they are complete, and how they get here. No torch: the web asks too.
+"""Model files: local folders, the Hub client's cache, downloads, safetensors checks and SHA-256. No torch: the web
+asks too.
 
 Only safetensors count. A folder that holds pickles alone is treated as if it held nothing, because
 unpickling a file runs whatever its author wrote into it.
@@ -19,43 +20,10 @@ from pathlib import Path
 
 from generation.engine.errors import ModelUnavailable
 
+from .families import FAMILIES
 from .models import Download, ModelSpec
 
 log = logging.getLogger(__name__)
-
-# The parts of each family that have weights, and the file stem their weights have.
-WEIGHTED_PARTS = {
-    "sd": {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
-    "sdxl": {
-        "unet": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-        "text_encoder_2": "model",
-    },
-    "sd3": {
-        "transformer": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-        "text_encoder_2": "model",
-        "text_encoder_3": "model",
-    },
-    "flux": {
-        "transformer": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-        "text_encoder_2": "model",
-    },
-    "qwen-image": {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
-}
-PLAIN_PARTS = {
-    "sd": ("tokenizer", "scheduler"),
-    "sdxl": ("tokenizer", "tokenizer_2", "scheduler"),
-    "sd3": ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler"),
-    "flux": ("tokenizer", "tokenizer_2", "scheduler"),
-    "qwen-image": ("tokenizer", "scheduler"),
-}
-# SD3 draws without its largest text encoder, and many copies leave those 10 GB out.
-OPTIONAL_PARTS = {"sd3": ("text_encoder_3", "tokenizer_3")}
 
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_TENSORS = 20_000
@@ -76,7 +44,9 @@ class Source:
         return self.name
 
 
-def locate(spec: ModelSpec, *, models_dir=None, cache_dir=None) -> Source | None:
+def locate(
+    spec: ModelSpec, *, models_dir: str | Path | None = None, cache_dir: str | Path | None = None
+) -> Source | None:
     """The first complete source of `spec` on this machine, or None.
 
     Looked at in order: local paths of the catalogue, `<models_dir>/<key>`, then what the Hub client has
@@ -96,7 +66,7 @@ def locate(spec: ModelSpec, *, models_dir=None, cache_dir=None) -> Source | None
     return None
 
 
-def is_ready(spec: ModelSpec, *, models_dir=None, cache_dir=None) -> bool:
+def is_ready(spec: ModelSpec, *, models_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> bool:
     """Whether the model can be loaded without a network."""
     return locate(spec, models_dir=models_dir, cache_dir=cache_dir) is not None
 
@@ -104,8 +74,8 @@ def is_ready(spec: ModelSpec, *, models_dir=None, cache_dir=None) -> bool:
 def fetch(
     spec: ModelSpec,
     *,
-    models_dir=None,
-    cache_dir=None,
+    models_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     allow_download: bool = True,
     hf_token: str | None = None,
     on_fraction: Callable[[float], None] = lambda fraction: None,
@@ -115,29 +85,29 @@ def fetch(
     `on_fraction` is called with 0.0 to 1.0 while bytes arrive; what it raises ends the download. Raises
     ModelUnavailable, whose `details` say what is wrong with each source; also when a file is damaged.
     """
-    if spec.family not in WEIGHTED_PARTS:
+    if spec.family not in FAMILIES:
         reason = f"no engine here runs the family {spec.family}"
         raise ModelUnavailable(f"{spec.title} cannot be run here.", [reason])
-    found = locate(spec, models_dir=models_dir, cache_dir=cache_dir)
+    source = locate(spec, models_dir=models_dir, cache_dir=cache_dir)
     tried = [f"{name}: no complete safetensors model there" for name in _candidates(spec, models_dir)]
-    tried += [f"{name}: neither an absolute path nor the id of a Hub repository" for name in unusable(spec)]
-    if found is None and allow_download:
+    tried += [f"{name}: neither an absolute path nor the id of a Hub repository" for name in invalid_sources(spec)]
+    if source is None and allow_download:
         for name in _hub_ids(spec):
             try:
                 unet = _locate_unet(spec, models_dir, cache_dir)
-                found = _download(spec, name, unet, cache_dir, hf_token, on_fraction)
+                source = _download(spec, name, unet, cache_dir, hf_token, on_fraction)
                 break
             except (OSError, ValueError, ModelUnavailable) as error:
                 log.warning("Cannot download %s from %s: %s", spec.key, name, error)
-                tried.append(f"{name}: {_one_line(error)}")
-    elif found is None:
+                tried.append(f"{name}: {_first_line(error)}")
+    elif source is None:
         tried += [f"{name}: not downloaded, and downloading is switched off" for name in _hub_ids(spec)]
-    if found is None:
+    if source is None:
         raise ModelUnavailable(f"{spec.title} is not available here.", tried)
-    for file in weight_files(spec, found):
+    for file in weight_files(spec, source):
         check_safetensors(file)
-    _check_pinned(spec, found)
-    return found
+    _check_pinned(spec, source)
+    return source
 
 
 def weight_files(spec: ModelSpec, source: Source, part: str | None = None) -> list[Path]:
@@ -145,20 +115,20 @@ def weight_files(spec: ModelSpec, source: Source, part: str | None = None) -> li
     path = source.path
     if path.is_file():
         return [path]
-    parts = WEIGHTED_PARTS[spec.family]
+    stems = FAMILIES[spec.family].weight_stems
     files = []
-    for name in [part] if part else parts:
+    for name in [part] if part else stems:
         if name == "unet" and source.unet:
             files.append(source.unet)
             continue
-        chosen, _ = choose_weights(_names_in(path / name), parts[name], spec.variant)
+        chosen, _ = choose_weights(_names_in(path / name), stems[name], spec.variant)
         files += [path / name / file for file in chosen]
     return files
 
 
 def main_part(spec: ModelSpec) -> str:
     """The part that draws, whose hash names the model: `unet` or `transformer`."""
-    return next(iter(WEIGHTED_PARTS[spec.family]))
+    return FAMILIES[spec.family].denoiser.name
 
 
 def check_hashes(spec: ModelSpec, source: Source, on_fraction: Callable[[float], None] = lambda fraction: None) -> int:
@@ -171,31 +141,31 @@ def check_hashes(spec: ModelSpec, source: Source, on_fraction: Callable[[float],
     sizes = [file.stat().st_size for file in files]
     known = done = 0
     for file, size in zip(files, sizes, strict=True):
-        found = _sha256_of(file)
+        digest = _sha256_of(file)
         done += size
         on_fraction(done / max(sum(sizes), 1))
-        wanted = _pinned(spec, source, file)
+        expected = _pinned(spec, source, file)
         if re.fullmatch("[0-9a-f]{64}", file.resolve().name):
-            wanted.add(file.resolve().name)
-        if wanted - {found}:
-            raise _differs(file, found, wanted)
-        known += bool(wanted)
+            expected.add(file.resolve().name)
+        if expected - {digest}:
+            raise _wrong_digest(file, digest, expected)
+        known += bool(expected)
     return known
 
 
 def _check_pinned(spec: ModelSpec, source: Source) -> None:
     """Refuse weight files that differ from `spec.hashes`. Each is read once for as long as it stays the same."""
     for file in weight_files(spec, source) if spec.hashes else ():
-        wanted = _pinned(spec, source, file)
-        if wanted and wanted != {found := _remembered_sha256(file.resolve())}:
-            raise _differs(file, found, wanted)
+        expected = _pinned(spec, source, file)
+        if expected and expected != {digest := _cached_sha256(file.resolve())}:
+            raise _wrong_digest(file, digest, expected)
 
 
 def _pinned(spec: ModelSpec, source: Source, file: Path) -> set[str]:
-    """What `spec.hashes` says of a weight file."""
+    """The SHA-256 that `spec.hashes` gives for a weight file."""
     inside = file != source.path and file.is_relative_to(source.path)
-    called = file.relative_to(source.path).as_posix() if inside else file.name
-    return {value.lower() for name, value in spec.hashes if name == called}
+    path = file.relative_to(source.path).as_posix() if inside else file.name
+    return {value.lower() for name, value in spec.hashes if name == path}
 
 
 def choose_weights(names: Iterable[str], stem: str, variant: str | None) -> tuple[list[str], str | None]:
@@ -205,15 +175,15 @@ def choose_weights(names: Iterable[str], stem: str, variant: str | None) -> tupl
     no safetensors, or if some of their shards are missing.
     """
     names = set(names)
-    for tag, found in ((f".{variant}", variant), ("", None)) if variant else (("", None),):
+    for tag, tag_variant in ((f".{variant}", variant), ("", None)) if variant else (("", None),):
         whole = f"{stem}{tag}.safetensors"
         if whole in names:
-            return [whole], found
+            return [whole], tag_variant
         pattern = re.compile(rf"{re.escape(stem + tag)}-\d{{5}}-of-(\d{{5}})\.safetensors")
         shards = {name: int(match[1]) for name in names if (match := pattern.fullmatch(name))}
         indexed = f"{stem}.safetensors.index{tag}.json" in names
         if indexed and set(shards.values()) == {len(shards)}:
-            return sorted(shards), found
+            return sorted(shards), tag_variant
     return [], None
 
 
@@ -242,12 +212,12 @@ def check_safetensors(file: Path) -> int:
     return values
 
 
-def _damaged(file, what) -> ModelUnavailable:
-    return ModelUnavailable("The files of this model are damaged.", [f"{file} {what}"])
+def _damaged(file: Path, problem: str) -> ModelUnavailable:
+    return ModelUnavailable("The files of this model are damaged.", [f"{file} {problem}"])
 
 
-def _differs(file, found: str, wanted: set[str]) -> ModelUnavailable:
-    return _damaged(file, f"has the SHA-256 {found}, and should have {' and '.join(sorted(wanted))}")
+def _wrong_digest(file: Path, digest: str, expected: set[str]) -> ModelUnavailable:
+    return _damaged(file, f"has the SHA-256 {digest}, and should have {' and '.join(sorted(expected))}")
 
 
 def weights_hash(files: list[Path]) -> str:
@@ -261,22 +231,22 @@ def weights_hash(files: list[Path]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-_known_digests: dict[tuple, str] = {}
+_digests: dict[tuple, str] = {}
 
 
 def _sha256(file: Path) -> str:
     real = file.resolve()
     if re.fullmatch("[0-9a-f]{64}", real.name):
         return real.name  # the Hub cache names its large files by their SHA-256
-    return _remembered_sha256(real)
+    return _cached_sha256(real)
 
 
-def _remembered_sha256(real: Path) -> str:
+def _cached_sha256(real: Path) -> str:
     stat = real.stat()
     key = (real, stat.st_size, stat.st_mtime_ns)
-    if key not in _known_digests:
-        _known_digests[key] = _sha256_of(real)
-    return _known_digests[key]
+    if key not in _digests:
+        _digests[key] = _sha256_of(real)
+    return _digests[key]
 
 
 def _sha256_of(file: Path) -> str:
@@ -312,7 +282,7 @@ def _hub_ids(spec) -> list[str]:
     return [name for name in spec.sources if _is_hub_id(name)]
 
 
-def unusable(spec: ModelSpec) -> list[str]:
+def invalid_sources(spec: ModelSpec) -> list[str]:
     """Sources that nothing can be had from, such as relative paths. The Hub's client would raise for them."""
     return [name for name in spec.sources if not (Path(name).is_absolute() or _is_hub_id(name))]
 
@@ -334,15 +304,16 @@ def _is_single_file(path) -> bool:
 
 
 def _is_complete(spec, path) -> bool:
-    if spec.family not in WEIGHTED_PARTS or not path.is_dir():
+    family = FAMILIES.get(spec.family)
+    if family is None or not path.is_dir():
         return False
-    optional = OPTIONAL_PARTS.get(spec.family, ())
-    for part, stem in WEIGHTED_PARTS[spec.family].items():
+    optional = family.optional_parts
+    for part, stem in family.weight_stems.items():
         names = _names_in(path / part)
         weights = choose_weights(names, stem, spec.variant)[0] or (part == "unet" and spec.unet)
         if not ("config.json" in names and weights) and part not in optional:
             return False
-    return all(_names_in(path / part) for part in PLAIN_PARTS[spec.family] if part not in optional)
+    return all(_names_in(path / part) for part in family.plain_parts if part not in optional)
 
 
 def _names_in(folder) -> list[str]:
@@ -352,7 +323,7 @@ def _names_in(folder) -> list[str]:
 def _cached_snapshot(spec, repository, cache_dir) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    if spec.family not in WEIGHTED_PARTS:
+    if spec.family not in FAMILIES:
         return None
     config = try_to_load_from_cache(
         repository, f"{main_part(spec)}/config.json", cache_dir=cache_dir, revision=spec.revision
@@ -366,7 +337,7 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
     api = HfApi(token=token)
     info = api.model_info(repository, revision=spec.revision, files_metadata=True)
     listed = {(repository, entry.rfilename): entry for entry in info.siblings}
-    wanted = [(repository, name) for name in _wanted_files(spec, [name for _, name in listed])]
+    downloads = [(repository, name) for name in _needed_files(spec, [name for _, name in listed])]
     if spec.unet and unet is None:
         other, _, file = next((name for name in spec.unet if _is_hub_id(name.partition(":")[0])), "").partition(":")
         if not other:
@@ -374,23 +345,23 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
         listed |= {(other, entry.rfilename): entry for entry in api.model_info(other, files_metadata=True).siblings}
         if (other, file) not in listed:
             raise ModelUnavailable(f"{other} has no file “{file}”")
-        wanted.append((other, file))
-    meter = _meter(sum(listed[each].size or 0 for each in wanted), on_fraction)
-    for each in wanted:
+        downloads.append((other, file))
+    meter = _meter(sum(listed[entry].size or 0 for entry in downloads), on_fraction)
+    for origin, name in downloads:
         # By branch and not by commit: the cache then knows the branch, and finds it without a network.
         path = Path(
             hf_hub_download(
-                each[0],
-                each[1],
-                revision=spec.revision if each[0] == repository else None,
+                origin,
+                name,
+                revision=spec.revision if origin == repository else None,
                 cache_dir=cache_dir,
                 token=token,
                 tqdm_class=meter,
             )
         )
-        _compare(path, listed[each])
-        if each[0] == repository:
-            folder = path.parents[each[1].count("/")]
+        _compare_with_hub(path, listed[origin, name])
+        if origin == repository:
+            folder = path.parents[name.count("/")]
         else:
             unet = path
     if not _is_complete(spec, folder):
@@ -398,11 +369,11 @@ def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
     return Source(repository, folder, unet)
 
 
-def _compare(path: Path, entry) -> None:
+def _compare_with_hub(path: Path, entry) -> None:
     """Refuse a download that is not what the Hub lists; it must not be found in the cache the next time."""
     lfs = entry.lfs or {}
-    wanted = lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)
-    if wanted and _sha256_of(path) != wanted:
+    expected = lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)
+    if expected and _sha256_of(path) != expected:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise ModelUnavailable(f"{entry.rfilename} did not arrive as the Hub lists it")
@@ -410,60 +381,63 @@ def _compare(path: Path, entry) -> None:
 
 def fetch_addon(
     addon: Download,
-    models_dir,
+    models_dir: str | Path,
     *,
     allow_download: bool = True,
     hf_token: str | None = None,
     on_fraction: Callable[[float], None] = lambda fraction: None,
 ) -> bool:
-    """Put a well-known add-on where it belongs. False where it was there. Raises ModelUnavailable."""
+    """Download a well-known add-on into the models' folder. False where it was there. Raises ModelUnavailable."""
     from huggingface_hub import HfApi, hf_hub_download
 
-    places = {name: Path(models_dir, path) for name, path in addon.files}
-    missing = {name: place for name, place in places.items() if not place.is_file()}
+    targets = {name: Path(models_dir, path) for name, path in addon.files}
+    missing = {name: target for name, target in targets.items() if not target.is_file()}
     if missing and not allow_download:
-        raise ModelUnavailable(f"{addon.key} is not installed.", [f"{place} is missing" for place in missing.values()])
+        raise ModelUnavailable(
+            f"{addon.key} is not installed.", [f"{target} is missing" for target in missing.values()]
+        )
     try:
         if missing:
             info = HfApi(token=hf_token).model_info(addon.repository, files_metadata=True)
             listed = {entry.rfilename: entry for entry in info.siblings}
             meter = _meter(sum(listed[name].size or 0 for name in missing), on_fraction)
-        for name, place in missing.items():
-            # Downloaded beside its place and moved there whole: what lies there is complete.
-            part = place.parent / f".{place.name}.download"
+        for name, target in missing.items():
+            # Downloaded beside its target and moved there whole: what lies there is complete.
+            part = target.parent / f".{target.name}.download"
             try:
                 path = Path(hf_hub_download(addon.repository, name, local_dir=part, token=hf_token, tqdm_class=meter))
-                _compare(path, listed[name])
-                path.replace(place)
+                _compare_with_hub(path, listed[name])
+                path.replace(target)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnavailable(
-            f"{addon.key} cannot be downloaded.", [f"{addon.repository}: {_one_line(error)}"]
+            f"{addon.key} cannot be downloaded.", [f"{addon.repository}: {_first_line(error)}"]
         ) from None
-    for place in places.values():
-        if place.suffix == ".safetensors":
-            check_safetensors(place)
+    for target in targets.values():
+        if target.suffix == ".safetensors":
+            check_safetensors(target)
     return bool(missing)
 
 
-def _wanted_files(spec, names) -> list[str]:
-    wanted = []
-    optional = OPTIONAL_PARTS.get(spec.family, ())
-    for part, stem in WEIGHTED_PARTS[spec.family].items():
+def _needed_files(spec: ModelSpec, names: list[str]) -> list[str]:
+    """Of the files in a repository, those that loading reads. Raises ModelUnavailable where weights are missing."""
+    needed = []
+    family = FAMILIES[spec.family]
+    for part, stem in family.weight_stems.items():
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         if not (part == "unet" and spec.unet):
             weights, _ = choose_weights(inside, stem, spec.variant)
-            if not weights and part not in optional:
+            if not weights and part not in family.optional_parts:
                 raise ModelUnavailable(f"it has no safetensors weights for “{part}”")
-            wanted += [f"{part}/{name}" for name in weights]
-        described = [name for name in inside if name == "config.json" or ".safetensors.index" in name]
-        wanted += [f"{part}/{name}" for name in described]
+            needed += [f"{part}/{name}" for name in weights]
+        configs = [name for name in inside if name == "config.json" or ".safetensors.index" in name]
+        needed += [f"{part}/{name}" for name in configs]
     # It says what SDXL makes of an empty negative prompt.
-    wanted += [name for name in names if name == "model_index.json" and spec.family == "sdxl"]
-    for part in PLAIN_PARTS[spec.family]:
-        wanted += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt", ".model"))]
-    return wanted
+    needed += [name for name in names if name == "model_index.json" and family.zero_empty_negative]
+    for part in family.plain_parts:
+        needed += [name for name in names if name.startswith(f"{part}/") and name.endswith((".json", ".txt", ".model"))]
+    return needed
 
 
 def _meter(total, on_fraction):
@@ -484,5 +458,5 @@ def _meter(total, on_fraction):
     return Meter
 
 
-def _one_line(error) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

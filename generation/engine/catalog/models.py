@@ -1,15 +1,14 @@
-"""The models DreamSketch knows, as data. No torch here: the web process reads this too."""
+"""The catalogue of models: ModelSpec, the well-known ones, and add-ons to download. No torch: the web reads it too."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from generation.engine.errors import UnknownModel
 from generation.engine.sketch import WEIGHTS
 
+from .families import FAMILIES, FEATURES, MODES
 from .samplers import SAMPLERS
-
-MODES = ("txt2img", "img2img", "inpaint", "outpaint")
-FEATURES = ("hires", "variation", "loras", "control", "reference", "tiling", "clip_skip", "quality")
-"""What a model may offer beyond them; fields of ImageRequest. `quality`: tiers other than `exact`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class ModelSpec:
     title: str
     summary: str
     family: str
-    """`sd` (Stable Diffusion 1.x and 2.x), `sdxl`, `qwen-image`, `flux` or `sd3`."""
+    """A key of `families.FAMILIES`."""
     sources: tuple[str, ...]
     """Tried in order: an absolute folder, a single .safetensors file, or a Hub id."""
     native_width: int
@@ -46,9 +45,9 @@ class ModelSpec:
     """Sources of another UNet for the model in `sources`: absolute .safetensors files, or `<Hub id>:<file>`."""
     based_on: str = ""
     """Key of the model whose folder under the models' folder serves too (where `unet` is given)."""
-    spacing: str | None = None
-    """How the timesteps are spaced (diffusers' `timestep_spacing`), where the model's own config is wrong."""
-    eight_bits: bool = False
+    timestep_spacing: str | None = None
+    """As in diffusers' schedulers, where the model's own config is wrong."""
+    int8: bool = False
     """Keep the large matrices as 8-bit integers: half the memory of bf16, and slightly other pictures."""
     hashes: tuple[tuple[str, str], ...] = ()
     """SHA-256 in hex of weight files, by their path within the model (a single file: its name). A model whose
@@ -61,13 +60,13 @@ class ModelSpec:
         return self.sources[0] == str(WEIGHTS)
 
 
-PIPELINE_FAMILIES = ("sd3", "flux", "qwen-image")
-"""Those that run through diffusers' own pipelines and not in the step loop; all of them match flows."""
-FLOW = {"features": ("loras",), "samplers": ("Euler",), "size_multiple": 16, "min_side": 256}
-"""What they offer."""
+def _model(*, family: str, **fields) -> ModelSpec:
+    """A spec that offers what its family does, where `fields` say nothing else."""
+    return ModelSpec(**FAMILIES[family].spec_defaults | {"family": family} | fields)
+
 
 MODELS = (
-    ModelSpec(
+    _model(
         key="dreamsketch-tiny",
         title="DreamSketch Tiny",
         summary="Built in. Draws small sketchbook scenes in seconds on any machine.",
@@ -84,7 +83,7 @@ MODELS = (
         memory_gib=0.3,
         aliases=("tiny",),
     ),
-    ModelSpec(
+    _model(
         key="stable-diffusion-v1-5",
         title="Stable Diffusion 1.5",
         summary="The classic all-rounder, with the largest choice of styles.",
@@ -98,7 +97,7 @@ MODELS = (
         memory_gib=4,
         aliases=("runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", "sd-1.5"),
     ),
-    ModelSpec(
+    _model(
         key="stable-diffusion-v2-1",
         title="Stable Diffusion 2.1",
         summary="Larger native size; good landscapes and interiors.",
@@ -112,7 +111,7 @@ MODELS = (
         memory_gib=5,
         aliases=("stabilityai/stable-diffusion-2-1", "sd21", "sd-2.1"),
     ),
-    ModelSpec(
+    _model(
         key="dreamshaper-8",
         title="DreamShaper 8",
         summary="Painterly and photographic scenes with little prompting.",
@@ -126,7 +125,7 @@ MODELS = (
         memory_gib=4,
         aliases=("Lykon/dreamshaper-8", "dreamshaper"),
     ),
-    ModelSpec(
+    _model(
         key="openjourney-v4",
         title="Openjourney 4",
         summary="Dramatic, illustrated looks.",
@@ -139,7 +138,7 @@ MODELS = (
         memory_gib=4,
         aliases=("prompthero/openjourney-v4", "openjourney"),
     ),
-    ModelSpec(
+    _model(
         key="sdxl-base",
         title="SDXL Base",
         summary="The finest detail; wants a GPU.",
@@ -153,7 +152,7 @@ MODELS = (
         memory_gib=10,
         aliases=("sdxl", "stabilityai/stable-diffusion-xl-base-1.0"),
     ),
-    ModelSpec(
+    _model(
         key="sdxl-lightning",
         title="SDXL Lightning",
         summary="SDXL in four steps: ten times as quick, with less variety.",
@@ -166,7 +165,7 @@ MODELS = (
         native_height=1024,
         max_side=1536,
         # It was distilled for these four steps without guidance (Lin et al. 2024); others look worse.
-        spacing="trailing",
+        timestep_spacing="trailing",
         default_steps=4,
         max_steps=8,
         default_guidance=0.0,
@@ -176,7 +175,7 @@ MODELS = (
         memory_gib=10,
         aliases=("lightning", "ByteDance/SDXL-Lightning"),
     ),
-    ModelSpec(
+    _model(
         key="stable-diffusion-3.5-medium",
         title="Stable Diffusion 3.5 Medium",
         summary="Follows long prompts well. Its owner wants the licence accepted first: needs HF_TOKEN.",
@@ -190,9 +189,8 @@ MODELS = (
         licence="Stability AI Community License",
         memory_gib=17,
         aliases=("sd3", "sd3.5-medium", "stabilityai/stable-diffusion-3.5-medium"),
-        **FLOW,
     ),
-    ModelSpec(
+    _model(
         key="flux-schnell",
         title="FLUX.1 schnell",
         summary="Fine pictures in four steps, without guidance or a negative prompt; wants a large GPU.",
@@ -207,9 +205,8 @@ MODELS = (
         licence="Apache-2.0",
         memory_gib=34,
         aliases=("flux", "black-forest-labs/FLUX.1-schnell"),
-        **FLOW,
     ),
-    ModelSpec(
+    _model(
         key="qwen-image",
         title="Qwen-Image",
         summary="Writes text into pictures and follows long prompts; wants a very large GPU.",
@@ -223,16 +220,15 @@ MODELS = (
         licence="Apache-2.0",
         memory_gib=58,
         aliases=("Qwen/Qwen-Image",),
-        **FLOW,
     ),
-    ModelSpec(
+    _model(
         key="qwen-image-int8",
         title="Qwen-Image (8 bits)",
         summary="Qwen-Image with its weights rounded to 8 bits: half the memory, nearly the same pictures.",
         family="qwen-image",
         sources=("Qwen/Qwen-Image",),
         based_on="qwen-image",
-        eight_bits=True,
+        int8=True,
         native_width=1328,
         native_height=1328,
         max_side=2048,
@@ -240,7 +236,6 @@ MODELS = (
         default_guidance=4.0,
         licence="Apache-2.0",
         memory_gib=31,
-        **FLOW,
     ),
 )
 
@@ -276,20 +271,11 @@ DOWNLOADS = (
     _control("scribble", "Scribbles for Stable Diffusion 1.5", "lllyasviel/sd-controlnet-scribble"),
 )
 
-SHAPES = {
-    "sd": "stable-diffusion-v1-5",
-    "sdxl": "sdxl-base",
-    "sd3": "stable-diffusion-3.5-medium",
-    "flux": "flux-schnell",
-    "qwen-image": "qwen-image",
-}
-"""By family, the model of the catalogue whose bounds and defaults a local one has unless told otherwise."""
-
 
 class Catalog:
     """The models of this installation, found by key or alias (case does not matter)."""
 
-    def __init__(self, specs=MODELS):
+    def __init__(self, specs: Iterable[ModelSpec] = MODELS):
         self.specs = tuple(specs)
         self._by_name = {name.casefold(): spec for spec in self.specs for name in (spec.key, *spec.aliases)}
 
@@ -300,20 +286,13 @@ class Catalog:
         except KeyError:
             raise UnknownModel(name) from None
 
-    def only(self, names) -> "Catalog":
-        """A catalogue of the named models, in the given order."""
-        return Catalog(self.get(name) for name in names)
-
-    def adding(self, *specs: ModelSpec) -> "Catalog":
-        return Catalog((*self.specs, *specs))
-
-    def __iter__(self):
+    def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self.specs)
 
 
-def local_model(key: str, path, *, family: str = "sd", **changes) -> ModelSpec:
-    """A spec for a folder or .safetensors file on this machine, shaped like its family's (see SHAPES)."""
-    base = Catalog().get(SHAPES[family])
+def local_model(key: str, path: str | Path, *, family: str = "sd", **changes) -> ModelSpec:
+    """A spec for a folder or .safetensors file on this machine, with the bounds of its family's `base_model`."""
+    base = Catalog().get(FAMILIES[family].base_model)
     fields = {
         "key": key,
         "title": key,

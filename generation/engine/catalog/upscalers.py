@@ -1,4 +1,4 @@
-"""The upscalers on offer, by name. No torch here; `upscale` does the work."""
+"""The upscalers on offer, by name. No torch here; `pictures.upscale` enlarges."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ BUILT_IN = {"sketch-2x": UPSCALER}
 """Those whose model lies in this repository: for drawings, which is what it was trained on."""
 LATENT = "latent"
 """The upscaler of second passes that enlarges latents; the others enlarge pixels (see `pictures.upscale`)."""
-FOLDER = "upscalers"
+UPSCALER_FOLDER = "upscalers"
 
 
 def upscaler_title(name: str) -> str:
@@ -19,10 +19,10 @@ def upscaler_title(name: str) -> str:
     return name.title() if name in (*UPSCALERS, LATENT) else name
 
 
-def upscaler_files(models_dir) -> dict[str, Path]:
+def upscaler_files(models_dir: str | Path | None) -> dict[str, Path]:
     """The models of this repository and those in `<models_dir>/upscalers/`, by name: safetensors only, the name is
     the file's."""
-    folder = Path(models_dir, FOLDER) if models_dir else None
+    folder = Path(models_dir, UPSCALER_FOLDER) if models_dir else None
     if folder is None or not folder.is_dir():
         return dict(BUILT_IN)
     return BUILT_IN | {
@@ -32,12 +32,12 @@ def upscaler_files(models_dir) -> dict[str, Path]:
     }
 
 
-def upscaler_names(models_dir) -> tuple[str, ...]:
-    """All that can be asked for in this installation; the first is the default."""
+def upscaler_names(models_dir: str | Path | None) -> tuple[str, ...]:
+    """Names of all upscalers of this installation; the first is the default."""
     return (*UPSCALERS, *upscaler_files(models_dir))
 
 
-def upscaler_file(name: str, models_dir) -> Path:
+def upscaler_file(name: str, models_dir: str | Path | None) -> Path:
     """Raises InvalidRequest where no model of that name is installed."""
     try:
         return upscaler_files(models_dir)[name]

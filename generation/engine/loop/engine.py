@@ -1,17 +1,19 @@
-"""The engine on PyTorch and diffusers: one thread owns the device and draws what is submitted to it."""
+"""DiffusionEngine: the engine on PyTorch and diffusers. One thread owns the device and runs the step loop."""
 
 import platform
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from generation.engine.catalog.models import Catalog, ModelSpec
-from generation.engine.job_queue import Front
+from generation.engine.job_queue import EngineBase
 from generation.engine.networks.loader import ModelManager, dtype_name
 
 from .step_loop import StepLoop
 
 
-class DiffusionEngine(Front):
+class DiffusionEngine(EngineBase):
     """Draws with Stable Diffusion models; see `request.Engine` for what each method promises.
 
     `catalog`: the models on offer. `threads`: CPU threads for PyTorch, or None for its own choice.
@@ -27,15 +29,16 @@ class DiffusionEngine(Front):
         threads: int | None = None,
         preview_interval: float = 0.25,
         max_rows: int = 8,
-        **loading,
+        **model_options: Any,
     ):
         super().__init__()
         self.catalog = catalog or Catalog()
-        self.models = ModelManager(**loading)
+        self.models = ModelManager(**model_options)
         self._cpu_threads = threads
-        self._loop_options = {"max_rows": max_rows, "preview_interval": preview_interval}
+        self._max_rows = max_rows
+        self._preview_interval = preview_interval
 
-    def _work(self):
+    def _thread_targets(self) -> dict[str, Callable[[], None]]:
         return {"engine": self._run}
 
     def stop(self) -> None:
@@ -43,7 +46,8 @@ class DiffusionEngine(Front):
         if self._join():
             self.models.close()
 
-    def status(self) -> dict:
+    def status(self) -> dict[str, Any]:
+        """As `request.Engine` says; memory is that of a CUDA device, None elsewhere."""
         device = self.models.device
         name, memory = platform.processor() or platform.machine(), None
         if device.type == "cuda":
@@ -61,7 +65,14 @@ class DiffusionEngine(Front):
     def _run(self) -> None:
         if self._cpu_threads:
             torch.set_num_threads(self._cpu_threads)
-        StepLoop(self._find_spec, self.models, self._inbox, self._stopping, **self._loop_options).run()
+        StepLoop(
+            self._find_spec,
+            self.models,
+            self._queue,
+            self._stopping,
+            max_rows=self._max_rows,
+            preview_interval=self._preview_interval,
+        ).run()
 
     def _find_spec(self, key: str) -> ModelSpec:
-        return self.catalog.get(key)  # asked every time: the catalogue may be exchanged
+        return self.catalog.get(key)  # looked up every time: the catalogue may be exchanged

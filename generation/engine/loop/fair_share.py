@@ -1,6 +1,9 @@
-"""Whose turn it is: the device's time shared between groups of rows that cannot go through the UNet together."""
+"""Fair scheduler: which group of rows has the next turn on the device, by deficit round-robin over what turns cost."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
+
+Group = TypeVar("Group", bound=Hashable)
 
 
 class FairShare:
@@ -11,16 +14,17 @@ class FairShare:
     comes or comes back starts level with those that wait, whatever it missed.
     """
 
-    def __init__(self):
-        self._charged: dict[Hashable, float] = {}
+    def __init__(self) -> None:
+        self._charged: dict[Any, float] = {}
 
-    def pick(self, charges: dict[Hashable, float], urgent: Hashable = None) -> Hashable:
+    def pick(self, charges: Mapping[Group, float], urgent: Group | None = None) -> Group:
         """The group whose turn it is, of those in `charges`, which says what a turn costs each of them.
 
         The first of those charged alike. An `urgent` one has its turn at once, and is charged for it.
         """
-        least = min((self._charged[key] for key in charges if key in self._charged), default=0.0)
-        self._charged = {key: self._charged.get(key, least) - least for key in charges}
-        chosen = min(charges, key=self._charged.get) if urgent is None else urgent
-        self._charged[chosen] += charges[chosen]
+        least = min((self._charged[group] for group in charges if group in self._charged), default=0.0)
+        charged = {group: self._charged.get(group, least) - least for group in charges}
+        chosen = min(charged, key=charged.__getitem__) if urgent is None else urgent
+        charged[chosen] += charges[chosen]
+        self._charged = charged
         return chosen

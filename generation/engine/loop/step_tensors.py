@@ -1,41 +1,51 @@
-"""What a pass of a row tells the device at its steps, put there when the pass begins: a step then waits for no copy."""
+"""Per-step tensors of a pass, sent to the device when the pass begins, so that no step waits for a copy."""
 
 import math
 from dataclasses import dataclass, field
 
 import torch
 
-from generation.engine.networks.device import sent
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.networks.device import to_device
+from generation.engine.networks.loader import LoadedModel
 from generation.engine.request.fields import ImageRequest
 from generation.engine.request.passes import PassSchedule
 from generation.engine.sampling import Table
 
+from .unet_config import guidance_embedding_width
+
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Course:
-    """All on the device."""
+class StepTensors:
+    """All on the device; the tuples have one entry for each UNet evaluation of the pass."""
 
     matrices: tuple[torch.Tensor, ...] = field(repr=False)
-    """The table's, by position."""
-    numbers: tuple[torch.Tensor, ...] = field(repr=False)
-    """By position, in fp32: what the sample is multiplied with, the timestep, the guidance scale."""
-    sizes: torch.Tensor | None = None
+    """The sampler's, SLOTS x (SLOTS + 2) each."""
+    scalars: tuple[torch.Tensor, ...] = field(repr=False)
+    """3 each, in fp32: what the sample is multiplied with, the timestep, the guidance scale."""
+    time_ids: torch.Tensor | None = None
     """1 x 6 for SDXL."""
-    strength: torch.Tensor | None = None
+    timestep_cond: torch.Tensor | None = None
     """1 x width for UNets into which guidance was distilled."""
 
 
-def chart(model, request: ImageRequest, plan: PassSchedule, table: Table) -> Course:
-    """The course of a pass through that table."""
+def make_step_tensors(model: LoadedModel, request: ImageRequest, schedule: PassSchedule, table: Table) -> StepTensors:
+    """The tensors of a pass by that sampler table."""
     guidance = (request.guidance_scale,) * len(table)
-    numbers = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()
-    sizes = strength = None
-    if model.spec.family == "sdxl":
+    scalars = torch.tensor([table.input_scales, table.timesteps, guidance], dtype=torch.float32).T.contiguous()
+    time_ids = timestep_cond = None
+    if FAMILIES[model.spec.family].size_conditioning:
         # Original size, crop corner and target size, as SDXL was trained (Podell et al. 2023, 2.2).
-        sizes = sent([[plan.height, plan.width, 0, 0, plan.height, plan.width]], model.device, model.dtype)
-    if (width := model.unet.config.time_cond_proj_dim) is not None:
-        strength = sent(_guidance_embedding(request.guidance_scale, width), model.device, model.dtype)
-    return Course(sent(table.matrices, model.device).unbind(), sent(numbers, model.device).unbind(), sizes, strength)
+        size = [schedule.height, schedule.width]
+        time_ids = to_device([[*size, 0, 0, *size]], model.device, model.dtype)
+    if (width := guidance_embedding_width(model)) is not None:
+        timestep_cond = to_device(_guidance_embedding(request.guidance_scale, width), model.device, model.dtype)
+    return StepTensors(
+        to_device(table.matrices, model.device).unbind(),
+        to_device(scalars, model.device).unbind(),
+        time_ids,
+        timestep_cond,
+    )
 
 
 def _guidance_embedding(guidance_scale: float, width: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Weights as 8-bit integers: half the memory of bf16, on any device and with no further library.
+"""int8 weight-only quantization of linear layers: half the memory of bf16, on any device and with no further library.
 
 Each output of a matrix has its own scale (absolute maximum over 127), as in LLM.int8() (Dettmers et al. 2022)
 without its outliers. Activations stay as they are. The rounding changes pictures slightly.
@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-SMALLEST = 2**16
+MIN_WEIGHTS = 2**16
 """Matrices with fewer numbers stay as they are: they cost little and matter much."""
 
 
-class EightBitLinear(nn.Module):
+class Int8Linear(nn.Module):
     """A linear layer whose weights are whole numbers from -127 to 127, times a scale for each output."""
 
     def __init__(self, linear: nn.Linear):
@@ -24,19 +24,19 @@ class EightBitLinear(nn.Module):
         self.register_buffer("scale", scale.to(linear.weight.dtype))
         self.bias = linear.bias
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         # Whole numbers up to 127 are exact in bf16 and fp16, so all rounding is in the weights.
         result = functional.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         return result if self.bias is None else result + self.bias.to(x.dtype)
 
 
-def to_eight_bits(module: nn.Module, smallest: int = SMALLEST) -> int:
-    """Exchange the large linear layers within `module`; returns how many there were."""
-    exchanged = 0
+def quantize_int8(module: nn.Module, smallest: int = MIN_WEIGHTS) -> int:
+    """Replace the linear layers within `module` of at least `smallest` weights; returns how many there were."""
+    replaced = 0
     for name, child in list(module.named_children()):
         if type(child) is nn.Linear and child.weight.numel() >= smallest:
-            setattr(module, name, EightBitLinear(child))
-            exchanged += 1
+            setattr(module, name, Int8Linear(child))
+            replaced += 1
         else:
-            exchanged += to_eight_bits(child, smallest)
-    return exchanged
+            replaced += quantize_int8(child, smallest)
+    return replaced

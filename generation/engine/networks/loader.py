@@ -1,4 +1,4 @@
-"""Loading models: device, precision, memory, and which models stay resident.
+"""Loading diffusers models (ModelManager): device, precision, memory budget, and which models stay resident.
 
 Every part is loaded by its own class from its own folder. `model_index.json` is never followed: it may
 name classes to import, and that has been a way to run foreign code (GHSA-98h9-4798-4q5v). Only
@@ -23,17 +23,19 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from generation.engine.catalog import model_files
 from generation.engine.catalog.addons import Addons
-from generation.engine.catalog.models import PIPELINE_FAMILIES, ModelSpec
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import ModelUnavailable
 
+from .components import load_component
 from .controlnet import ControlNets
-from .ip_adapter import Adapters
-from .lora import Wardrobe
-from .precision import DTYPES, best_dtype, dtype_name, steady
+from .ip_adapter import IPAdapters
+from .lora import LoraManager
+from .precision import DTYPES, best_dtype, dtype_name, make_batch_invariant
 from .prompt_encoder import PromptEncoder
 from .vae import LatentColours
 
@@ -64,9 +66,9 @@ class LoadedModel:
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text: PromptEncoder
-    loras: Wardrobe
-    controls: ControlNets
-    adapters: Adapters
+    loras: LoraManager
+    controlnets: ControlNets
+    ip_adapters: IPAdapters
     addons: Addons
     scheduler_config: dict
     colours: LatentColours
@@ -95,7 +97,7 @@ class LoadedModel:
         """Drop what can be computed or read again."""
         self.text.forget()
         self.loras.forget()
-        self.adapters.forget()
+        self.ip_adapters.forget()
 
     def move(self, device: torch.device) -> None:
         """To the host's memory, or back. Nothing may be drawn with it meanwhile."""
@@ -130,8 +132,8 @@ class ModelManager:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        models_dir=None,
-        cache_dir=None,
+        models_dir: str | Path | None = None,
+        cache_dir: str | Path | None = None,
         allow_download: bool = True,
         hf_token: str | None = None,
         memory_budget: int | None = None,
@@ -158,7 +160,7 @@ class ModelManager:
         self._used: dict[str, float] = {}
         """When each resident model was last in use, by the monotonic clock."""
         self._hasher = ThreadPoolExecutor(1, thread_name_prefix="weights-hash")
-        self._controls = ControlNets(self.addons, self.device, self._hasher, self._budget // 4)
+        self._controlnets = ControlNets(self.addons, self.device, self._hasher, self._budget // 4)
 
     def get(
         self,
@@ -185,7 +187,7 @@ class ModelManager:
         )
         on_phase("loading", None)
         files = model_files.weight_files(spec, source)
-        itemsize = 1 if spec.eight_bits else self.dtype_for(spec).itemsize
+        itemsize = 1 if spec.int8 else self.dtype_for(spec).itemsize
         needed = sum(map(model_files.check_safetensors, files)) * itemsize
         self._make_room(needed, in_use)
         try:
@@ -230,7 +232,7 @@ class ModelManager:
                 self._resident[key].forget()
             else:
                 self._retire(key)
-        self._controls.forget()
+        self._controlnets.forget()
         free_memory(self.device)
 
     def unload_idle(self, in_use: Collection[str] = ()) -> None:
@@ -243,7 +245,7 @@ class ModelManager:
         if leaving:
             log.info("Unloaded %s, unused for %.0f s", ", ".join(leaving), self._idle_unload)
             if not self._resident:
-                self._controls.forget()
+                self._controlnets.forget()
             if not in_use:  # what is in flight need not wait for that
                 free_memory(self.device)
 
@@ -258,7 +260,7 @@ class ModelManager:
         """Forget everything."""
         self._resident.clear()
         self._parked.clear()
-        self._controls.forget()
+        self._controlnets.forget()
         free_memory(self.device)
 
     def _idle_for(self, key, now) -> float:
@@ -289,29 +291,29 @@ class ModelManager:
         return model
 
     def _make_room(self, needed: int, in_use: Collection[str]) -> None:
-        def lacking():
-            taken = self._controls.nbytes + sum(model.nbytes for model in self._resident.values())
+        def is_short():
+            taken = self._controlnets.nbytes + sum(model.nbytes for model in self._resident.values())
             return taken and needed + taken > self._budget
 
         idle = [key for key in self._resident if key not in in_use]
         leaving = []
-        while idle and lacking():
+        while idle and is_short():
             leaving.append(idle.pop(0))
             self._retire(leaving[-1])
         if leaving:
             log.info("Unloaded %s to make room", ", ".join(leaving))
-        if lacking():
-            self._controls.forget()
-        if in_use and lacking():
+        if is_short():
+            self._controlnets.forget()
+        if in_use and is_short():
             raise NoRoom
-        if leaving and _is_short(self.device, needed):
+        if leaving and _may_lack(self.device, needed):
             free_memory(self.device)
 
-    def _load(self, spec, source):
+    def _load(self, spec: ModelSpec, source: model_files.Source):
         """A LoadedModel, or a `pipelines.LoadedPipeline` for the families that the step loop does not draw."""
         dtype = self.dtype_for(spec)
         hashed = model_files.weight_files(spec, source, model_files.main_part(spec))
-        if spec.family in PIPELINE_FAMILIES:
+        if not FAMILIES[spec.family].step_loop:
             from .pipelines import load_pipeline  # a heavy import that most workers never need
 
             digest = self._hasher.submit(model_files.weights_hash, hashed)
@@ -322,7 +324,7 @@ class ModelManager:
         for module in modules:
             module.requires_grad_(False).eval().to(memory_format=torch.channels_last).to(self.device)
         if self.device.type == "cpu" and dtype == torch.float32:
-            steady(parts["unet"])
+            make_batch_invariant(parts["unet"])
         if self._compile:
             parts["unet"].compile(**({"backend": self._compile} if isinstance(self._compile, str) else {}))
         return LoadedModel(
@@ -331,9 +333,9 @@ class ModelManager:
             unet=parts["unet"],
             vae=parts["vae"],
             text=PromptEncoder(parts["encoders"], self.device, dtype, zero_empty=parts["zero_empty"]),
-            loras=Wardrobe(self.addons, spec, parts["unet"], [encoder for _, encoder in parts["encoders"]]),
-            controls=self._controls,
-            adapters=Adapters(self.addons, spec, parts["unet"], self._hasher),
+            loras=LoraManager(self.addons, spec, parts["unet"], [encoder for _, encoder in parts["encoders"]]),
+            controlnets=self._controlnets,
+            ip_adapters=IPAdapters(self.addons, spec, parts["unet"], self._hasher),
             addons=self.addons,
             scheduler_config=_scheduler_config(spec, parts["scheduler"]),
             colours=LatentColours.of(spec, source.path, parts["vae"].config.latent_channels),
@@ -344,36 +346,36 @@ class ModelManager:
         )
 
 
-def _load_folder(spec, source: model_files.Source, dtype) -> dict:
-    folder = source.path
-
-    def load(cls, part):
-        stem = model_files.WEIGHTED_PARTS[spec.family][part]
-        _, variant = model_files.choose_weights(os.listdir(folder / part), stem, spec.variant)
-        return cls.from_pretrained(
-            folder / part, variant=variant, dtype=dtype, use_safetensors=True, local_files_only=True
+def _load_folder(spec: ModelSpec, source: model_files.Source, dtype: torch.dtype) -> dict:
+    family, folder = FAMILIES[spec.family], source.path
+    parts = {part.name: part for part in family.parts}
+    encoders = [
+        (
+            _tokenizer(folder / part.name.replace("text_encoder", "tokenizer")),
+            load_component(part, folder, spec.variant, dtype),
         )
-
-    encoders = [(_tokenizer(folder / "tokenizer"), load(CLIPTextModel, "text_encoder"))]
-    if spec.family == "sdxl":
-        second = load(CLIPTextModelWithProjection, "text_encoder_2")
-        encoders.append((_tokenizer(folder / "tokenizer_2"), second))
+        for part in family.text_encoders
+    ]
+    if source.unet:
+        unet = _unet_from_file(folder, source.unet, dtype)
+    else:
+        unet = load_component(family.denoiser, folder, spec.variant, dtype)
     return {
-        "unet": _other_unet(folder, source.unet, dtype) if source.unet else load(UNet2DConditionModel, "unet"),
-        "vae": load(AutoencoderKL, "vae"),
+        "unet": unet,
+        "vae": load_component(parts["vae"], folder, spec.variant, dtype),
         "encoders": encoders,
         "scheduler": json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
-        "zero_empty": spec.family == "sdxl" and _zeroes_empty(folder / "model_index.json"),
+        "zero_empty": family.zero_empty_negative and _zeroes_empty(folder / "model_index.json"),
     }
 
 
 def _zeroes_empty(index: Path) -> bool:
-    """Whether SDXL's pipeline takes an empty negative prompt for zeros; diffusers' default where nothing is said."""
-    given = json.loads(index.read_text()) if index.is_file() else {}
-    return bool(given.get("force_zeros_for_empty_prompt", True))
+    """Whether SDXL's pipeline takes an empty negative prompt for zeros; diffusers' default is that it does."""
+    config = json.loads(index.read_text()) if index.is_file() else {}
+    return bool(config.get("force_zeros_for_empty_prompt", True))
 
 
-def _other_unet(folder: Path, file: Path, dtype) -> UNet2DConditionModel:
+def _unet_from_file(folder: Path, file: Path, dtype) -> UNet2DConditionModel:
     """A UNet from a file of its own (SDXL-Lightning's), shaped as the one in the folder."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
@@ -385,31 +387,25 @@ def _tokenizer(folder) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _load_file(spec, source: model_files.Source, dtype) -> dict:
+def _load_file(spec: ModelSpec, source: model_files.Source, dtype: torch.dtype) -> dict:
     """A single checkpoint in the original layout (Civitai, A1111).
 
     Its configuration and tokenizer come from a folder of the same name beside it, else from the Hub's
     cache or the Hub, as diffusers decides from the tensors inside.
     """
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-
-    file = source.path
-    beside = file.with_suffix("")
-    pipeline_class = StableDiffusionXLPipeline if spec.family == "sdxl" else StableDiffusionPipeline
+    family, file = FAMILIES[spec.family], source.path
+    config_folder = file.with_suffix("")
     options = {}
-    if beside.is_dir():
-        _refuse_foreign_classes(beside / "model_index.json")
-        options = {"config": str(beside), "local_files_only": True}
-    if spec.family == "sd":
-        options["safety_checker"] = None
-    pipeline = pipeline_class.from_single_file(str(file), torch_dtype=dtype, **options)
-    encoders = [(pipeline.tokenizer, pipeline.text_encoder)]
-    if spec.family == "sdxl":
-        encoders.append((pipeline.tokenizer_2, pipeline.text_encoder_2))
+    if config_folder.is_dir():
+        _refuse_foreign_classes(config_folder / "model_index.json")
+        options = {"config": str(config_folder), "local_files_only": True}
+    pipeline_class = getattr(diffusers, family.pipeline)
+    pipeline = pipeline_class.from_single_file(str(file), torch_dtype=dtype, **options, **family.single_file_options)
+    components = pipeline.components
     return {
         "unet": pipeline.unet,
         "vae": pipeline.vae,
-        "encoders": encoders,
+        "encoders": [(components[part.tokenizer], components[part.name]) for part in family.text_encoders],
         "scheduler": dict(pipeline.scheduler.config),
         "zero_empty": bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
     }
@@ -423,10 +419,9 @@ def _refuse_foreign_classes(index: Path) -> None:
 
 
 def _scheduler_config(spec, config: dict) -> dict:
-    """The model's noise schedule, for any sampler, mended as StableDiffusionPipeline mends it."""
-    if spec.family == "sd":
-        config = config | {"steps_offset": 1, "clip_sample": False}
-    return config | ({"timestep_spacing": spec.spacing} if spec.spacing else {})
+    """The model's noise schedule, for any sampler, mended as diffusers' pipeline mends it."""
+    config = config | FAMILIES[spec.family].scheduler_overrides
+    return config | ({"timestep_spacing": spec.timestep_spacing} if spec.timestep_spacing else {})
 
 
 def _best_device() -> str:
@@ -464,7 +459,7 @@ def _free_memory() -> int:
     return psutil.virtual_memory().available
 
 
-def _is_short(device: torch.device, needed: int) -> bool:
+def _may_lack(device: torch.device, needed: int) -> bool:
     """Whether so many bytes of weights, and some for drawing, may not be had without collecting what is lost.
 
     Models leave no cycles behind, so that seldom finds much; and the search takes a second or more, in which nobody

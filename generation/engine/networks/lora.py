@@ -2,15 +2,15 @@
 
 The model's weights are never touched. For one forward pass, each layer that a row's LoRAs know gets a hook
 which adds `weight * alpha / rank * up(down(x))` to that row's output; afterwards the hooks are gone. So rows
-with different LoRAs, and rows with none, share a pass, and what one row wants cannot reach another or outlive
-its step.
+with different LoRAs, and rows with none, share a pass, and one row's LoRAs cannot reach another or outlive its
+step.
 """
 
 import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,13 +20,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from generation.engine.catalog.addon_checks import LORA_HALF
+from generation.engine.catalog.addon_checks import LORA_MATRIX
 from generation.engine.catalog.addons import AddOn, Addons, misfit
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
+from generation.engine.request.fields import Lora
 
-from .device import sent
-from .int8 import EightBitLinear
+from .device import to_device
+from .int8 import Int8Linear
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ CACHE_BYTES = 2 * 2**30
 _ADAPTER_METADATA = "lora_adapter_metadata"
 
 
-class WrongLora(Exception):
-    """Its tensors do not fit; the text says which."""
+class IncompatibleLora(Exception):
+    """Its tensors do not fit the model; the text says which."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,43 +64,43 @@ class LoadedLora:
 
     key: str
     digest: str
-    unet: list[Branch]
+    denoiser: list[Branch]
     encoders: list[list[Branch]]
     nbytes: int = field(init=False)
 
     def __post_init__(self):
-        branches = [*self.unet, *(branch for encoder in self.encoders for branch in encoder)]
+        branches = [*self.denoiser, *(branch for encoder in self.encoders for branch in encoder)]
         self.nbytes = sum(part.numel() * part.element_size() for b in branches for part in (b.down, b.up))
 
     def to(self, device: torch.device) -> None:
         """Where the layers will be when they are at work."""
-        for branch in chain(self.unet, *self.encoders):
+        for branch in chain(self.denoiser, *self.encoders):
             branch.down, branch.up = branch.down.to(device), branch.up.to(device)
 
 
-Worn = tuple[tuple[LoadedLora, float], ...]
+ActiveLoras = tuple[tuple[LoadedLora, float], ...]
 """The LoRAs of one row with their weights."""
 
 
-class Wardrobe:
+class LoraManager:
     """The LoRAs read for one model, the last ones kept. Used by the engine's thread alone.
 
-    `unet`: what draws, which may be a transformer. `translate`: turns the names in a file into diffusers', for
-    families whose tools have names of their own; raises WrongLora.
+    `denoiser`: the UNet or transformer. `translate`: turns the names in a file into diffusers', for families whose
+    tools have names of their own; raises IncompatibleLora.
     """
 
     def __init__(
         self,
         addons: Addons,
         spec: ModelSpec,
-        unet: nn.Module,
+        denoiser: nn.Module,
         encoders: Sequence[nn.Module],
         translate: Callable[[dict], dict] = dict,
     ):
         self._translate = translate
         self._addons = addons
         self._spec = spec
-        self._unet = unet
+        self._denoiser = denoiser
         self._encoders = list(encoders)
         self._kept: OrderedDict[tuple[str, str], LoadedLora] = OrderedDict()
 
@@ -107,10 +108,10 @@ class Wardrobe:
     def nbytes(self) -> int:
         return sum(lora.nbytes for lora in self._kept.values())
 
-    def wear(self, wanted) -> Worn:
-        """The `modes.Lora`s of a request, read where needed. Raises InvalidRequest naming the one that is
-        missing, damaged, or made for another model."""
-        return tuple((self._get(self._addons.lora(lora.key)), lora.weight) for lora in wanted)
+    def activate(self, loras: Iterable[Lora]) -> ActiveLoras:
+        """The LoRAs of a request, read where needed. Raises InvalidRequest naming the one that is missing, damaged,
+        or made for another model."""
+        return tuple((self._get(self._addons.lora(lora.key)), lora.weight) for lora in loras)
 
     def forget(self) -> None:
         self._kept.clear()
@@ -127,61 +128,61 @@ class Wardrobe:
     def _read(self, addon: AddOn, digest: str) -> LoadedLora:
         try:
             tensors, metadata = _read_file(addon.path)
-            unet, encoders = _fit(self._translate(tensors), metadata, self._unet, self._encoders)
+            denoiser, encoders = _fit(self._translate(tensors), metadata, self._denoiser, self._encoders)
         except (OSError, SafetensorError) as error:
             log.warning("%s cannot be read: %s", addon.path, error)
             raise InvalidRequest(f"The LoRA “{addon.key}” cannot be read.", "loras") from None
-        except WrongLora as error:
+        except IncompatibleLora as error:
             log.info("The LoRA %s does not fit %s: %s", addon.key, self._spec.key, error)
             raise misfit("LoRA", addon.key, self._spec, "loras") from None
-        return LoadedLora(addon.key, digest, unet, encoders)
+        return LoadedLora(addon.key, digest, denoiser, encoders)
 
 
 @contextmanager
-def worn_by_unet(rows: Sequence[Worn]) -> Iterator[None]:
-    """While this lasts, place i of the UNet's batch wears `rows[i]`."""
-    with _hooked(rows, lambda lora: lora.unet):
+def active_in_unet(rows: Sequence[ActiveLoras]) -> Iterator[None]:
+    """While this lasts, the LoRAs of `rows[i]` act on entry i of the UNet's batch."""
+    with _hooked(rows, lambda lora: lora.denoiser):
         yield
 
 
 @contextmanager
-def worn_by_encoders(worn: Worn) -> Iterator[None]:
-    """While this lasts, the text encoders wear that whatever they are given."""
-    with _hooked([worn], lambda lora: chain(*lora.encoders), everywhere=True):
+def active_in_text_encoders(loras: ActiveLoras) -> Iterator[None]:
+    """While this lasts, the LoRAs act on the whole batch of the text encoders."""
+    with _hooked([loras], lambda lora: chain(*lora.encoders), everywhere=True):
         yield
 
 
 @contextmanager
-def worn_by_all(worn: Worn) -> Iterator[None]:
-    """While this lasts, what draws and the text encoders wear that whatever they are given."""
-    with _hooked([worn], lambda lora: chain(lora.unet, *lora.encoders), everywhere=True):
+def active_in_pipeline(loras: ActiveLoras) -> Iterator[None]:
+    """While this lasts, the LoRAs act on the whole batch of the denoiser and of the text encoders."""
+    with _hooked([loras], lambda lora: chain(lora.denoiser, *lora.encoders), everywhere=True):
         yield
 
 
-def told(worn: Worn) -> list[dict]:
-    """As a recipe tells them."""
-    return [{"key": lora.key, "weight": weight, "hash": lora.digest} for lora, weight in worn]
+def recipe_entries(loras: ActiveLoras) -> list[dict]:
+    """What a picture's recipe says of them."""
+    return [{"key": lora.key, "weight": weight, "hash": lora.digest} for lora, weight in loras]
 
 
-def name_of(worn: Worn) -> tuple:
-    """The same for what changes a model in the same way; to keep results by."""
-    return tuple((lora.digest, weight) for lora, weight in worn)
+def cache_key(loras: ActiveLoras) -> tuple:
+    """Equal for LoRAs that change a model in the same way."""
+    return tuple((lora.digest, weight) for lora, weight in loras)
 
 
 @contextmanager
-def _hooked(rows, branches_of, everywhere=False):
+def _hooked(rows: Sequence[ActiveLoras], branches_of: Callable[[LoadedLora], Iterable[Branch]], everywhere=False):
     additions: dict[nn.Module, list] = {}
-    for lora, places, weights in _by_lora(rows):
+    for lora, entries, weights in _by_lora(rows):
         branches = list(branches_of(lora))
         if not branches:
             continue
         device = branches[0].down.device
-        where = None if everywhere or len(places) == len(rows) else sent(places, device)
-        scales = sent(weights, device)
+        indices = None if everywhere or len(entries) == len(rows) else to_device(entries, device)
+        scales = to_device(weights, device)
         for branch in branches:
             if branch.layer not in additions:
                 additions[branch.layer] = []
-            additions[branch.layer].append((branch, where, scales))
+            additions[branch.layer].append((branch, indices, scales))
     hooks = [layer.register_forward_hook(partial(_add, added)) for layer, added in additions.items()]
     try:
         yield
@@ -191,21 +192,21 @@ def _hooked(rows, branches_of, everywhere=False):
 
 
 def _by_lora(rows) -> Iterator[tuple[LoadedLora, list[int], list[float]]]:
-    """Each LoRA with the places that wear it and how strongly."""
-    found: dict[LoadedLora, dict[int, float]] = {}
-    for place, worn in enumerate(rows):
-        for lora, weight in worn:
-            places = found.setdefault(lora, {})
-            places[place] = places.get(place, 0.0) + weight
-    return ((lora, list(places), list(places.values())) for lora, places in found.items())
+    """Each LoRA with the batch entries that it acts on and how strongly."""
+    by_lora: dict[LoadedLora, dict[int, float]] = {}
+    for entry, loras in enumerate(rows):
+        for lora, weight in loras:
+            weights = by_lora.setdefault(lora, {})
+            weights[entry] = weights.get(entry, 0.0) + weight
+    return ((lora, list(weights), list(weights.values())) for lora, weights in by_lora.items())
 
 
 def _add(additions, layer, inputs, output):
-    for branch, places, weights in additions:
-        if places is None:
+    for branch, indices, weights in additions:
+        if indices is None:
             output = output + branch(inputs[0], weights)
         else:
-            output = output.index_add(0, places, branch(inputs[0].index_select(0, places), weights))
+            output = output.index_add(0, indices, branch(inputs[0].index_select(0, indices), weights))
     return output
 
 
@@ -220,23 +221,23 @@ def _read_file(path) -> tuple[dict[str, torch.Tensor], dict]:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
-def _fit(tensors, metadata, unet, encoders) -> tuple[list[Branch], list[list[Branch]]]:
-    """Branches for the layers that the tensors name, whichever tool named them. Raises WrongLora."""
-    layers = _layer_names(unet, encoders)
-    halves, alphas = _sort_tensors(tensors)
-    ratios = _written_ratios(metadata)
-    fitted: list[list[Branch]] = [[] for _ in range(1 + len(encoders))]
-    for name, half in halves.items():
+def _fit(tensors, metadata, denoiser, encoders) -> tuple[list[Branch], list[list[Branch]]]:
+    """Branches for the layers that the tensors name, whichever tool named them. Raises IncompatibleLora."""
+    layers = _layer_names(denoiser, encoders)
+    pairs, alphas = _sort_tensors(tensors)
+    metadata_ratio = _peft_ratios(metadata)
+    branches: list[list[Branch]] = [[] for _ in range(1 + len(encoders))]
+    for name, pair in pairs.items():
         if name not in layers:
-            raise WrongLora(f"there is no layer {name}")
-        if half.keys() != {"down", "up"}:
-            raise WrongLora(f"{name} has but one half")
-        part, layer = layers[name]
-        ratio = alphas[name] / max(len(half["down"]), 1) if name in alphas else ratios(name)
-        fitted[part].append(_branch(name, layer, half["down"], half["up"], ratio))
-    if not halves:
-        raise WrongLora("it holds no LoRA")
-    return fitted[0], fitted[1:]
+            raise IncompatibleLora(f"there is no layer {name}")
+        if pair.keys() != {"down", "up"}:
+            raise IncompatibleLora(f"{name} has but one half")
+        network, layer = layers[name]
+        ratio = alphas[name] / max(len(pair["down"]), 1) if name in alphas else metadata_ratio(name)
+        branches[network].append(_branch(name, layer, pair["down"], pair["up"], ratio))
+    if not pairs:
+        raise IncompatibleLora("it holds no LoRA")
+    return branches[0], branches[1:]
 
 
 def _branch(name, layer, down, up, ratio) -> Branch:
@@ -247,28 +248,28 @@ def _branch(name, layer, down, up, ratio) -> Branch:
         down, up = (part.flatten(1) if part.ndim == 4 and part.shape[2:] == (1, 1) else part for part in (down, up))
     rank = len(down)
     if not rank:
-        raise WrongLora(f"{name} has a LoRA of rank 0")
+        raise IncompatibleLora(f"{name} has a LoRA of rank 0")
     outer, inner = layer.weight.shape[:2]
     expected = (rank, *layer.weight.shape[1:]), (outer, rank, 1, 1) if convolution else (outer, rank)
     if (tuple(down.shape), tuple(up.shape)) != expected:
-        raise WrongLora(f"{name} is {inner} to {outer}, the LoRA {tuple(down.shape)} and {tuple(up.shape)}")
-    device, dtype = layer.weight.device, (layer.scale if isinstance(layer, EightBitLinear) else layer.weight).dtype
+        raise IncompatibleLora(f"{name} is {inner} to {outer}, the LoRA {tuple(down.shape)} and {tuple(up.shape)}")
+    device, dtype = layer.weight.device, (layer.scale if isinstance(layer, Int8Linear) else layer.weight).dtype
     return Branch(layer, down.to(device, dtype), (up.float() * ratio).to(device, dtype))
 
 
 def _sort_tensors(tensors) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, float]]:
-    """Halves and alphas by flat layer name."""
-    halves: dict[str, dict] = {}
+    """Pairs of matrices and alphas by flat layer name."""
+    pairs: dict[str, dict] = {}
     alphas: dict[str, float] = {}
     for name, tensor in tensors.items():
-        if match := LORA_HALF.fullmatch(name):
+        if match := LORA_MATRIX.fullmatch(name):
             side = {"A": "down", "B": "up"}.get(match[2], match[2])
-            halves.setdefault(_flat(match[1]), {})[side] = tensor
+            pairs.setdefault(_flat(match[1]), {})[side] = tensor
         elif name.endswith(".alpha") and tensor.numel() == 1:
             alphas[_flat(re.sub(r"\.lora(_linear_layer)?(\.down)?$", "", name.removesuffix(".alpha")))] = tensor.item()
-        else:  # see `flaws`; drawing without it would not be what its author made
-            raise WrongLora(f"{name} is not of a kind that is known here")
-    return halves, alphas
+        else:  # see `addon_checks`; drawing without it would not be what its author made
+            raise IncompatibleLora(f"{name} is not of a kind that is known here")
+    return pairs, alphas
 
 
 def _flat(path: str) -> str:
@@ -277,11 +278,12 @@ def _flat(path: str) -> str:
     return path + "_0" if path.endswith("to_out") else path
 
 
-def _layer_names(unet, encoders) -> dict[str, tuple[int, nn.Module]]:
-    """Every name under which a LoRA may mean a layer: 0 and a layer of what draws, or 1 + n and that encoder's."""
+def _layer_names(denoiser, encoders) -> dict[str, tuple[int, nn.Module]]:
+    """Every name under which a LoRA may mean a layer: 0 and a layer of the denoiser, or 1 + n and encoder n's."""
     names: dict[str, tuple[int, nn.Module]] = {}
-    for path, layer in _layers(unet):
-        for alias in (path, _original_path(path, unet.config)) if "up_block_types" in unet.config else (path,):
+    for path, layer in _layers(denoiser):
+        is_unet = "up_block_types" in denoiser.config
+        for alias in (path, _original_path(path, denoiser.config)) if is_unet else (path,):
             flat = alias.replace(".", "_")
             names |= {prefix + flat: (0, layer) for prefix in ("", "unet_", "lora_unet_", "transformer_")}
     for number, encoder in enumerate(encoders):
@@ -303,7 +305,7 @@ def _as_in_unet(flat: str) -> str:
 
 
 def _layers(network):
-    kinds = nn.Linear, nn.Conv2d, EightBitLinear
+    kinds = nn.Linear, nn.Conv2d, Int8Linear
     return [(path, layer) for path, layer in network.named_modules() if isinstance(layer, kinds)]
 
 
@@ -350,7 +352,7 @@ def _original_path(path: str, config) -> str:
     return ".".join([place, *inner])
 
 
-def _written_ratios(metadata):
+def _peft_ratios(metadata):
     """A function from a flat layer name to alpha / rank, as PEFT's configuration in the file says; else 1."""
     try:
         config = json.loads(metadata.get(_ADAPTER_METADATA) or "{}")
@@ -365,14 +367,14 @@ def _written_ratios(metadata):
             return 1.0
         inside = flat.removeprefix(f"{part}_")
 
-        def said(plain, patterns):
+        def setting(plain, patterns):
             special = (config.get(f"{part}.{patterns}") or {}).items()
             matching = (
                 value for pattern, value in special if inside.endswith(pattern.removeprefix("^").replace(".", "_"))
             )
             return next(matching, config.get(f"{part}.{plain}"))
 
-        alpha, rank = said("lora_alpha", "alpha_pattern"), said("r", "rank_pattern")
+        alpha, rank = setting("lora_alpha", "alpha_pattern"), setting("r", "rank_pattern")
         if not alpha or not rank:
             return 1.0
         return alpha / (rank**0.5 if config.get(f"{part}.use_rslora") else rank)

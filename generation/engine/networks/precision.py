@@ -1,5 +1,4 @@
-"""Which precision a device computes in best: told by the device, or measured once for each process. And what keeps
-a picture's last bits from depending on its company."""
+"""Precision: the best dtype of a device (bf16 on a CPU is measured once), and batch-invariant linear layers."""
 
 import logging
 import time
@@ -19,30 +18,31 @@ FEWEST_ROWS = 4
 """With fewer a CPU's matrix products add up in another order (measured with MKL on AVX-512)."""
 
 
-class SteadyLinear(nn.Linear):
+class BatchInvariantLinear(nn.Linear):
     """A layer whose answer for a row of a matrix has the same bits however few rows there are."""
 
-    def forward(self, given):
-        if given.ndim != 2 or len(given) >= FEWEST_ROWS:
-            return super().forward(given)
-        return super().forward(nn.functional.pad(given, (0, 0, 0, FEWEST_ROWS - len(given))))[: len(given)]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim != 2 or len(x) >= FEWEST_ROWS:
+            return super().forward(x)
+        return super().forward(nn.functional.pad(x, (0, 0, 0, FEWEST_ROWS - len(x))))[: len(x)]
 
 
-def steady(unet: nn.Module) -> None:
-    """Let the UNet's embeddings of time and the like, which have one row for each picture, not depend on how many go
-    together. Everything else in it has many rows for each; but for a picture that goes alone, oneDNN computes some
+def make_batch_invariant(unet: nn.Module) -> None:
+    """Make the UNet's embeddings of time and the like, which have one row for each picture, independent of the batch
+    size. Everything else in it has many rows for each; but for a picture that goes alone, oneDNN computes some
     convolutions in another way."""
     for name, layer in unet.named_modules():
         if type(layer) is nn.Linear and ("time_emb" in name or "add_embedding" in name):
-            layer.__class__ = SteadyLinear
+            layer.__class__ = BatchInvariantLinear
 
 
 def dtype_name(dtype: torch.dtype) -> str:
+    """`fp32`, `bf16` or `fp16`."""
     return next(name for name, value in DTYPES.items() if value is dtype)
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """For models of others; the built-in one is small and drawn in fp32."""
+    """bf16 where it is fast, else fp16 on a GPU and fp32 on a CPU. (The built-in model is small and drawn in fp32.)"""
     if device.type == "cpu":
         return torch.bfloat16 if bf16_gain() >= WORTHWHILE else torch.float32
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
@@ -65,23 +65,23 @@ def measure_bf16_gain() -> float:
         return 0.0  # torch would compute in fp32 and convert back and forth
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     with torch.inference_mode():
-        work = {dtype: _work(dtype) for dtype in best}
-        for do in work.values():
-            do()  # the first call compiles a kernel
+        workloads = {dtype: _workload(dtype) for dtype in best}
+        for run in workloads.values():
+            run()  # the first call compiles a kernel
         for _ in range(ROUNDS):
-            for dtype, do in work.items():
+            for dtype, run in workloads.items():
                 began = time.perf_counter()
-                do()
+                run()
                 best[dtype] = min(best[dtype], time.perf_counter() - began)
     return best[torch.float32] / best[torch.bfloat16]
 
 
-def _work(dtype):
+def _workload(dtype: torch.dtype):
     picture, kernel = torch.zeros(1, 160, 32, 32, dtype=dtype), torch.zeros(160, 160, 3, 3, dtype=dtype)
     tokens, matrix = torch.zeros(256, 640, dtype=dtype), torch.zeros(1280, 640, dtype=dtype)
 
-    def do():
+    def run():
         torch.nn.functional.conv2d(picture, kernel, padding=1)
         torch.nn.functional.linear(tokens, matrix)
 
-    return do
+    return run

@@ -1,4 +1,4 @@
-"""Prompts to text embeddings.
+"""Prompts to text embeddings: CLIP text encoders, A1111's emphasis, prompts of more than 77 tokens, clip skip.
 
 A plain prompt of at most one window (77 tokens for CLIP) is encoded exactly as diffusers does. A prompt
 with A1111's emphasis, or a longer one, is encoded window by window:
@@ -17,7 +17,7 @@ import torch
 
 from generation.engine.errors import InvalidRequest
 
-from .lora import Worn, name_of, worn_by_encoders
+from .lora import ActiveLoras, active_in_text_encoders, cache_key
 
 MAX_WINDOWS = 10
 """750 tokens with CLIP. What comes after is left out and counted, since attention pays for every window."""
@@ -50,22 +50,23 @@ class PromptEncoder:
         self._zero_empty = zero_empty
         self._cache: OrderedDict[tuple, Embedding] = OrderedDict()
 
-    def encode(self, prompt: str, worn: Worn = (), clip_skip: int = 0) -> Embedding:
-        """`worn`: the LoRAs that the encoders wear for it. `clip_skip`: last layers that are left out."""
-        return self._cached(prompt, 1, worn, clip_skip)
+    def encode(self, prompt: str, loras: ActiveLoras = (), clip_skip: int = 0) -> Embedding:
+        """`loras`: those that act on the encoders. `clip_skip`: last layers that are left out. Raises InvalidRequest
+        where an encoder has fewer."""
+        return self._cached(prompt, 1, loras, clip_skip)
 
     def encode_pair(
-        self, prompt: str, negative: str, worn: Worn = (), clip_skip: int = 0
+        self, prompt: str, negative: str, loras: ActiveLoras = (), clip_skip: int = 0
     ) -> tuple[Embedding, Embedding]:
         """Both prompts, the shorter one filled up with empty windows to the length of the longer."""
         if self._zero_empty and not negative:
-            given = self.encode(prompt, worn, clip_skip)
-            return given, Embedding(torch.zeros_like(given.tokens), torch.zeros_like(given.pooled))
-        pair = self.encode(prompt, worn, clip_skip), self.encode(negative, worn, clip_skip)
+            positive = self.encode(prompt, loras, clip_skip)
+            return positive, Embedding(torch.zeros_like(positive.tokens), torch.zeros_like(positive.pooled))
+        pair = self.encode(prompt, loras, clip_skip), self.encode(negative, loras, clip_skip)
         lengths = [embedding.tokens.shape[1] for embedding in pair]
         if lengths[0] != lengths[1]:
             windows = max(lengths) // self._encoders[0][0].model_max_length
-            pair = tuple(self._cached(text, windows, worn, clip_skip) for text in (prompt, negative))
+            pair = tuple(self._cached(text, windows, loras, clip_skip) for text in (prompt, negative))
         return pair
 
     @property
@@ -75,21 +76,21 @@ class PromptEncoder:
     def forget(self) -> None:
         self._cache.clear()
 
-    def _cached(self, prompt, least_windows, worn, clip_skip) -> Embedding:
-        key = prompt, least_windows, name_of(worn), clip_skip
+    def _cached(self, prompt: str, min_windows: int, loras: ActiveLoras, clip_skip: int) -> Embedding:
+        key = prompt, min_windows, cache_key(loras), clip_skip
         if key not in self._cache:
-            with worn_by_encoders(worn):
-                self._cache[key] = self._encode(prompt, least_windows, clip_skip)
+            with active_in_text_encoders(loras):
+                self._cache[key] = self._encode(prompt, min_windows, clip_skip)
             if len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _encode(self, prompt, least_windows, clip_skip) -> Embedding:
+    def _encode(self, prompt: str, min_windows: int, clip_skip: int) -> Embedding:
         pieces = parse_emphasis(prompt)
         weighted = any(weight != 1.0 for _, weight in pieces)
         text = "".join(text for text, _ in pieces)
-        short = least_windows == 1 and all(_fits(tokenizer, text) for tokenizer, _ in self._encoders)
+        short = min_windows == 1 and all(_fits(tokenizer, text) for tokenizer, _ in self._encoders)
         if short and not weighted:
             results = [
                 self._run(encoder, _plain_inputs(tokenizer, text), clip_skip) for tokenizer, encoder in self._encoders
@@ -98,7 +99,7 @@ class PromptEncoder:
         else:
             split = [_windows(tokenizer, pieces) for tokenizer, _ in self._encoders]
             dropped = max(sum(len(tokens) for tokens, _ in windows[MAX_WINDOWS:]) for windows in split)
-            count = min(max(least_windows, *map(len, split)), MAX_WINDOWS)
+            count = min(max(min_windows, *map(len, split)), MAX_WINDOWS)
             results = [
                 self._run_windows(*encoder, windows, count, clip_skip)
                 for encoder, windows in zip(self._encoders, split, strict=True)
@@ -157,11 +158,11 @@ def _windows(tokenizer, pieces) -> list[tuple[list[int], list[float]]]:
     """Token ids and their weights, cut into windows without their start and end tokens. At least one."""
     tokens, weights = [], []
     for text, weight in pieces:
-        found = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        tokens += found
-        weights += [weight] * len(found)
-    room = tokenizer.model_max_length - 2
-    return [(tokens[i : i + room], weights[i : i + room]) for i in range(0, len(tokens) or 1, room)]
+        ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        tokens += ids
+        weights += [weight] * len(ids)
+    length = tokenizer.model_max_length - 2
+    return [(tokens[i : i + length], weights[i : i + length]) for i in range(0, len(tokens) or 1, length)]
 
 
 _MARK = re.compile(r"\\[()\[\]\\]|[()\[\]]|:\s*(\d{1,4}(?:\.\d{0,6})?|\.\d{1,6})\s*(?=\))")

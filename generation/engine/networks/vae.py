@@ -1,7 +1,8 @@
-"""Pictures to latents and back: encoder, decoder, and the cheap linear guess that previews are made of."""
+"""VAE: pictures to latents and back, tileable edges, and the linear map from latents to RGB for previews."""
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,12 @@ import torch
 from diffusers.models.downsampling import Downsample2D
 from PIL import Image
 
+from generation.engine.catalog.families import FAMILIES
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import BadOutput
 from generation.engine.pictures.pixels import refuse_black
 
 log = logging.getLogger(__name__)
-
-# RGB in -1…1 from scaled latents. SD 1.x and 2.x: the fit posted by keturn, discuss.huggingface.co,
-# "Decoding latents to RGB without upscaling". SDXL: T. A. Vass, "Explaining the SDXL latent space",
-# huggingface.co/blog, given there for 0…255 and rescaled here.
-SD_MATRIX = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))
-_SDXL_255 = ((60, 60, 60), (-60, -5, 10), (25, 15, -5), (-70, -50, -35))
-SDXL_MATRIX = tuple(tuple(value / 127.5 for value in row) for row in _SDXL_255)
-SDXL_BIAS = tuple(value / 127.5 - 1 for value in (150, 140, 130))
 
 
 @dataclass(frozen=True)
@@ -36,21 +31,20 @@ class LatentColours:
     bias: torch.Tensor
 
     @classmethod
-    def of(cls, spec, path: Path, channels: int) -> "LatentColours":
+    def of(cls, spec: ModelSpec, path: Path, channels: int) -> "LatentColours":
         """The model's own fit (`preview.json` in its folder), else the family's, else a plain guess."""
         if (path / "preview.json").is_file():
             try:
-                given = json.loads((path / "preview.json").read_text())
-                matrix, bias = (torch.tensor(given[name], dtype=torch.float32) for name in ("matrix", "bias"))
+                preview = json.loads((path / "preview.json").read_text())
+                matrix, bias = (torch.tensor(preview[name], dtype=torch.float32) for name in ("matrix", "bias"))
                 if matrix.shape == (channels, 3) and bias.shape == (3,):
                     return cls(matrix, bias)
                 log.warning("%s/preview.json does not fit %d latent channels", path, channels)
             except (ValueError, TypeError, KeyError) as error:
                 log.warning("%s/preview.json cannot be used: %s", path, error)
-        if channels == 4 and spec.family == "sdxl":
-            return cls(torch.tensor(SDXL_MATRIX), torch.tensor(SDXL_BIAS))
-        if channels == 4:
-            return cls(torch.tensor(SD_MATRIX), torch.zeros(3))
+        family = FAMILIES[spec.family]
+        if len(family.latent_rgb) == channels:
+            return cls(torch.tensor(family.latent_rgb), torch.tensor(family.latent_rgb_bias))
         # Unknown latents: the first three channels as they are. Shapes show, colours do not mean anything.
         matrix = torch.zeros(channels, 3)
         for colour in range(3):
@@ -65,16 +59,16 @@ class LatentColours:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What the encoder says of a picture: mean and standard deviation of its latents (channels x h x w, fp32,
-    scaled), on the device."""
+    """The distribution of a picture's latents, as the encoder gives it: mean and standard deviation (channels x h x w,
+    fp32, scaled), on the device."""
 
     mean: torch.Tensor
-    spread: torch.Tensor
+    std: torch.Tensor
 
     def draw(self, generator: torch.Generator) -> torch.Tensor:
         """Latents by a CPU generator, as diffusers' pipelines draw them."""
         noise = torch.randn(self.mean.shape, generator=generator)
-        return self.mean + self.spread * noise.to(self.mean.device)
+        return self.mean + self.std * noise.to(self.mean.device)
 
 
 @torch.inference_mode()
@@ -92,18 +86,18 @@ def encode(model, picture: Image.Image, mask: Image.Image | None = None, *, tili
         vae.to(torch.float32)
 
     def moments(part):
-        said = vae.encode(part, return_dict=False)[0]
-        return torch.cat([said.mean, said.std], dim=1)
+        distribution = vae.encode(part, return_dict=False)[0]
+        return torch.cat([distribution.mean, distribution.std], dim=1)
 
     limit = getattr(vae, "tile_sample_min_size", 0)
-    said = _joined(vae, moments, pixels.to(model.device, vae.dtype), limit, tiling)
-    mean, spread = said[0].float().chunk(2)
-    if not torch.isfinite(mean).all() or not torch.isfinite(spread).all():
+    result = _with_joined_edges(vae, moments, pixels.to(model.device, vae.dtype), limit, tiling)
+    mean, std = result[0].float().chunk(2)
+    if not torch.isfinite(mean).all() or not torch.isfinite(std).all():
         raise BadOutput()
     factor, shift = vae.config.scaling_factor, 0.0
     if (statistics := _statistics(vae, mean.device)) is not None:
         shift, factor = statistics[0], factor / statistics[1]
-    return Encoded((mean - shift) * factor, spread * factor)
+    return Encoded((mean - shift) * factor, std * factor)
 
 
 @torch.inference_mode()
@@ -142,48 +136,53 @@ def _decode(vae, latents, tiling: bool) -> torch.Tensor:
     if (statistics := _statistics(vae, latents.device)) is not None:
         latents = latents * statistics[1] + statistics[0]
     limit = getattr(vae, "tile_latent_min_size", 0)
-    return _joined(vae, lambda part: vae.decode(part, return_dict=False)[0], latents.to(vae.dtype), limit, tiling)
+    return _with_joined_edges(
+        vae, lambda part: vae.decode(part, return_dict=False)[0], latents.to(vae.dtype), limit, tiling
+    )
 
 
 def _statistics(vae, device) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Mean and standard deviation of each latent channel, where the model's author gives them."""
-    given = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
-    if None in given:
+    statistics = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
+    if None in statistics:
         return None
-    return tuple(torch.tensor(values, device=device).view(-1, 1, 1) for values in given)
+    return tuple(torch.tensor(values, device=device).view(-1, 1, 1) for values in statistics)
 
 
-def _joined(vae, run, seen: torch.Tensor, limit: int, on: bool) -> torch.Tensor:
-    """What `run`, which is half of the autoencoder, makes of `seen` (rows x channels x h x w), with edges that
+def _with_joined_edges(
+    vae: torch.nn.Module, run: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor, limit: int, on: bool
+) -> torch.Tensor:
+    """What `run`, which is half of the autoencoder, makes of `batch` (rows x channels x h x w), with edges that
     join if `on`. `limit`: the side of the parts in which it works where memory is short."""
-    if not on or not getattr(vae, "use_tiling", False) or max(seen.shape[-2:]) <= limit:
+    if not on or not getattr(vae, "use_tiling", False) or max(batch.shape[-2:]) <= limit:
         with joined_edges(vae, on):
-            return run(seen)
+            return run(batch)
     # Each part would see its own other edge. So the picture goes on beyond its edges with what it begins with, and
-    # both answers for that are faded into each other, as those of neighbouring parts are.
-    more = {axis: min(seen.shape[axis], limit // 4) for axis in (-1, -2)}
-    answer = run(torch.nn.functional.pad(seen, (0, more[-1], 0, more[-2]), mode="circular"))
-    for axis, side in more.items():
-        answer = _folded(answer, answer.shape[axis] * side // (seen.shape[axis] + side), axis)
-    return answer
+    # both results for that are faded into each other, as those of neighbouring parts are.
+    padding = {axis: min(batch.shape[axis], limit // 4) for axis in (-1, -2)}
+    result = run(torch.nn.functional.pad(batch, (0, padding[-1], 0, padding[-2]), mode="circular"))
+    for axis, side in padding.items():
+        result = _fold(result, result.shape[axis] * side // (batch.shape[axis] + side), axis)
+    return result
 
 
-def _folded(answer: torch.Tensor, overlap: int, axis: int) -> torch.Tensor:
-    """The answer without its last `overlap` places, which are what the first ones are once more."""
-    kept = answer.shape[axis] - overlap
-    first, rest, again = answer.split([overlap, kept - overlap, overlap], dim=axis)
-    share = torch.arange(overlap, device=answer.device, dtype=answer.dtype) / overlap
+def _fold(padded: torch.Tensor, overlap: int, axis: int) -> torch.Tensor:
+    """The tensor without its last `overlap` entries along `axis`, which repeat the first ones and are faded into
+    them."""
+    kept = padded.shape[axis] - overlap
+    first, rest, again = padded.split([overlap, kept - overlap, overlap], dim=axis)
+    share = torch.arange(overlap, device=padded.device, dtype=padded.dtype) / overlap
     return torch.cat([torch.lerp(again, first, share.view(-1, *[1] * (-1 - axis))), rest], dim=axis)
 
 
 @contextmanager
-def joined_edges(network: torch.nn.Module, on: bool):
+def joined_edges(network: torch.nn.Module, on: bool) -> Iterator[None]:
     """While this lasts, convolutions see the opposite edge beyond each edge, if `on`: pictures that tile."""
     if not on:
         yield
         return
     hooks = [
-        layer.conv.register_forward_pre_hook(_join_lopsided)
+        layer.conv.register_forward_pre_hook(_pad_asymmetric)
         for layer in network.modules()
         if isinstance(layer, Downsample2D) and layer.use_conv and layer.padding == 0
     ]
@@ -200,7 +199,7 @@ def joined_edges(network: torch.nn.Module, on: bool):
             layer.padding_mode = "zeros"
 
 
-def _join_lopsided(layer, inputs):
+def _pad_asymmetric(layer, inputs):
     """Encoders shrink what was padded with zeros at its right and its lower edge alone, and before the layer."""
     padded = inputs[0]
     padded[..., -1] = padded[..., 0]

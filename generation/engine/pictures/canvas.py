@@ -1,4 +1,4 @@
-"""Starting pictures laid out for drawing (fitted, grown, cropped, masked), and what was drawn put back. No torch.
+"""Starting pictures for img2img, inpainting and outpainting: fitted, grown, masked, and composited again. No torch.
 
 canvas = lay_out(request.start, (512, 512))
 drawn = ...over canvas.picture, where canvas.mask is white...
@@ -76,23 +76,23 @@ def _expand(picture, mask, by: Expand):
     return grown, Image.fromarray(np.pad(np.asarray(kept), sides, constant_values=255))
 
 
-def _fit(image: Image.Image, size: tuple[int, int], how: str) -> Image.Image:
-    if how == "stretch":
+def _fit(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
+    if fit == "stretch":
         return image.resize(size, _LANCZOS)
-    scales = [wanted / had for wanted, had in zip(size, image.size, strict=True)]
-    if how == "crop":
-        seen = [wanted / max(scales) for wanted in size]
-        left, top = ((had - part) / 2 for had, part in zip(image.size, seen, strict=True))
-        return image.resize(size, _LANCZOS, box=(left, top, left + seen[0], top + seen[1]))
-    inner = [max(1, min(round(had * min(scales)), wanted)) for had, wanted in zip(image.size, size, strict=True)]
+    scales = [target / side for target, side in zip(size, image.size, strict=True)]
+    if fit == "crop":
+        width, height = (target / max(scales) for target in size)
+        left, top = (image.width - width) / 2, (image.height - height) / 2
+        return image.resize(size, _LANCZOS, box=(left, top, left + width, top + height))
+    inner = [max(1, min(round(side * min(scales)), target)) for side, target in zip(image.size, size, strict=True)]
     small = np.asarray(image.resize(tuple(inner), _LANCZOS))
-    before = [(wanted - had) // 2 for wanted, had in zip(size, inner, strict=True)]
-    sides = [(first, wanted - had - first) for first, wanted, had in zip(before, size, inner, strict=True)]
+    before = [(target - side) // 2 for target, side in zip(size, inner, strict=True)]
+    sides = [(first, target - side - first) for first, target, side in zip(before, size, inner, strict=True)]
     return Image.fromarray(np.pad(small, (sides[1], sides[0], *[(0, 0)] * (small.ndim - 2)), mode="edge"))
 
 
 def _soften(mask: Image.Image, radius: float) -> Image.Image:
-    """The mask with a soft edge that lies within it, so that what is black stays untouched."""
+    """The mask with an edge blurred inwards, so that what is black stays untouched."""
     if not radius:
         return mask
     return ImageChops.darker(mask, mask.filter(ImageFilter.GaussianBlur(radius)))
@@ -136,7 +136,7 @@ def _fill_in(picture: Image.Image, mask: Image.Image) -> Image.Image:
         blur = ImageFilter.GaussianBlur(radius)
         weight = np.asarray(outside.filter(blur), np.float32)[..., None] / 255
         near = np.asarray(hidden.filter(blur), np.float32) / np.maximum(weight, 1 / 255)
-        # Where little of what is known lies within this radius, what a wider one said still counts.
+        # Where little of what is known lies within this radius, the wider one's result still counts.
         trust = np.clip(weight * 4 - 0.1, 0, 1)
         result += trust * (np.clip(near, 0, 255) - result)
         radius //= 2

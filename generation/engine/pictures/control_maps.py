@@ -1,10 +1,9 @@
-"""Pictures to control maps: what a ControlNet is shown. numpy and Pillow only, but for depth and poses, which need
-torch.
+"""ControlNet preprocessors: pictures to control maps. numpy and Pillow only, but for depth and poses, which need torch.
 
-    make_map("canny", picture)      white edges on black (Canny 1986), as cv2.Canny(picture, 100, 200) draws them
-    make_map("scribble", picture)   white strokes on black, from a drawing or a photograph
-    make_map("depth", picture, models_dir)      near things white, by an estimator that is installed there
-    make_map("pose", picture, models_dir)       coloured skeletons on black, likewise
+make_map("canny", picture)      white edges on black (Canny 1986), as cv2.Canny(picture, 100, 200) draws them
+make_map("scribble", picture)   white strokes on black, from a drawing or a photograph
+make_map("depth", picture, models_dir)      near things white, by an estimator that is installed there
+make_map("pose", picture, models_dir)       coloured skeletons on black, likewise
 """
 
 from pathlib import Path
@@ -12,12 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from generation.engine.errors import InvalidRequest
-
-MADE = ("canny", "scribble", "tile", "")
-"""Kinds of map that can always be made; `tile` and unknown ones are the picture itself."""
-ESTIMATED = ("depth", "pose")
-"""Those for which an estimator must be installed."""
+from generation.engine.catalog.control_kinds import check_preprocessor, preprocessor_folder
 
 CANNY_LOW, CANNY_HIGH = 100, 200
 """On the scale of Sobel's 3 x 3 sums over 0…255, added along both axes: the usual ones for ControlNets."""
@@ -25,9 +19,9 @@ STROKE = 16
 """How much darker than its surroundings a stroke is, of 255."""
 
 
-def make_map(kind: str, picture: Image.Image, models_dir=None) -> Image.Image:
+def make_map(kind: str, picture: Image.Image, models_dir: str | Path | None = None) -> Image.Image:
     """An RGB control map of the picture's size. Raises InvalidRequest for a kind that is not made here."""
-    check_kind(kind, models_dir)
+    check_preprocessor(kind, models_dir)
     picture = picture.convert("RGB")
     if kind == "canny":
         return _white(canny(np.asarray(picture)))
@@ -36,24 +30,12 @@ def make_map(kind: str, picture: Image.Image, models_dir=None) -> Image.Image:
     if kind == "depth":
         from .depth import depth_map
 
-        return depth_map(picture, _estimators(models_dir) / "depth")
+        return depth_map(picture, preprocessor_folder(models_dir) / "depth")
     if kind == "pose":
         from .pose import pose_map
 
-        return pose_map(picture, _estimators(models_dir))
+        return pose_map(picture, preprocessor_folder(models_dir))
     return picture
-
-
-def check_kind(kind: str, models_dir=None) -> None:
-    """Raises InvalidRequest for a kind of map that cannot be made with what is installed."""
-    if kind in ESTIMATED and models_dir and (_estimators(models_dir) / kind / "config.json").is_file():
-        return
-    if kind not in MADE:
-        raise InvalidRequest(f"Maps for {kind} cannot be made here. Send one, with preprocess set to false.", "control")
-
-
-def _estimators(models_dir) -> Path:
-    return Path(models_dir, "preprocessors")
 
 
 def canny(pixels: np.ndarray, low: float = CANNY_LOW, high: float = CANNY_HIGH) -> np.ndarray:
@@ -65,9 +47,11 @@ def canny(pixels: np.ndarray, low: float = CANNY_LOW, high: float = CANNY_HIGH) 
     across, down = _gradients(pixels.astype(np.float32))
     strength = np.abs(across) + np.abs(down)
     strongest = strength.argmax(axis=2)[..., None]
-    across, down, strength = (np.take_along_axis(each, strongest, axis=2)[..., 0] for each in (across, down, strength))
-    ridge = _ridges(across, down, strength)
-    return _connected(ridge & (strength > high), ridge & (strength > low))
+    across, down, strength = (
+        np.take_along_axis(values, strongest, axis=2)[..., 0] for values in (across, down, strength)
+    )
+    ridge = _non_maximum_suppression(across, down, strength)
+    return _hysteresis(ridge & (strength > high), ridge & (strength > low))
 
 
 def scribble(picture: Image.Image) -> np.ndarray:
@@ -81,14 +65,14 @@ def scribble(picture: Image.Image) -> np.ndarray:
 
 
 def _gradients(pixels):
-    """Sobel's, with the border repeated."""
+    """Sobel's along both axes, with the border repeated."""
     padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     return rows[:, 2:] - rows[:, :-2], columns[2:] - columns[:-2]
 
 
-def _ridges(across, down, strength):
+def _non_maximum_suppression(across, down, strength):
     """Where the gradient is largest along its own direction, of which four are told apart."""
     padded = np.pad(strength, 1)
     height, width = strength.shape
@@ -107,7 +91,7 @@ def _ridges(across, down, strength):
     return np.where(flat, level, np.where(steep, upright, np.where(same_sign, falling, rising)))
 
 
-def _connected(seeds, allowed):
+def _hysteresis(seeds, allowed):
     """Of `allowed`, what is connected to `seeds` through it, corners included."""
     height, width = seeds.shape
     free = np.pad(allowed & ~seeds, 1).ravel()

@@ -1,5 +1,5 @@
-"""Depth maps by an estimator that is installed: DPT (Ranftl et al. 2021) or Depth Anything (Yang et al. 2024), as
-transformers has them, in MODELS_DIR/preprocessors/depth.
+"""Depth maps for ControlNets: DPT (Ranftl et al. 2021) or Depth Anything (Yang et al. 2024), as transformers has them,
+installed in MODELS_DIR/preprocessors/depth.
 
 It runs on the CPU in fp32, beside the engine's thread, which alone uses the device.
 """
@@ -30,10 +30,10 @@ def depth_map(picture: Image.Image, folder: Path) -> Image.Image:
     """An RGB map of the picture's size, the nearest white and the farthest black. Raises InvalidRequest if the
     estimator cannot be used."""
     with _lock:
-        network, prepared = _load(folder)
-    size = prepared["size"]["width"], prepared["size"]["height"]
+        network, settings = _load(folder)
+    size = settings["size"]["width"], settings["size"]["height"]
     pixels = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) / 255
-    pixels = (pixels - np.float32(prepared["image_mean"])) / np.float32(prepared["image_std"])
+    pixels = (pixels - np.float32(settings["image_mean"])) / np.float32(settings["image_std"])
     with torch.inference_mode():
         nearness = network(torch.from_numpy(pixels).movedim(-1, 0)[None]).predicted_depth
         nearness = torch.nn.functional.interpolate(nearness[None], picture.size[::-1], mode="bicubic")[0, 0]
@@ -49,11 +49,11 @@ def _load(folder: Path) -> tuple:
             network = CLASSES[config["model_type"]].from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
             )
-            said = folder / "preprocessor_config.json"
-            prepared = DEFAULTS | (json.loads(said.read_text()) if said.is_file() else {})
+            file = folder / "preprocessor_config.json"
+            settings = DEFAULTS | (json.loads(file.read_text()) if file.is_file() else {})
         except Exception:  # what a wrong file makes the library raise is anything
             log.exception("Cannot load %s", folder)
             raise InvalidRequest("Depth maps cannot be made here at present. Send one.", "control") from None
         _kept.clear()
-        _kept[folder] = network.requires_grad_(False).eval(), prepared
+        _kept[folder] = network.requires_grad_(False).eval(), settings
     return _kept[folder]

@@ -1,4 +1,4 @@
-"""Pictures as Pillow images: previews and the last look before a picture counts. No torch."""
+"""Pillow pictures: preview encoding, the check for black pictures, and resampling filters by name. No torch."""
 
 import io
 
@@ -7,6 +7,8 @@ from PIL import Image
 from generation.engine.errors import BadOutput
 
 PREVIEW_SIDE = 256
+RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
+"""By the names of the upscalers that need no model."""
 
 
 def encode_preview(picture: Image.Image, width: int, height: int) -> bytes:

@@ -1,6 +1,8 @@
-"""Skeletons of people by an estimator that is installed: ViTPose (Xu et al. 2022) as transformers has it, in
-MODELS_DIR/preprocessors/pose, and beside it in MODELS_DIR/preprocessors/people a detector of the RT-DETR kind
-(Zhao et al. 2024) that finds where people are. Without a detector the whole picture is taken for one person.
+"""Pose maps (OpenPose skeletons) for ControlNets: ViTPose (Xu et al. 2022), as transformers has it, installed in
+MODELS_DIR/preprocessors/pose.
+
+Beside it in MODELS_DIR/preprocessors/people may lie a detector of the RT-DETR kind (Zhao et al. 2024) that finds
+where people are. Without one the whole picture is taken for one person.
 
 Both run on the CPU in fp32, beside the engine's thread, which alone uses the device.
 """
@@ -34,9 +36,9 @@ DEFAULTS = {
 }
 DEFAULTS["rt_detr_v2"] = DEFAULTS["rt_detr"]
 
-MOST_PEOPLE = 10
-SURE_OF_A_PERSON = 0.5
-SURE_OF_A_POINT = 0.3
+MAX_PEOPLE = 10
+MIN_PERSON_SCORE = 0.5
+MIN_POINT_SCORE = 0.3
 """Below these a person or a point is left out; both 0…1."""
 _MARGIN = 1.25
 """How much larger than a person's box ViTPose was trained to see it."""
@@ -44,9 +46,9 @@ _MARGIN = 1.25
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 Person = np.ndarray
-"""17 x 3: COCO's points as x and y in pixels, and how sure they are, 0…1."""
+"""17 x 3: COCO's keypoints as x and y in pixels, and their scores, 0…1."""
 
-_OF_COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+_COCO_INDICES = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 """Which of COCO's points each of OpenPose's is; its second one, the neck, lies between the shoulders."""
 _SHOULDERS = (5, 6)
 _LIMBS = (
@@ -113,11 +115,11 @@ def skeletons(people: list[Person], size: tuple[int, int]) -> Image.Image:
 
 
 def _as_openpose(person: Person) -> list[tuple[float, float] | None]:
-    """OpenPose's 18 points, None for those that are not sure."""
-    seen = [(float(x), float(y)) if sure >= SURE_OF_A_POINT else None for x, y, sure in person]
-    left, right = (seen[number] for number in _SHOULDERS)
+    """OpenPose's 18 points, None for those with too low a score."""
+    points = [(float(x), float(y)) if score >= MIN_POINT_SCORE else None for x, y, score in person]
+    left, right = (points[number] for number in _SHOULDERS)
     neck = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2) if left and right else None
-    return [neck if number is None else seen[number] for number in _OF_COCO]
+    return [neck if number is None else points[number] for number in _COCO_INDICES]
 
 
 def _limb(start, end, radius: float) -> list[tuple[float, float]]:
@@ -130,69 +132,69 @@ def _limb(start, end, radius: float) -> list[tuple[float, float]]:
     return [tuple(point) for point in outline.tolist()]
 
 
-def _boxes(picture: Image.Image, network, prepared) -> list[Box]:
+def _boxes(picture: Image.Image, network, settings) -> list[Box]:
     """Where people are, the surest first."""
-    size = prepared["size"]
-    pixels = _normalised(picture.resize((size["width"], size["height"]), Image.Resampling.BILINEAR), prepared)
+    size = settings["size"]
+    pixels = _normalised(picture.resize((size["width"], size["height"]), Image.Resampling.BILINEAR), settings)
     person = next((int(number) for number, word in network.config.id2label.items() if word == "person"), 0)
     with torch.inference_mode():
-        answer = network(pixels)
-    sure, order = answer.logits[0, :, person].sigmoid().sort(descending=True)
-    centres = answer.pred_boxes[0, order[sure >= SURE_OF_A_PERSON][:MOST_PEOPLE]] * torch.tensor(picture.size * 2)
+        output = network(pixels)
+    scores, order = output.logits[0, :, person].sigmoid().sort(descending=True)
+    centres = output.pred_boxes[0, order[scores >= MIN_PERSON_SCORE][:MAX_PEOPLE]] * torch.tensor(picture.size * 2)
     return [(x - width / 2, y - height / 2, x + width / 2, y + height / 2) for x, y, width, height in centres.tolist()]
 
 
-def _points(picture: Image.Image, box: Box, network, prepared) -> Person:
-    width, height = prepared["size"]["width"], prepared["size"]["height"]
-    origin, reach = _seen(box, width / height)
-    # The corners of what is seen are the middles of the outermost pixels, as the network was trained.
-    across, down = reach[0] / (width - 1), reach[1] / (height - 1)
+def _points(picture: Image.Image, box: Box, network, settings) -> Person:
+    width, height = settings["size"]["width"], settings["size"]["height"]
+    origin, extent = _input_region(box, width / height)
+    # The corners of the region are the middles of the outermost pixels, as the network was trained.
+    across, down = extent[0] / (width - 1), extent[1] / (height - 1)
     cut = picture.transform(
         (width, height),
         Image.Transform.AFFINE,
         (across, 0, origin[0] + (1 - across) / 2, 0, down, origin[1] + (1 - down) / 2),
         Image.Resampling.BILINEAR,
     )
-    pixels = _normalised(cut, prepared)
+    pixels = _normalised(cut, settings)
     experts = getattr(network.config.backbone_config, "num_experts", 1)
-    among = {"dataset_index": torch.zeros(1, dtype=torch.long)} if experts > 1 else {}  # COCO's is the first
+    expert = {"dataset_index": torch.zeros(1, dtype=torch.long)} if experts > 1 else {}  # COCO's is the first
     with torch.inference_mode():
-        heat = network(pixels, **among).heatmaps[0, :17].numpy()
-    rows, columns = heat.shape[1:]
-    points = np.array([_peak(each) for each in heat])
-    points[:, 0] = points[:, 0] * reach[0] / (columns - 1) + origin[0]
-    points[:, 1] = points[:, 1] * reach[1] / (rows - 1) + origin[1]
+        heatmaps = network(pixels, **expert).heatmaps[0, :17].numpy()
+    rows, columns = heatmaps.shape[1:]
+    points = np.array([_peak(heatmap) for heatmap in heatmaps])
+    points[:, 0] = points[:, 0] * extent[0] / (columns - 1) + origin[0]
+    points[:, 1] = points[:, 1] * extent[1] / (rows - 1) + origin[1]
     return points
 
 
-def _seen(box: Box, shape: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Left upper corner and size of what is shown of a box: a larger one of that width to height, same middle."""
+def _input_region(box: Box, shape: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Left upper corner and size of the estimator's input for a box: larger, of that width to height, same middle."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     width, height = max(width, height * shape) * _MARGIN, max(height, width / shape) * _MARGIN
     return ((left + right - width) / 2, (top + bottom - height) / 2), (width, height)
 
 
-def _peak(heat: np.ndarray) -> tuple[float, float, float]:
-    """Where the heat (rows x columns) is highest, between its places, and how high. The logarithm of a Gaussian is a
+def _peak(heatmap: np.ndarray) -> tuple[float, float, float]:
+    """Where the heatmap (rows x columns) is highest, between its places, and how high. The logarithm of a Gaussian is a
     parabola, of which three places tell the top (as in Zhang et al. 2020, along each axis)."""
-    row, column = np.unravel_index(heat.argmax(), heat.shape)
-    logs = np.log(np.maximum(heat, 1e-6))
-    return (_top(logs[row], int(column)), _top(logs[:, column], int(row)), float(np.clip(heat[row, column], 0, 1)))
+    row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    logs = np.log(np.maximum(heatmap, 1e-6))
+    return (_top(logs[row], int(column)), _top(logs[:, column], int(row)), float(np.clip(heatmap[row, column], 0, 1)))
 
 
 def _top(values: np.ndarray, place: int) -> float:
     if not 0 < place < len(values) - 1:
         return float(place)
-    before, here, after = (float(each) for each in values[place - 1 : place + 2])
+    before, here, after = (float(value) for value in values[place - 1 : place + 2])
     bend = before - 2 * here + after
     return place + (float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0)
 
 
-def _normalised(picture: Image.Image, prepared: dict) -> torch.Tensor:
+def _normalised(picture: Image.Image, settings: dict) -> torch.Tensor:
     pixels = np.asarray(picture, np.float32) / 255
-    if prepared["do_normalize"]:
-        pixels = (pixels - np.float32(prepared["image_mean"])) / np.float32(prepared["image_std"])
+    if settings["do_normalize"]:
+        pixels = (pixels - np.float32(settings["image_mean"])) / np.float32(settings["image_std"])
     return torch.from_numpy(pixels).movedim(-1, 0)[None]
 
 
@@ -204,10 +206,10 @@ def _get(folder: Path, classes: dict) -> tuple:
                 network = classes[kind].from_pretrained(
                     folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
                 )
-                said = folder / "preprocessor_config.json"
-                prepared = DEFAULTS[kind] | (json.loads(said.read_text()) if said.is_file() else {})
+                file = folder / "preprocessor_config.json"
+                settings = DEFAULTS[kind] | (json.loads(file.read_text()) if file.is_file() else {})
             except Exception:  # what a wrong file makes the library raise is anything
                 log.exception("Cannot load %s", folder)
                 raise InvalidRequest("Poses cannot be found here at present. Send the map.", "control") from None
-            _kept[folder] = network.requires_grad_(False).eval(), prepared
+            _kept[folder] = network.requires_grad_(False).eval(), settings
         return _kept[folder]

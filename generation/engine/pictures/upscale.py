@@ -1,4 +1,4 @@
-"""Enlarging pictures: by arithmetic, or with a model of the ESRGAN kind, tile by tile.
+"""Upscaling pictures: by resampling, or with an ESRGAN model, tile by tile.
 
     enlarge(picture, (1024, 1024), "lanczos")
     enlarge(picture, (1024, 1024), "4x-some-model", models_dir="/models", device="cuda")
@@ -25,6 +25,8 @@ from generation.engine.catalog.model_files import check_safetensors
 from generation.engine.catalog.upscalers import UPSCALERS, upscaler_file
 from generation.engine.errors import ModelUnavailable
 
+from .pixels import RESAMPLING
+
 OVERLAP = 16
 """Pixels of its neighbours that a tile sees on each side; they are cut off again."""
 TILE_BYTES = {"cpu": 192 * 2**20, "cuda": 2**30, "mps": 512 * 2**20}
@@ -32,9 +34,8 @@ TILE_BYTES = {"cpu": 192 * 2**20, "cuda": 2**30, "mps": 512 * 2**20}
 SMALLEST_TILE, LARGEST_TILE = 32, 1024
 MAX_FILE_BYTES = 2**30
 MAX_RESIDENT = 2
-RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 
-_resident: OrderedDict[tuple, "Enlarger"] = OrderedDict()
+_resident: OrderedDict[tuple, "TiledUpscaler"] = OrderedDict()
 
 
 def enlarge(
@@ -42,8 +43,8 @@ def enlarge(
     size: tuple[int, int],
     upscaler: str = UPSCALERS[0],
     *,
-    models_dir=None,
-    device="cpu",
+    models_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
     between: Callable[[int, int], None] = lambda done, total: None,
 ) -> Image.Image:
     """`pixels` as RGB of `size` (width, height), with one of `upscalers.upscaler_names(models_dir)`.
@@ -57,17 +58,17 @@ def enlarge(
         enlarged = pixels.resize(size, RESAMPLING[upscaler])
         between(1, 1)
         return enlarged
-    net = _enlarger(upscaler_file(upscaler, models_dir), torch.device(device))
-    plans = _plan(net, pixels.size, size)
-    total, done = sum(plan.tiles for plan in plans), 0
+    net = _upscaler(upscaler_file(upscaler, models_dir), torch.device(device))
+    passes = _passes(net, pixels.size, size)
+    total, done = sum(upscale_pass.tiles for upscale_pass in passes), 0
 
     def after_tile():
         nonlocal done
         done += 1
         between(done, total)
 
-    for plan in plans:
-        pixels = plan.run(pixels, after_tile)
+    for upscale_pass in passes:
+        pixels = upscale_pass.run(pixels, after_tile)
     return pixels if pixels.size == size else pixels.resize(size, Image.Resampling.LANCZOS)
 
 
@@ -76,16 +77,16 @@ def forget_upscalers() -> None:
     _resident.clear()
 
 
-class Enlarger:
+class TiledUpscaler:
     """One upscaling model on its device."""
 
     def __init__(self, net: nn.Module, device: torch.device):
         self.net = net.requires_grad_(False).eval().to(device)
         self.device = device
         self.scale = net.scale
-        most = TILE_BYTES.get(device.type, TILE_BYTES["cpu"])
+        max_bytes = TILE_BYTES.get(device.type, TILE_BYTES["cpu"])
         # The widest layer at full size, its input and its output, in fp32.
-        side = math.isqrt(most // (3 * 4 * net.width * self.scale**2)) - 2 * OVERLAP
+        side = math.isqrt(max_bytes // (3 * 4 * net.width * self.scale**2)) - 2 * OVERLAP
         self.tile = min(max(side, SMALLEST_TILE), LARGEST_TILE)
 
     @torch.inference_mode()
@@ -96,11 +97,11 @@ class Enlarger:
         return Image.fromarray((result * 255).round().to(torch.uint8).cpu().numpy(), "RGB")
 
 
-class Pass:
+class UpscalePass:
     """One run of a model over a picture. `factor`: how much larger the result is; the model's own scale or a
     divisor of it, so that no tile is kept larger than needed."""
 
-    def __init__(self, net: Enlarger, size: tuple[int, int], factor: int):
+    def __init__(self, net: TiledUpscaler, size: tuple[int, int], factor: int):
         self.net, self.size, self.factor = net, size, factor
 
     @property
@@ -118,42 +119,42 @@ class Pass:
         return result
 
     def _tile(self, pixels, left, top, right, bottom) -> Image.Image:
-        seen = (
+        box = (
             max(left - OVERLAP, 0),
             max(top - OVERLAP, 0),
             min(right + OVERLAP, pixels.width),
             min(bottom + OVERLAP, pixels.height),
         )
-        tile = self.net(pixels.crop(seen))
-        wanted = (seen[2] - seen[0]) * self.factor, (seen[3] - seen[1]) * self.factor
-        if tile.size != wanted:
-            tile = tile.resize(wanted, Image.Resampling.LANCZOS)
-        inside = (left - seen[0], top - seen[1], right - seen[0], bottom - seen[1])
+        tile = self.net(pixels.crop(box))
+        size = (box[2] - box[0]) * self.factor, (box[3] - box[1]) * self.factor
+        if tile.size != size:
+            tile = tile.resize(size, Image.Resampling.LANCZOS)
+        inside = (left - box[0], top - box[1], right - box[0], bottom - box[1])
         return tile.crop(tuple(edge * self.factor for edge in inside))
 
 
-def _plan(net: Enlarger, have: tuple[int, int], want: tuple[int, int]) -> list[Pass]:
+def _passes(net: TiledUpscaler, size: tuple[int, int], target: tuple[int, int]) -> list[UpscalePass]:
     """The runs after which the picture is at least as large as wanted; none where it is that already."""
-    plans = []
-    needed = max(wanted / had for wanted, had in zip(want, have, strict=True))
+    passes = []
+    needed = max(wanted / side for wanted, side in zip(target, size, strict=True))
     if net.scale == 1:
-        return [Pass(net, have, 1)]
+        return [UpscalePass(net, size, 1)]
     while needed > 1:
         factor = next(
             factor for factor in range(2, net.scale + 1) if net.scale % factor == 0 and factor >= min(needed, net.scale)
         )
-        plans.append(Pass(net, have, factor))
-        have = tuple(side * factor for side in have)
+        passes.append(UpscalePass(net, size, factor))
+        size = tuple(side * factor for side in size)
         needed /= factor
-    return plans
+    return passes
 
 
-def _enlarger(file: Path, device: torch.device) -> Enlarger:
+def _upscaler(file: Path, device: torch.device) -> TiledUpscaler:
     key = (file, file.stat().st_mtime_ns, str(device))
     if key not in _resident:
         while len(_resident) >= MAX_RESIDENT:
             _resident.popitem(last=False)
-        _resident[key] = Enlarger(load_upscaler(file), device)
+        _resident[key] = TiledUpscaler(load_upscaler(file), device)
     _resident.move_to_end(key)
     return _resident[key]
 
@@ -168,7 +169,7 @@ def load_upscaler(file: Path) -> nn.Module:
         for wrapping in ("params_ema.", "params.", "model_state_dict."):
             if all(name.startswith(wrapping) for name in state):
                 state = {name.removeprefix(wrapping): tensor for name, tensor in state.items()}
-        return _small_net(state) if "body.0.weight" in state else _rrdb_net(state)
+        return _srvgg_net(state) if "body.0.weight" in state else _rrdb_net(state)
     except ModelUnavailable:
         raise
     except Exception as error:  # what a wrong file makes the libraries raise is anything
@@ -179,26 +180,28 @@ def load_upscaler(file: Path) -> nn.Module:
 # --- RRDBNet --------------------------------------------------------------------------------------------------
 
 
-class DenseBlock(nn.Module):
+class ResidualDenseBlock(nn.Module):
     """Five convolutions, each of which sees all that came before it; a fifth of the result is added."""
 
     def __init__(self, width: int, growth: int):
         super().__init__()
         for number in range(1, 6):
-            seen = width + (number - 1) * growth
-            setattr(self, f"conv{number}", nn.Conv2d(seen, width if number == 5 else growth, 3, padding=1))
+            inputs = width + (number - 1) * growth
+            setattr(self, f"conv{number}", nn.Conv2d(inputs, width if number == 5 else growth, 3, padding=1))
 
     def forward(self, x):
-        seen = x
+        features = x
         for number in range(1, 5):
-            seen = torch.cat((seen, _bend(getattr(self, f"conv{number}")(seen))), 1)
-        return x + 0.2 * self.conv5(seen)
+            features = torch.cat((features, _leaky_relu(getattr(self, f"conv{number}")(features))), 1)
+        return x + 0.2 * self.conv5(features)
 
 
-class ResidualDenseBlocks(nn.Module):
+class RRDB(nn.Module):
+    """A residual in residual dense block (Wang et al. 2018)."""
+
     def __init__(self, width: int, growth: int):
         super().__init__()
-        self.rdb1, self.rdb2, self.rdb3 = (DenseBlock(width, growth) for _ in range(3))
+        self.rdb1, self.rdb2, self.rdb3 = (ResidualDenseBlock(width, growth) for _ in range(3))
 
     def forward(self, x):
         return x + 0.2 * self.rdb3(self.rdb2(self.rdb1(x)))
@@ -211,7 +214,7 @@ class RRDBNet(nn.Module):
         super().__init__()
         self.width, self.shrink, self.scale = width, shrink, 2**doublings // shrink
         self.conv_first = nn.Conv2d(3 * shrink**2, width, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualDenseBlocks(width, growth) for _ in range(blocks)))
+        self.body = nn.Sequential(*(RRDB(width, growth) for _ in range(blocks)))
         self.conv_body = nn.Conv2d(width, width, 3, padding=1)
         self.ups = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(doublings))
         self.conv_hr = nn.Conv2d(width, width, 3, padding=1)
@@ -224,11 +227,11 @@ class RRDBNet(nn.Module):
         x = self.conv_first(functional.pixel_unshuffle(x, self.shrink))
         x = x + self.conv_body(self.body(x))
         for conv in self.ups:
-            x = _bend(conv(functional.interpolate(x, scale_factor=2, mode="nearest")))
-        return self.conv_last(_bend(self.conv_hr(x)))[..., : height * self.scale, : width * self.scale]
+            x = _leaky_relu(conv(functional.interpolate(x, scale_factor=2, mode="nearest")))
+        return self.conv_last(_leaky_relu(self.conv_hr(x)))[..., : height * self.scale, : width * self.scale]
 
 
-def _bend(x):
+def _leaky_relu(x):
     return functional.leaky_relu(x, 0.2)
 
 
@@ -239,14 +242,14 @@ _RENAMES = (
     (re.compile(r"model\.1\.sub\.\d+\.(weight|bias)$"), r"conv_body.\1"),
     (re.compile(r"trunk_conv\."), "conv_body."),
     (re.compile(r"HRconv\."), "conv_hr."),
-    (re.compile(r"(?:conv_up|upconv)(\d)\."), lambda found: f"ups.{int(found[1]) - 1}."),
+    (re.compile(r"(?:conv_up|upconv)(\d)\."), lambda match: f"ups.{int(match[1]) - 1}."),
 )
 
 
 def _rrdb_net(state: dict) -> RRDBNet:
     named = {}
-    numbered = sorted({int(found[1]) for name in state if (found := re.fullmatch(r"model\.(\d+)\.weight", name))})
-    places = (
+    numbered = sorted({int(match[1]) for name in state if (match := re.fullmatch(r"model\.(\d+)\.weight", name))})
+    layers = (
         dict(
             zip(
                 numbered,
@@ -258,8 +261,8 @@ def _rrdb_net(state: dict) -> RRDBNet:
         else {}
     )
     for name, tensor in state.items():
-        if found := re.fullmatch(r"model\.(\d+)\.(weight|bias)", name):
-            name = f"{places[int(found[1])]}.{found[2]}"
+        if match := re.fullmatch(r"model\.(\d+)\.(weight|bias)", name):
+            name = f"{layers[int(match[1])]}.{match[2]}"
         for pattern, new in _RENAMES:
             name = pattern.sub(new, name)
         named[name] = tensor
@@ -275,10 +278,10 @@ def _rrdb_net(state: dict) -> RRDBNet:
     return net
 
 
-# --- The small one --------------------------------------------------------------------------------------------
+# --- SRVGGNet -------------------------------------------------------------------------------------------------
 
 
-class SmallNet(nn.Module):
+class SRVGGNet(nn.Module):
     """Convolutions at the picture's own size, and one shuffle at the end that adds to the picture enlarged."""
 
     def __init__(self, *, width: int, layers: int, scale: int):
@@ -294,9 +297,9 @@ class SmallNet(nn.Module):
         return larger + functional.interpolate(x, scale_factor=self.scale, mode="nearest")
 
 
-def _small_net(state: dict) -> SmallNet:
+def _srvgg_net(state: dict) -> SRVGGNet:
     last = max(int(name.split(".")[1]) for name in state)
-    net = SmallNet(
+    net = SRVGGNet(
         width=state["body.0.weight"].shape[0],
         layers=(last - 2) // 2,
         scale=math.isqrt(state[f"body.{last}.weight"].shape[0] // 3),

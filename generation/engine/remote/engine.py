@@ -1,8 +1,8 @@
-"""An engine that draws nothing itself: it asks others over HTTP (see `dialects`), several at a time. No torch.
+"""RemoteEngine: draws by requests to a provider of inference over HTTP, several jobs at a time. No torch.
 
-The protocol and the ends are those of `request.Engine`. What is different: nobody tells of steps, so `Progress`
-has a `fraction` that is guessed from how long earlier pictures took; and a job that is cancelled ends at once,
-while its answer, if it still comes, is thrown away.
+It implements `request.Engine`. What is different: nobody reports steps, so `Progress` has a `fraction` that is
+estimated from how long earlier pictures took; and a job that is cancelled ends at once, while its response, if it
+still comes, is thrown away.
 """
 
 import logging
@@ -15,61 +15,61 @@ from PIL import Image, ImageOps
 from generation.engine.catalog.models import Catalog
 from generation.engine.catalog.upscalers import UPSCALERS
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, InvalidRequest, TimedOut
-from generation.engine.job_queue import Front, Report
-from generation.engine.pictures.pixels import refuse_black
+from generation.engine.job_queue import EngineBase, ProgressReporter
+from generation.engine.pictures.pixels import RESAMPLING, refuse_black
 from generation.engine.protocol import EngineImage, Job
 from generation.engine.request.fields import ImageRequest
 
-from .http import RemoteTimedOut, Wire
+from .http import HttpClient, RemoteTimedOut
+from .providers import Provider
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 """How often jobs in flight are looked at for a cancel, a deadline or a stop."""
-TELL_SECONDS = 1.0
-USUAL_SECONDS = 20.0
-"""What a picture is thought to take before there is any experience."""
-RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
+REPORT_SECONDS = 1.0
+FIRST_ESTIMATE_SECONDS = 20.0
+"""What a picture is thought to take before any has been drawn."""
 
 
-class RemoteEngine(Front):
-    """Asks through `dialect`, at most `at_once` jobs at a time.
+class RemoteEngine(EngineBase):
+    """Draws by `provider`, at most `at_once` jobs at a time.
 
-    `wire`: how patiently. `answer_seconds`: how long to wait for pictures that come to a webhook.
+    `client`: sends the requests. `answer_seconds`: how long to wait for pictures that come to a webhook.
     """
 
     def __init__(
         self,
         catalog: Catalog | None = None,
         *,
-        dialect,
-        wire: Wire | None = None,
+        provider: Provider,
+        client: HttpClient | None = None,
         at_once: int = 4,
         answer_seconds: float = 600,
     ):
         super().__init__()
         self.catalog = catalog or Catalog()
-        self._dialect = dialect
-        self._wire = wire or Wire()
+        self._provider = provider
+        self._client = client or HttpClient()
         self._answer_seconds = answer_seconds
         self._places = threading.Semaphore(at_once)
-        self._running: dict[Job, Errand] = {}
+        self._running: dict[Job, RemoteJob] = {}
         self._lock = threading.Lock()
-        self._usual_seconds = USUAL_SECONDS
+        self._seconds_per_image = FIRST_ESTIMATE_SECONDS
 
-    def _work(self):
+    def _thread_targets(self):
         return {"engine-dispatch": self._dispatch, "engine-watch": self._watch}
 
     def stop(self) -> None:
         """Does not wait for answers."""
         self._stopping.set()
-        self._inbox.close()
+        self._queue.close()
         for job in list(self._running):
             self._end(job, EngineStopped())
         self._join()
 
     def status(self) -> dict:
-        name = type(self._dialect).__name__.removesuffix("Dialect")
+        name = type(self._provider).__name__.removesuffix("Provider")
         return {"device": "remote", "device_name": name, "dtype": "", "memory": None, "models": []}
 
     # Threads
@@ -77,36 +77,36 @@ class RemoteEngine(Front):
     def _dispatch(self) -> None:
         """Give each job a thread of its own while there are places."""
         while not self._stopping.is_set():
-            if not self._places.acquire(timeout=LOOK_SECONDS):
+            if not self._places.acquire(timeout=POLL_SECONDS):
                 continue
-            job = self._inbox.take()
+            job = self._queue.take()
             if job is None:
                 self._places.release()
                 return
-            errand = Errand(job)
+            remote_job = RemoteJob(job)
             with self._lock:
-                self._running[job] = errand
-            threading.Thread(target=self._run, args=(errand,), name="engine-errand", daemon=True).start()
+                self._running[job] = remote_job
+            threading.Thread(target=self._run, args=(remote_job,), name="engine-remote-job", daemon=True).start()
 
     def _watch(self) -> None:
-        told = 0.0
-        while not self._stopping.wait(LOOK_SECONDS):
-            telling = time.monotonic() - told > TELL_SECONDS
-            if telling:
-                told = time.monotonic()
-            for job, errand in list(self._running.items()):
+        reported = 0.0
+        while not self._stopping.wait(POLL_SECONDS):
+            report_due = time.monotonic() - reported > REPORT_SECONDS
+            if report_due:
+                reported = time.monotonic()
+            for job, remote_job in list(self._running.items()):
                 if job.cancelled:
                     self._end(job, Cancelled(list(job.images)))
                 elif job.late:
                     self._end(job, TimedOut(list(job.images)))
-                elif telling:
-                    errand.report.phase("generating", errand.guess(self._usual_seconds))
+                elif report_due:
+                    remote_job.report.phase("generating", remote_job.fraction(self._seconds_per_image))
 
-    def _run(self, errand: "Errand") -> None:
-        job = errand.job
+    def _run(self, remote_job: "RemoteJob") -> None:
+        job = remote_job.job
         try:
-            errand.report.phase("generating", 0.0)
-            self._serve(errand)
+            remote_job.report.phase("generating", 0.0)
+            self._draw_images(remote_job)
         except EngineError as error:
             self._end(job, error)
         except Exception as error:
@@ -129,37 +129,39 @@ class RemoteEngine(Front):
 
     # One job
 
-    def _serve(self, errand: "Errand") -> None:
-        job, request = errand.job, errand.job.request
+    def _draw_images(self, remote_job: "RemoteJob") -> None:
+        job, request = remote_job.job, remote_job.job.request
         spec = self.catalog.get(request.model)
         if request.upscale and request.upscale.upscaler in UPSCALERS:
-            self._add(errand, 0, _enlarge(request), {"engine": "upscale", "upscaler": request.upscale.upscaler})
+            self._add(remote_job, 0, _enlarge(request), {"engine": "upscale", "upscaler": request.upscale.upscaler})
             return
         if request.upscale and "hires" not in spec.features:
             raise InvalidRequest("Only “lanczos” and “nearest” enlarge pictures here.", "upscaler")
         for index in range(request.num_images):
-            errand.index_began = time.monotonic()
-            picture = self._dialect.draw(self._wire, request, index, spec, job.ticket, lambda s: self._sleep(job, s))
+            remote_job.index_began = time.monotonic()
+            picture = self._provider.draw(
+                self._client, request, index, spec, job.ticket, lambda seconds: self._sleep(job, seconds)
+            )
             if picture is None:
                 return self._wait_for_webhook(job)
-            took = time.monotonic() - errand.index_began
-            self._usual_seconds += 0.2 * (took - self._usual_seconds)
-            self._add(errand, index, picture, {"engine": "remote", "via": self.status()["device_name"]})
+            seconds = time.monotonic() - remote_job.index_began
+            self._seconds_per_image += 0.2 * (seconds - self._seconds_per_image)
+            self._add(remote_job, index, picture, {"engine": "remote", "via": self.status()["device_name"]})
 
-    def _add(self, errand, index: int, picture: Image.Image, recipe: dict) -> None:
-        job, request = errand.job, errand.job.request
+    def _add(self, remote_job: "RemoteJob", index: int, picture: Image.Image, recipe: dict) -> None:
+        job, request = remote_job.job, remote_job.job.request
         refuse_black(picture)
-        wanted = request.final_size
-        if picture.size != wanted:
+        size = request.final_size
+        if picture.size != size:
             recipe["size_there"] = f"{picture.width}x{picture.height}"
-            picture = ImageOps.fit(picture, wanted, Image.Resampling.LANCZOS)
-        seconds = time.monotonic() - errand.index_began
+            picture = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+        seconds = time.monotonic() - remote_job.index_began
         image = EngineImage(index, request.seed_of(index), picture, {"model": request.model} | recipe, seconds)
         with self._lock:
             if job not in self._running:
                 return
             job.images.append(image)
-        errand.report.step(request.steps_each * (index + 1), lambda: picture)
+        remote_job.report.step(request.steps_each * (index + 1), lambda: picture)
 
     def _wait_for_webhook(self, job: Job) -> None:
         """Whoever takes the result ends the generation, and then this job is cancelled."""
@@ -169,24 +171,24 @@ class RemoteEngine(Front):
     def _sleep(self, job: Job, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._stopping.wait(min(left, LOOK_SECONDS)):
+            if self._stopping.wait(min(left, POLL_SECONDS)):
                 raise EngineStopped()
             if job.future.done():
                 raise Cancelled()
 
 
-class Errand:
+class RemoteJob:
     """One job in flight."""
 
     def __init__(self, job: Job):
         self.job = job
-        self.report = Report(job, preview_interval=0)
+        self.report = ProgressReporter(job, preview_interval=0)
         self.index_began = time.monotonic()
 
-    def guess(self, usual_seconds: float) -> float:
-        """How far it may be, 0 to 1; it slows down and never quite arrives."""
+    def fraction(self, seconds_per_image: float) -> float:
+        """Estimated progress, 0 to 1; it slows down and never quite arrives."""
         elapsed = time.monotonic() - self.index_began
-        done = len(self.job.images) + 1 - math.exp(-elapsed / usual_seconds)
+        done = len(self.job.images) + 1 - math.exp(-elapsed / seconds_per_image)
         return min(done / self.job.request.num_images, 1.0)
 
 

@@ -1,6 +1,6 @@
-"""HTTP to engines elsewhere: bounded, patient where that makes sense, and silent about secrets. No torch.
+"""HTTP client for remote engines: retries with backoff, bounded answers, no secrets in logs. No torch.
 
-answer = Wire().post("https://gpu.example.com/draw", json={...}, secret="key", until=job_is_alive)
+response = HttpClient().post("https://gpu.example.com/draw", json={...}, secret="key", sleep=sleep_while_alive)
 """
 
 import email.utils
@@ -19,9 +19,9 @@ from generation.engine.errors import EngineError
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10
-MAX_ANSWER_BYTES = 64 * 2**20
-MAX_WORDS = 300
-RETRIED = (429, 500, 502, 503)
+MAX_RESPONSE_BYTES = 64 * 2**20
+MAX_LOGGED_CHARACTERS = 300
+RETRIED_STATUSES = (429, 500, 502, 503)
 """Not 504: there somebody may still be drawing, and would be asked to draw it twice."""
 
 
@@ -62,7 +62,7 @@ class RemoteUnauthorized(RemoteRefused):
         super().__init__("This site may not use its outside engine at present. The picture was not counted.")
 
 
-class BadAnswer(RemoteFailed):
+class BadResponse(RemoteFailed):
     """What came back is no picture, too large, or not as agreed."""
 
     code = "remote_bad_answer"
@@ -72,12 +72,12 @@ class BadAnswer(RemoteFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A successful answer, read to its end."""
+class Response:
+    """A successful response, read to its end."""
 
     status: int
-    kind: str
-    """The media type, without parameters."""
+    media_type: str
+    """Without parameters."""
     body: bytes
 
 
@@ -93,7 +93,7 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-class Wire:
+class HttpClient:
     """`attempts`: how often one request is sent at most. `seconds`: how long each answer may take.
     `first_pause`: seconds before the second attempt; each later one waits twice as long."""
 
@@ -103,42 +103,42 @@ class Wire:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
 
-    def post(self, url: str, *, secret: str = "", sleep: Callable[[float], None] = time.sleep, **content) -> Answer:
+    def post(self, url: str, *, secret: str = "", sleep: Callable[[float], None] = time.sleep, **content) -> Response:
         """Send until an answer is there; 2xx only. `content` is what `requests` takes: json, data, files, headers.
 
         Sent again after 429, 500, 502 and 503, and where no connection came about; `Retry-After` counts, and
         `X-Should-Retry: false` too. Redirects are not followed. `sleep(seconds)` waits, and may raise to give
         up. Raises one of the errors above.
         """
-        where = urlsplit(url).hostname or "?"
+        host = urlsplit(url).hostname or "?"
         for attempt in range(1, self._attempts + 1):
             try:
-                answer, pause = self._send(url, where, secret, content)
-                if answer:
-                    return answer
+                received, pause = self._send(url, host, secret, content)
+                if received:
+                    return received
             except requests.Timeout as error:
                 if not isinstance(error, requests.ConnectTimeout):
                     raise RemoteTimedOut() from None
-                pause, said = None, "no connection in time"
+                pause, problem = None, "no connection in time"
             except requests.ConnectionError as error:
                 # Its text may repeat the whole address, and that may hold a secret.
-                pause, said = None, f"no connection ({type(error).__name__})"
+                pause, problem = None, f"no connection ({type(error).__name__})"
             except requests.RequestException as error:
-                log.warning("%s cannot be asked: %s", where, type(error).__name__)
+                log.warning("%s cannot be asked: %s", host, type(error).__name__)
                 raise RemoteFailed() from None
             else:
-                said = "busy or broken"
+                problem = "busy or broken"
             backoff = self._first_pause * 2 ** (attempt - 1) * random.uniform(1.0, 1.3)
             pause = backoff if pause is None else max(pause, backoff)
             if attempt == self._attempts or pause > self._longest_pause:
-                log.warning("%s: %s, given up after %d attempts", where, said, attempt)
+                log.warning("%s: %s, given up after %d attempts", host, problem, attempt)
                 raise RemoteFailed()
-            log.info("%s: %s, again in %.1f s", where, said, pause)
+            log.info("%s: %s, again in %.1f s", host, problem, pause)
             sleep(pause)
         raise RemoteFailed()
 
-    def _send(self, url, where, secret, content) -> tuple[Answer | None, float | None]:
-        """An answer; or None and the pause that was asked for, where it should be sent again."""
+    def _send(self, url: str, host: str, secret: str, content: dict) -> tuple[Response | None, float | None]:
+        """The response; or None and the seconds of its Retry-After, where the request should be sent again."""
         deadline = time.monotonic() + self._seconds
         with (
             requests.Session() as session,
@@ -154,12 +154,12 @@ class Wire:
             body = _read(response, deadline)
             status = response.status_code
             if 200 <= status < 300:
-                return Answer(
+                return Response(
                     status, response.headers.get("Content-Type", "").partition(";")[0].strip().lower(), body
                 ), None
-            log.warning("%s answered %d: %r", where, status, _words(body, secret))
-            again = response.headers.get("X-Should-Retry", "").strip().lower() != "false"
-            if status in RETRIED and again:
+            log.warning("%s answered %d: %r", host, status, _excerpt(body, secret))
+            may_retry = response.headers.get("X-Should-Retry", "").strip().lower() != "false"
+            if status in RETRIED_STATUSES and may_retry:
                 return None, _retry_after(response.headers.get("Retry-After"))
             if status in (401, 403):
                 raise RemoteUnauthorized()
@@ -178,8 +178,8 @@ def _read(response, deadline) -> bytes:
         while part := response.raw.read1(64 * 1024, decode_content=True):
             parts.append(part)
             size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                raise BadAnswer()
+            if size > MAX_RESPONSE_BYTES:
+                raise BadResponse()
             if time.monotonic() > deadline:
                 raise RemoteTimedOut()
     except (urllib3.exceptions.HTTPError, OSError):
@@ -188,10 +188,10 @@ def _read(response, deadline) -> bytes:
     return b"".join(parts)
 
 
-def _words(body: bytes, secret: str) -> str:
-    """The beginning of what an engine said, for the log; it may repeat what it was sent."""
+def _excerpt(body: bytes, secret: str) -> str:
+    """The beginning of a response, for the log, without the secret, which it may repeat."""
     text = body[:4096].decode("utf-8", "replace")
-    return (text.replace(secret, "…") if secret else text)[:MAX_WORDS]
+    return (text.replace(secret, "…") if secret else text)[:MAX_LOGGED_CHARACTERS]
 
 
 def _retry_after(value: str | None) -> float | None:

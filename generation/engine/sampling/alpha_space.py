@@ -1,11 +1,11 @@
-"""Samplers written in cumulated alphas: DDIM, its linear multistep refinement PLMS, and consistency models.
+"""DDIM, PLMS and LCM: samplers written in cumulated alphas.
 
 Their sample is variance-preserving, so that the UNet sees it as it is.
 """
 
 import numpy as np
 
-from .forms import ANSWER, FIRST, FOURTH, NOISE, SECOND, THIRD, level_of_alpha, matrix, read_answer
+from .forms import FIRST, FOURTH, NOISE, OUTPUT, SECOND, THIRD, convert_output, level_of_alpha, matrix
 
 
 def levels(scheduler) -> list[tuple[float, float]]:
@@ -14,33 +14,33 @@ def levels(scheduler) -> list[tuple[float, float]]:
 
 def ddim(scheduler) -> list[np.ndarray]:
     """Song et al. 2021, equation 12 with sigma = 0."""
-    moves = []
+    matrices = []
     for time in scheduler.timesteps.tolist():
         before, after = _alpha(scheduler, time), _alpha(scheduler, time - _stride(scheduler))
-        moves.append(matrix(_transfer(scheduler, FIRST, ANSWER, before, after)))
-    return moves
+        matrices.append(matrix(_transfer(scheduler, FIRST, OUTPUT, before, after)))
+    return matrices
 
 
 def plms(scheduler) -> list[np.ndarray]:
-    """Liu et al. 2022 (PNDM), the linear multistep part: Adams-Bashforth on the answers, up to order 4.
+    """Liu et al. 2022 (PNDM), the linear multistep part: Adams-Bashforth on the UNet's outputs, up to order 4.
 
-    The first step is taken twice, the second time with the mean of the answers at both ends. Later the
-    second to fourth slots keep the last answers, the newest first.
+    The first step is taken twice, the second time with the mean of the outputs at both ends. Later the
+    second to fourth slots keep the last outputs, the newest first.
     """
     stride = _stride(scheduler)
-    moves = []
+    matrices = []
     for position, time in enumerate(scheduler.timesteps.tolist()):
         start, end = (time + stride, time) if position == 1 else (time, time - stride)
         before, after = _alpha(scheduler, start), _alpha(scheduler, end)
         if position == 0:
-            moves.append(matrix(_transfer(scheduler, FIRST, ANSWER, before, after), ANSWER, FIRST))
+            matrices.append(matrix(_transfer(scheduler, FIRST, OUTPUT, before, after), OUTPUT, FIRST))
         elif position == 1:
-            moves.append(matrix(_transfer(scheduler, THIRD, (ANSWER + SECOND) / 2, before, after), SECOND))
+            matrices.append(matrix(_transfer(scheduler, THIRD, (OUTPUT + SECOND) / 2, before, after), SECOND))
         else:
             known = min(position, 4)
             sample = _transfer(scheduler, FIRST, _adams_bashforth(known), before, after)
-            moves.append(matrix(sample, ANSWER, SECOND, THIRD))
-    return moves
+            matrices.append(matrix(sample, OUTPUT, SECOND, THIRD))
+    return matrices
 
 
 def lcm(scheduler) -> list[np.ndarray]:
@@ -49,9 +49,9 @@ def lcm(scheduler) -> list[np.ndarray]:
     c_skip and c_out with sigma_data = 0.5 (equation 9 there, from Song et al. 2023, appendix C).
     """
     times = scheduler.timesteps.tolist()
-    moves = []
+    matrices = []
     for position, time in enumerate(times):
-        clean, _ = read_answer(_kind(scheduler), FIRST, ANSWER, level_of_alpha(_alpha(scheduler, time)))
+        clean, _ = convert_output(_prediction_type(scheduler), FIRST, OUTPUT, level_of_alpha(_alpha(scheduler, time)))
         scaled = time * scheduler.config.timestep_scaling
         skip = 0.25 / (scaled**2 + 0.25)
         out = scaled / np.sqrt(scaled**2 + 0.25)
@@ -59,24 +59,24 @@ def lcm(scheduler) -> list[np.ndarray]:
         if position < len(times) - 1:
             signal, noise = level_of_alpha(_alpha(scheduler, times[position + 1]))
             picture = signal * picture + noise * NOISE
-        moves.append(matrix(picture))
-    return moves
+        matrices.append(matrix(picture))
+    return matrices
 
 
 def _adams_bashforth(known: int) -> np.ndarray:
-    """The answer to go on with, from the newest and the `known` - 1 before it."""
+    """The extrapolated output, from the newest and the `known` - 1 before it."""
     match known:
         case 2:
-            return (3 * ANSWER - SECOND) / 2
+            return (3 * OUTPUT - SECOND) / 2
         case 3:
-            return (23 * ANSWER - 16 * SECOND + 5 * THIRD) / 12
+            return (23 * OUTPUT - 16 * SECOND + 5 * THIRD) / 12
         case _:
-            return (55 * ANSWER - 59 * SECOND + 37 * THIRD - 9 * FOURTH) / 24
+            return (55 * OUTPUT - 59 * SECOND + 37 * THIRD - 9 * FOURTH) / 24
 
 
-def _transfer(scheduler, sample, answer, before, after) -> np.ndarray:
-    """`sample` moved along the direction of `answer` between two noise levels, given as cumulated alphas."""
-    clean, noise = read_answer(_kind(scheduler), sample, answer, level_of_alpha(before))
+def _transfer(scheduler, sample, output, before, after) -> np.ndarray:
+    """`sample` moved along the direction of `output` between two noise levels, given as cumulated alphas."""
+    clean, noise = convert_output(_prediction_type(scheduler), sample, output, level_of_alpha(before))
     signal_after, noise_after = level_of_alpha(after)
     return signal_after * clean + noise_after * noise
 
@@ -90,5 +90,5 @@ def _stride(scheduler) -> int:
     return scheduler.config.num_train_timesteps // scheduler.num_inference_steps
 
 
-def _kind(scheduler) -> str:
+def _prediction_type(scheduler) -> str:
     return scheduler.config.prediction_type

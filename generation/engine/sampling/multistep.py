@@ -1,4 +1,4 @@
-"""Exponential integrators in the logarithm of the signal-to-noise ratio: DPM-Solver++ 2M, its SDE, UniPC.
+"""DPM-Solver++ 2M, its SDE, and UniPC: exponential integrators in the logarithm of the signal-to-noise ratio.
 
 Their sample is variance-preserving. All are of order 2, in the clean picture ("data prediction"); `lambda_`
 is log(signal / noise), infinite at the end of a schedule that goes down to sigma 0.
@@ -6,7 +6,7 @@ is log(signal / noise), infinite at the end of a schedule that goes down to sigm
 
 import numpy as np
 
-from .forms import ANSWER, FIRST, FOURTH, NOISE, SECOND, THIRD, level_of_sigma, matrix, read_answer
+from .forms import FIRST, FOURTH, NOISE, OUTPUT, SECOND, THIRD, convert_output, level_of_sigma, matrix
 
 FEW_STEPS = 15
 """Below this many the last step is of order 1, where a step of order 2 overshoots (Lu et al. 2022)."""
@@ -23,16 +23,18 @@ def dpm_solver(scheduler) -> list[np.ndarray]:
     ends_low = config.euler_at_final or config.final_sigmas_type == "zero"
     ends_low = ends_low or (config.lower_order_final and _all_steps(scheduler) < FEW_STEPS)
     step = _sde_step if config.algorithm_type == "sde-dpmsolver++" else _ode_step
-    moves = []
+    matrices = []
     for position in range(count):
-        clean, _ = read_answer(config.prediction_type, FIRST, ANSWER, path[position])
+        clean, _ = convert_output(config.prediction_type, FIRST, OUTPUT, path[position])
         width = _lambda(path[position + 1]) - _lambda(path[position])
         trend = None
         if position > 0 and not (position == count - 1 and ends_low):
             ratio = (_lambda(path[position]) - _lambda(path[position - 1])) / width
             trend = (clean - SECOND) / ratio
-        moves.append(matrix(step(config.solver_type, path[position], path[position + 1], width, clean, trend), clean))
-    return moves
+        matrices.append(
+            matrix(step(config.solver_type, path[position], path[position + 1], width, clean, trend), clean)
+        )
+    return matrices
 
 
 def _ode_step(solver_type, before, after, width, clean, trend) -> np.ndarray:
@@ -56,16 +58,16 @@ def _sde_step(solver_type, before, after, width, clean, trend) -> np.ndarray:
 
 
 def unipc(scheduler) -> list[np.ndarray]:
-    """Zhao et al. 2023 (UniPC), algorithms 1 and 2: each answer first corrects the sample it was asked for.
+    """Zhao et al. 2023 (UniPC), algorithms 1 and 2: each output first corrects the sample it was computed for.
 
     Slots: the predicted sample, the corrected one before it, and the last two pictures, the newest first.
     """
     path, count = _levels(scheduler), len(scheduler.timesteps)
     config = scheduler.config
     skipped = _all_steps(scheduler) - count
-    moves, order = [], 1
+    matrices, order = [], 1
     for position in range(count):
-        clean, _ = read_answer(config.prediction_type, FIRST, ANSWER, path[position])
+        clean, _ = convert_output(config.prediction_type, FIRST, OUTPUT, path[position])
         corrected = FIRST
         if position > 0 and skipped + position - 1 not in config.disable_corrector:
             corrected = _correct(config.solver_type, path[: position + 1], order, clean)
@@ -73,8 +75,8 @@ def unipc(scheduler) -> list[np.ndarray]:
         if config.lower_order_final:
             order = min(order, count - position)
         predicted = _predict(config.solver_type, path[: position + 2], order, corrected, clean)
-        moves.append(matrix(predicted, corrected, clean, THIRD))
-    return moves
+        matrices.append(matrix(predicted, corrected, clean, THIRD))
+    return matrices
 
 
 def _predict(solver_type, path, order, sample, clean) -> np.ndarray:

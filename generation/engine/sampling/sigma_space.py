@@ -1,4 +1,5 @@
-"""Samplers that follow dx/dsigma = (x - clean) / sigma (Karras et al. 2022, equation 1 with s = 1).
+"""Euler, Euler a, Heun and DPM++ SDE: samplers that follow dx/dsigma = (x - clean) / sigma (Karras et al. 2022,
+equation 1 with s = 1).
 
 Their sample is clean + sigma * noise; the UNet sees it divided by sqrt(sigma^2 + 1).
 """
@@ -6,7 +7,7 @@ Their sample is clean + sigma * noise; the UNet sees it divided by sqrt(sigma^2 
 import numpy as np
 import torch
 
-from .forms import ANSWER, FIRST, NOISE, SECOND, THIRD, level_of_sigma, matrix, read_answer
+from .forms import FIRST, NOISE, OUTPUT, SECOND, THIRD, convert_output, level_of_sigma, matrix
 
 
 def levels(scheduler) -> list[tuple[float, float]]:
@@ -25,12 +26,12 @@ def euler(scheduler) -> list[np.ndarray]:
 def euler_ancestral(scheduler) -> list[np.ndarray]:
     """Euler to a lower sigma than the next one, and fresh noise to make up for it (K. Crowson, k-diffusion)."""
     sigmas = _sigmas(scheduler)
-    moves = []
+    matrices = []
     for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
         fresh = np.sqrt(after**2 * (sigma**2 - after**2) / sigma**2)
         down = np.sqrt(after**2 - fresh**2)
-        moves.append(matrix(FIRST + (down - sigma) * _slope(scheduler, sigma) + fresh * NOISE))
-    return moves
+        matrices.append(matrix(FIRST + (down - sigma) * _slope(scheduler, sigma) + fresh * NOISE))
+    return matrices
 
 
 def heun(scheduler) -> list[np.ndarray]:
@@ -39,17 +40,17 @@ def heun(scheduler) -> list[np.ndarray]:
     Between the two, the second slot keeps the sample and the third its slope.
     """
     sigmas = _sigmas(scheduler)  # each sigma between the first and the last stands twice
-    moves = []
+    matrices = []
     for position in range(len(sigmas) - 1):
         if position % 2 == 0:
             sigma, after = sigmas[position], sigmas[position + 1]
             slope = _slope(scheduler, sigma)
-            moves.append(matrix(FIRST + (after - sigma) * slope, FIRST, slope))
+            matrices.append(matrix(FIRST + (after - sigma) * slope, FIRST, slope))
         else:
             sigma, after = sigmas[position - 1], sigmas[position]
             mean_slope = (THIRD + _slope(scheduler, after)) / 2
-            moves.append(matrix(SECOND + (after - sigma) * mean_slope))
-    return moves
+            matrices.append(matrix(SECOND + (after - sigma) * mean_slope))
+    return matrices
 
 
 def dpm_sde(scheduler) -> list[np.ndarray]:
@@ -60,20 +61,20 @@ def dpm_sde(scheduler) -> list[np.ndarray]:
     Between the two, the second slot keeps the sample and the third the noise of the first half.
     """
     sigmas = _sigmas(scheduler)  # a midpoint after each sigma but the last two
-    moves = []
+    matrices = []
     for position in range(len(sigmas) - 1):
         if position == len(sigmas) - 2:
-            moves.append(matrix(FIRST + (sigmas[-1] - sigmas[-2]) * _slope(scheduler, sigmas[-2])))
+            matrices.append(matrix(FIRST + (sigmas[-1] - sigmas[-2]) * _slope(scheduler, sigmas[-2])))
         elif position % 2 == 0:
             sigma, middle = sigmas[position : position + 2]
             clean = _clean(scheduler, sigma)
-            moves.append(matrix(_ancestral(FIRST, clean, NOISE, sigma, middle), FIRST, NOISE))
+            matrices.append(matrix(_ancestral(FIRST, clean, NOISE, sigma, middle), FIRST, NOISE))
         else:
             sigma, middle, after = sigmas[position - 1 : position + 2]
             path = np.sqrt(sigma - middle) * THIRD + np.sqrt(middle - after) * NOISE
             path = path / np.sqrt(sigma - after)
-            moves.append(matrix(_ancestral(SECOND, _clean(scheduler, middle), path, sigma, after)))
-    return moves
+            matrices.append(matrix(_ancestral(SECOND, _clean(scheduler, middle), path, sigma, after)))
+    return matrices
 
 
 def insert_midpoints(scheduler) -> None:
@@ -99,7 +100,7 @@ def _ancestral(sample, clean, noise, sigma, after) -> np.ndarray:
 
 def _clean(scheduler, sigma) -> np.ndarray:
     level = level_of_sigma(sigma)
-    return read_answer(scheduler.config.prediction_type, FIRST * level[0], ANSWER, level)[0]
+    return convert_output(scheduler.config.prediction_type, FIRST * level[0], OUTPUT, level)[0]
 
 
 def _slope(scheduler, sigma) -> np.ndarray:

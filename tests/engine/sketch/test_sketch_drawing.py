@@ -8,7 +8,7 @@ import pytest
 from generation.training.captions import caption, nothing, plural
 from generation.training.drawing import GROUNDS, SIZE, contact_sheet, draw
 from generation.training.measure import colour_share, place_of
-from generation.training.objects import SHAPES
+from generation.training.objects import OUTLINES
 from generation.training.scene import Item, Scene, held_out, random_scene, rest
 from generation.training.vocabulary import COLOUR, COLOURS, PLACE, PLACES, THING, THINGS
 
@@ -18,7 +18,7 @@ def one(thing: str, colour: str, place: str, backdrop: str = "", style: str = "s
 
 
 def test_every_word_can_be_drawn():
-    assert set(SHAPES) == {t.key for t in THINGS}
+    assert set(OUTLINES) == {t.key for t in THINGS}
     assert set(GROUNDS) == {p.key for p in PLACES}
     assert {c for t in THINGS for c in t.usual} <= set(COLOUR)
 
