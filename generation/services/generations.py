@@ -212,8 +212,7 @@ def _check_limits(user: User, plan: Plan) -> None:
     unfinished = None if plan.running is None or plan.queued is None else plan.running + plan.queued
     if unfinished is not None and own.active().count() >= unfinished:
         raise TooManyRunning(
-            f"You already have {unfinished} generations running or waiting. Let one finish first.",
-            retry_after=10,
+            f"You already have {unfinished} generations running or waiting. Let one finish first.", retry_after=10
         )
     if plan.hourly_requests is not None:
         last_hour = own.filter(created_at__gt=Now() - dt.timedelta(hours=1)).order_by("-created_at")
