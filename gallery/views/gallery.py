@@ -67,7 +67,7 @@ def _grid(request: PageRequest, view: str, images: GeneratedImageQuerySet) -> Ht
     if upto and not before:
         limit = min(MAX_PAGE_IMAGES, max(PAGE_IMAGES, matches.filter(number__gte=upto).count()))
     rows = list(shown.select_related("generation")[: limit + 1])
-    more = rows[limit - 1].number if len(rows) > limit else None
+    next_before = rows[limit - 1].number if len(rows) > limit else None
     rows = rows[:limit]
     filters = {name: request.GET[name] for name in ("q", "model") if request.GET.get(name)}
     context = {
@@ -78,7 +78,7 @@ def _grid(request: PageRequest, view: str, images: GeneratedImageQuerySet) -> Ht
         "filters": filters,
         "query": urlencode(filters),
         "before": before,
-        "more": more,
+        "next_before": next_before,
         "last_day": f"{rows[-1].created_at:%Y-%m-%d}" if rows else "",
         "trash_days": settings.TRASH_DAYS,
     }
@@ -88,7 +88,7 @@ def _grid(request: PageRequest, view: str, images: GeneratedImageQuerySet) -> Ht
     # The counter knows all that are kept; any narrower view is counted.
     whole = view == "gallery" and not filters
     count = ImageCount.kept_by(request.user) if whole else matches.count()
-    context |= {"count": count, "models": catalog(), "any": bool(rows) or images.exists()}
+    context |= {"count": count, "models": catalog(), "has_images": bool(rows) or images.exists()}
     if wants_fragment(request):
         return announce(render(request, "gallery/_results.html", context), f"{images_word(count)}.")
     return render(request, "gallery/gallery.html", context)

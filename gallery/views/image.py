@@ -41,19 +41,19 @@ def _own(request: PageRequest, short_id: str) -> GeneratedImage:
 @require_safe
 def image_page(request: PageRequest, short_id: str) -> HttpResponse:
     image = _visible(request, short_id)
-    mine = request.user.is_authenticated and image.owner_id == request.user.pk
+    is_owner = request.user.is_authenticated and image.owner_id == request.user.pk
     generation = image.generation
     context = {
         "image": image,
         "generation": generation,
-        "mine": mine,
+        "is_owner": is_owner,
         "ratio": round(image.width / image.height, 4),
         "model_title": model_title(generation.model),
         "style_title": STYLES[generation.style].title if generation.style in STYLES else "None",
-        "took": seconds_words(image.generation_time),
+        "duration": seconds_words(image.generation_time),
         "trash_days": settings.TRASH_DAYS,
     }
-    if mine:
+    if is_owner:
         context |= _visibility_context(image) | _neighbours(request.user, image)
         kept = GeneratedImage.objects.owned_by(request.user).kept()
         context["siblings"] = kept.filter(generation=generation).order_by("index")

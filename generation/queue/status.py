@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from generation.live import store
 from generation.models import GeneratedImage, Generation
-from generation.representation import describe_error, describe_image, timestamp
+from generation.representation import describe_error, describe_image, describe_request, timestamp
 
 from . import estimates
 from .order import queue_positions
@@ -66,6 +66,7 @@ def _describe(
         "prompt": generation.prompt,
         "model": generation.model,
         "num_images": generation.num_images,
+        "request": describe_request(generation, generation.owner_id),
         "images": [describe_image(image) for image in images],
         "result_url": describe_image(images[0])["imageUrl"] if images else None,
         "error": describe_error(generation),

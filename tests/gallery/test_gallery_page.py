@@ -94,7 +94,7 @@ def test_more_is_loaded_from_where_the_page_ended(anna, pro_user, make_image, mo
     images = [make_image(pro_user) for _ in range(5)]
     numbers = [image.number for image in reversed(images)]
     first = anna.get(GALLERY)
-    assert shown(first) == numbers[:2] and first.context["more"] == numbers[1]
+    assert shown(first) == numbers[:2] and first.context["next_before"] == numbers[1]
     # A picture that arrives meanwhile moves nothing.
     make_image(pro_user)
     day = first.context["last_day"]
@@ -102,7 +102,7 @@ def test_more_is_loaded_from_where_the_page_ended(anna, pro_user, make_image, mo
     assert shown(second) == numbers[2:4] and "<html" not in second.content.decode()
     assert "<h2" not in second.content.decode(), "the day goes on without a second heading"
     last = anna.get(GALLERY, {"before": numbers[3]})
-    assert shown(last) == numbers[4:] and last.context["more"] is None
+    assert shown(last) == numbers[4:] and last.context["next_before"] is None
     assert len(shown(anna.get(GALLERY, {"upto": numbers[4]}))) == 6, "a reload shows what was loaded"
 
 

@@ -10,8 +10,8 @@ from accounts.authentication import key_scope
 from accounts.models import Scope
 from accounts.plans import plan_of
 from generation.api.http.requests import ApiRequest
-from generation.api.native.fields import flag
 from generation.engine.errors import InvalidRequest
+from generation.services.parse import flag
 
 from . import extras, lists, multi_part, schemas
 from .endpoint import POSTS, REJECTED, UNKNOWN, document, endpoint

@@ -11,6 +11,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
 
 from generation.engine.errors import InvalidRequest
+from generation.services.parse import unique_members
 
 from .errors import TooLarge
 
@@ -46,16 +47,6 @@ class JSONParser(BaseParser):
         if not isinstance(content, dict):
             raise ParseError("The body must be a JSON object.")
         return content
-
-
-def unique_members(pairs: list[tuple[str, object]]) -> dict:
-    """For `json.loads`: the members of an object. Raises InvalidRequest where one comes twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise InvalidRequest("This field is given twice.", duplicate[:60])
-    return content
 
 
 class FormParser(BaseParser):

@@ -23,7 +23,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
 
 
 class OneOfSchema(OpenApiSerializerFieldExtension):
-    target_class = "generation.api.native.request_serializers.OneOf"
+    target_class = "generation.api.native.serializers.common.OneOf"
 
     def map_serializer_field(self, auto_schema, direction):
         def resolved(kind):

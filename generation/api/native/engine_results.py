@@ -18,8 +18,7 @@ from generation.storage.files import StorageUnavailable
 from generation.webhooks.signatures import verify
 
 from . import openapi as doc
-from .request_serializers import OneOf
-from .serializers import Error
+from .serializers.common import Error, OneOf
 from .webhooks import example_answer
 
 

@@ -25,7 +25,7 @@ from generation.live.sse import HEARTBEAT, RETRY_MILLISECONDS, encode_event, rea
 from generation.models import Generation
 from generation.queue.order import with_places
 
-from .serializers import described
+from .serializers.generations import serialize_generation
 
 
 def event_stream(generation: Generation, *, root: str, last_event_id: str | None) -> StreamingHttpResponse:
@@ -92,7 +92,7 @@ async def _read_status(generation_id: UUID, root: str) -> dict | None:
 
 def _status_now(generation_id: UUID, root: str) -> dict | None:
     generation = with_places(Generation.objects.filter(pk=generation_id)).first()
-    return described(generation, root) if generation else None
+    return serialize_generation(generation, root) if generation else None
 
 
 def _is_final(status: dict) -> bool:

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.authentication import key_scope
+from generation.api.http.query import idempotency_key, whole
 from generation.api.http.results import images_of
 from generation.api.http.waiting import wait_for
 from generation.catalog import model_named
@@ -19,13 +20,14 @@ from generation.prompts import ideas
 from generation.prompts.lora_keywords import matched_rules
 from generation.queue import estimates
 from generation.queue.order import with_places
+from generation.representation import describe_request
 from generation.services import generations
+from generation.services.parse import flag, names_as_given, read_request, text
 from generation.storage.uploads import discard, made_here, undone_on_refusal
 
 from . import openapi as doc
-from . import serializers as shapes
 from .events import event_stream
-from .fields import flag, idempotency_key, names_as_given, read_request, text, whole
+from .serializers.generations import Result, serialize_generation
 
 READ = ["GET", "HEAD"]
 RESULTS, MAX_RESULTS = 20, 100
@@ -55,25 +57,25 @@ def generate(request):
 
 def _create(request) -> Generation:
     key = idempotency_key(request)
-    asked = read_request(request.data, request.user)
+    fields = read_request(request.data, request.user)
     generation, _ = generations.create_generation(
-        user=request.user, source=Generation.Source.API, api_key=request.auth, idempotency_key=key, **asked
+        user=request.user, source=Generation.Source.API, api_key=request.auth, idempotency_key=key, **fields
     )
     return generation
 
 
 def _submitted(request, generation) -> Response:
-    described = shapes.described(generation, site_root(request))
-    links = {name: described[name] for name in ("status_url", "events_url", "cancel_url")}
+    status = serialize_generation(generation, site_root(request))
+    links = {name: status[name] for name in ("status_url", "events_url", "cancel_url")}
     return Response(
         {
-            "job_id": described["id"],
-            "jobId": described["id"],
-            "id": described["id"],
-            "status": described["status"],
+            "job_id": status["id"],
+            "jobId": status["id"],
+            "id": status["id"],
+            "status": status["status"],
             **links,
-            "queue_position": described["queue_position"],
-            "eta_seconds": described["eta_seconds"],
+            "queue_position": status["queue_position"],
+            "eta_seconds": status["eta_seconds"],
         },
         status=202,
         headers={"Location": links["status_url"]},
@@ -81,30 +83,20 @@ def _submitted(request, generation) -> Response:
 
 
 def _quote(request) -> dict:
-    asked = read_request(request.data, request.user)
+    fields = read_request(request.data, request.user)
     remaining = quotas.remaining(request.user).remaining
     generation = generations.quote_generation(
-        user=request.user, source=Generation.Source.API, api_key=request.auth, **asked
+        user=request.user, source=Generation.Source.API, api_key=request.auth, **fields
     )
     discard(made_here())
+    # A random seed is chosen when the request is submitted.
+    random_seed = {"seed": None} if fields.get("seed") in (None, -1) else {}
     return {
         "dry_run": True,
         "images": generation.num_images,
         "remaining": remaining,
         "eta_seconds": estimates.seconds_if_submitted(generation),
-        "request": {
-            "mode": generation.mode,
-            "model": generation.model,
-            "prompt": generation.composed_prompt,
-            "negative_prompt": generation.composed_negative_prompt,
-            "width": generation.width,
-            "height": generation.height,
-            "steps": generation.steps,
-            "guidance_scale": generation.guidance_scale,
-            "sampler": generation.sampler,
-            "seed": None if asked.get("seed") in (None, -1) else generation.seed,
-            "num_images": generation.num_images,
-        },
+        "request": describe_request(generation, request.user.pk) | random_seed,
     }
 
 
@@ -138,7 +130,7 @@ def _drawn(request) -> Response:
 
 
 def _result(request, image) -> dict:
-    return shapes.Result(image, context={"request": request}).data
+    return Result(image, context={"request": request}).data
 
 
 @extend_schema(**doc.RESULTS)
@@ -187,7 +179,7 @@ def generation_status_alias(request, generation_id):
 
 def _status(request, generation_id) -> Response:
     visible = with_places(Generation.objects.visible_to(request.user))
-    return Response(shapes.described(get_object_or_404(visible, pk=generation_id), site_root(request)))
+    return Response(serialize_generation(get_object_or_404(visible, pk=generation_id), site_root(request)))
 
 
 @extend_schema(**doc.CANCEL)

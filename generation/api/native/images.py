@@ -9,16 +9,17 @@ from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
 from accounts.authentication import key_scope
+from generation.api.http.query import whole
 from generation.api.http.requests import ApiRequest
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import FORMATS
 from generation.models import GeneratedImage, ImageCount, Visibility
 from generation.services.images import change_images, delete_images, restore_images, trash_images
+from generation.services.parse import flag, text
 from generation.storage import serving
 
 from . import openapi as doc
-from . import serializers
-from .fields import flag, text, whole
+from .serializers.images import IMAGE_ACTIONS, HistoryImage, ImageDetail
 
 READ = ["GET", "HEAD"]
 PER_PAGE, MAX_PER_PAGE, MAX_PAGE = 20, 100, 100_000
@@ -58,7 +59,7 @@ def history(request) -> Response:
     images = rows[:per_page]
     return Response(
         {
-            "images": serializers.HistoryImage(images, many=True, context={"request": request}).data,
+            "images": HistoryImage(images, many=True, context={"request": request}).data,
             "total": ImageCount.kept_by(request.user),
             "page": None if cursor >= 0 else page,
             "perPage": per_page,
@@ -82,7 +83,7 @@ def image(request, image_id: uuid.UUID) -> Response:
 
 
 def _detail(request: ApiRequest, image: GeneratedImage) -> Response:
-    return Response(serializers.ImageDetail(image, context={"request": request}).data)
+    return Response(ImageDetail(image, context={"request": request}).data)
 
 
 def _change(request: ApiRequest, image_id: uuid.UUID) -> Response:
@@ -115,8 +116,8 @@ def _delete(request: ApiRequest, image_id: uuid.UUID) -> Response:
 def bulk(request) -> Response:
     """Do one thing to many of your images. Those that are not yours, or not there, are left out of the answer."""
     action, ids = request.data.get("action"), _ids(request.data.get("ids"))
-    if not isinstance(action, str) or action not in serializers.IMAGE_ACTIONS:
-        raise InvalidRequest(f"This must be one of {', '.join(serializers.IMAGE_ACTIONS)}.", "action")
+    if not isinstance(action, str) or action not in IMAGE_ACTIONS:
+        raise InvalidRequest(f"This must be one of {', '.join(IMAGE_ACTIONS)}.", "action")
     own = list(GeneratedImage.objects.owned_by(request.user).filter(id__in=ids).order_by("number"))
     if action in CHANGES:
         change_images(request.user, own, **CHANGES[action])

@@ -9,15 +9,16 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view
 
 from generation.api.http.errors import Problem, error_response, problem_of_framework
+from generation.api.http.query import idempotency_key
 from generation.api.http.results import NotNow, images_of
 from generation.api.http.waiting import wait_for
 from generation.engine.errors import InvalidRequest
 from generation.models import Generation
 from generation.services.generations import cancel_generation, create_generation
+from generation.services.parse import names_as_given, read_request
 from generation.storage.uploads import undone_on_refusal
 
 from . import openapi as doc
-from .fields import idempotency_key, names_as_given, read_request
 
 WAIT_SECONDS = 110
 """A little less than the two minutes that callers wait, so that they hear what became of it."""

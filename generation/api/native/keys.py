@@ -12,10 +12,10 @@ from accounts.keys import MAX_DAILY_IMAGES, MAX_DAYS, in_days, issue_key
 from accounts.models import ApiKey
 from generation.api.http.requests import ApiRequest
 from generation.engine.errors import InvalidRequest
+from generation.services.parse import number, text
 
 from . import openapi as doc
-from . import serializers
-from .fields import number, text
+from .serializers.account import Key
 
 CAMEL_CASE = {
     "expires_in_days": "expiresInDays",
@@ -34,7 +34,7 @@ def keys(request) -> Response:
     if request.method == "POST":
         return _issue(request)
     own = ApiKey.objects.visible_to(request.user)
-    return Response({"keys": serializers.Key(own, many=True).data})
+    return Response({"keys": Key(own, many=True).data})
 
 
 def _issue(request: ApiRequest) -> Response:
@@ -50,7 +50,7 @@ def _issue(request: ApiRequest) -> Response:
         daily_images=_count(data, "daily_images", MAX_DAILY_IMAGES),
         requests_per_minute=_count(data, "requests_per_minute", settings.API_CALLS_PER_MINUTE),
     )
-    return Response(serializers.Key(key).data | {"key": secret}, status=201, headers={"Cache-Control": "no-store"})
+    return Response(Key(key).data | {"key": secret}, status=201, headers={"Cache-Control": "no-store"})
 
 
 def _count(data: dict, field: str, maximum: int) -> int | None:

@@ -3,8 +3,7 @@
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from . import request_serializers as requests
-from . import serializers as shapes
+from .serializers import account, common, generations, images, requests, site
 
 ID = "0b5f6c1e-6f0e-4b5e-9d53-1a52d0a7c1e7"
 SITE = "https://dreamsketch.example"
@@ -13,7 +12,7 @@ SITE = "https://dreamsketch.example"
 def _problem(description: str, code: str, message: str, param: str = "") -> OpenApiResponse:
     error = {"code": code, "message": message} | ({"param": param} if param else {})
     example = OpenApiExample(code, value={"error": error | {"request_id": "5f0c9ad8e1b24a0f"}})
-    return OpenApiResponse(shapes.Error, description=description, examples=[example])
+    return OpenApiResponse(common.Error, description=description, examples=[example])
 
 
 MALFORMED = _problem(
@@ -92,12 +91,12 @@ _LINKS = {
     "cancel_url": f"{SITE}/api/generate/{ID}/cancel",
 }
 _SUBMITTED = _answer(
-    shapes.Submitted,
+    generations.Submitted,
     "Accepted; it is drawn in the background.",
     {"job_id": ID, "jobId": ID, "id": ID, "status": "queued", **_LINKS, "queue_position": 1, "eta_seconds": 6.4},
 )
 _QUOTE = _answer(
-    shapes.Quote,
+    generations.Quote,
     "The quote that `dry_run` asked for; nothing has changed.",
     {
         "dry_run": True,
@@ -176,26 +175,26 @@ _KEY = {
     "revokedAt": None,
 }
 
-INFO = _operation("info", "site", {200: _answer(shapes.Info, "Where things are.")}, auth=[])
+INFO = _operation("info", "site", {200: _answer(site.Info, "Where things are.")}, auth=[])
 HEALTH = _operation(
     "health",
     "site",
     {
         200: _answer(
-            shapes.Health,
+            site.Health,
             "Requests are served.",
             {"status": "ok", "database": "ok", "redis": "ok", "storage": "ok", "workers": 1},
         ),
         503: _answer(
-            shapes.Health,
+            site.Health,
             "Postgres is away.",
             {"status": "unavailable", "database": "away", "redis": "ok", "storage": "ok", "workers": 1},
         ),
     },
     auth=[],
 )
-SYSTEM_STATUS = _operation("systemStatus", "site", {200: _answer(shapes.SystemStatus, "How the site fares."), **COMMON})
-MODELS = _operation("listModels", "site", {200: _answer(shapes.Models, "All models."), **NOT_MODIFIED, **COMMON})
+SYSTEM_STATUS = _operation("systemStatus", "site", {200: _answer(site.SystemStatus, "How the site fares."), **COMMON})
+MODELS = _operation("listModels", "site", {200: _answer(site.Models, "All models."), **NOT_MODIFIED, **COMMON})
 
 _ASKING = {
     "application/json": requests.GenerateRequest,
@@ -250,7 +249,7 @@ UNDRAWN = _problem(
     "prompt",
 )
 _WAITED = {
-    200: _answer(shapes.Drawn, "The images.", {"status": "success", "result": _RESULT, "results": [_RESULT]}),
+    200: _answer(generations.Drawn, "The images.", {"status": "success", "result": _RESULT, "results": [_RESULT]}),
     202: _SUBMITTED,
     **POSTED,
     409: CONFLICT,
@@ -311,7 +310,7 @@ RESULTS = _operation(
     "results",
     "generations",
     {
-        200: _answer(shapes.Results, "The newest first.", {"status": "success", "results": [_RESULT]}),
+        200: _answer(generations.Results, "The newest first.", {"status": "success", "results": [_RESULT]}),
         **NOT_MODIFIED,
         400: MALFORMED,
         **COMMON,
@@ -325,7 +324,7 @@ PARSE_PROMPT = _operation(
     "generations",
     {
         200: _answer(
-            shapes.ParsedPrompt,
+            generations.ParsedPrompt,
             "What it says.",
             {
                 "subject": "a red boat",
@@ -338,12 +337,12 @@ PARSE_PROMPT = _operation(
         ),
         **POSTED,
     },
-    request={"application/json": shapes.PromptText},
+    request={"application/json": generations.PromptText},
 )
 GENERATION_STATUS = _operation(
     "generationStatus",
     "generations",
-    {200: _answer(shapes.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON},
+    {200: _answer(generations.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON},
 )
 GENERATION_STATUS_ALIAS = GENERATION_STATUS | {"operation_id": "generationStatusAlias"}
 EVENT = {
@@ -378,7 +377,7 @@ CANCEL = _operation(
     "cancel",
     "generations",
     {
-        200: _answer(shapes.Cancelled, "What the row says now.", {"id": ID, "status": "cancelled"}),
+        200: _answer(generations.Cancelled, "What the row says now.", {"id": ID, "status": "cancelled"}),
         404: MISSING,
         **POSTED,
     },
@@ -391,7 +390,7 @@ HISTORY = _operation(
     "images",
     {
         200: _answer(
-            shapes.History,
+            images.History,
             "One page of your images.",
             {"images": [_HISTORY_IMAGE], "total": 1, "page": 1, "perPage": 20, "nextCursor": None},
         ),
@@ -415,7 +414,7 @@ IMAGE = _operation(
     "image",
     "images",
     {
-        200: _answer(shapes.ImageDetail, "The image. Its bytes are at `imageUrl`, with the same key or session."),
+        200: _answer(images.ImageDetail, "The image. Its bytes are at `imageUrl`, with the same key or session."),
         **NOT_MODIFIED,
         404: MISSING,
         **COMMON,
@@ -424,15 +423,15 @@ IMAGE = _operation(
 IMAGE_CHANGE = _operation(
     "changeImage",
     "images",
-    {200: _answer(shapes.ImageDetail, "The image as it is now."), 404: MISSING, **POSTED},
-    request={"application/json": shapes.ChangeImage},
+    {200: _answer(images.ImageDetail, "The image as it is now."), 404: MISSING, **POSTED},
+    request={"application/json": images.ChangeImage},
     description="Change visibility, favourite or title; what is left out stays.",
 )
 IMAGES_BULK = _operation(
     "bulkImages",
     "images",
-    {200: _answer(shapes.BulkDone, "Done.", {"action": "trash", "count": 1, "ids": [ID]}), **POSTED},
-    request={"application/json": shapes.BulkAction},
+    {200: _answer(images.BulkDone, "Done.", {"action": "trash", "count": 1, "ids": [ID]}), **POSTED},
+    request={"application/json": images.BulkAction},
 )
 IMAGE_DOWNLOAD = _operation(
     "downloadImage",
@@ -475,17 +474,17 @@ IMAGE_DELETE = _operation(
     parameters=[OpenApiParameter("permanent", bool, description="File, thumbnail and row are removed.")],
 )
 
-USAGE = _operation("usage", "account", {200: _answer(shapes.Usage, "Today's usage."), **COMMON})
-KEYS = _operation("listKeys", "account", {200: _answer(shapes.Keys, "Your keys.", {"keys": [_KEY]}), **COMMON})
+USAGE = _operation("usage", "account", {200: _answer(account.Usage, "Today's usage."), **COMMON})
+KEYS = _operation("listKeys", "account", {200: _answer(account.Keys, "Your keys.", {"keys": [_KEY]}), **COMMON})
 KEY_CREATE = _operation(
     "createKey",
     "account",
     {
-        201: _answer(shapes.IssuedKey, "The key, shown this once.", _KEY | {"key": "dsk_1a2b3c4d_…"}),
+        201: _answer(account.IssuedKey, "The key, shown this once.", _KEY | {"key": "dsk_1a2b3c4d_…"}),
         **POSTED,
         409: IN_THE_WAY,
     },
-    request={"application/json": shapes.NewKey},
+    request={"application/json": account.NewKey},
     description="Make a key. For signed-in people; a key cannot make keys.",
 )
 KEY_REVOKE = _operation(

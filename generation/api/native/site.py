@@ -2,6 +2,8 @@
 
 import datetime as dt
 import shutil
+import uuid
+from collections.abc import Iterable
 
 from django.conf import settings
 from django.core.cache import cache
@@ -21,10 +23,10 @@ from accounts.models import QuotaHold
 from generation import catalog
 from generation.live import store
 from generation.models import Generation
-from generation.representation import timestamp
+from generation.representation import describe_request, timestamp
 
 from . import openapi as doc
-from . import serializers
+from .serializers.account import Receipt
 
 READ = ["GET", "HEAD"]
 RECEIPTS = 50
@@ -172,6 +174,12 @@ def usage(request) -> Response:
             "used": quota.used,
             "remaining": quota.remaining,
             "resetsAt": timestamp(quota.resets_at),
-            "receipts": serializers.Receipt(receipts, many=True).data,
+            "receipts": Receipt(receipts, many=True, context={"requests": _requests_of(receipts)}).data,
         }
     )
+
+
+def _requests_of(receipts: Iterable[QuotaHold]) -> dict[uuid.UUID, dict]:
+    """What each of these was for, by the id of its generation."""
+    generations = Generation.objects.filter(pk__in=[receipt.generation_id for receipt in receipts])
+    return {generation.pk: describe_request(generation, generation.owner_id) for generation in generations}

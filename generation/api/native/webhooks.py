@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from accounts.authentication import key_scope
 from generation.api.http.requests import ApiRequest
 from generation.models import WebhookDelivery, WebhookEndpoint
+from generation.services.parse import flag, text
 from generation.webhooks import delivery
 from generation.webhooks.egress import MAX_URL
 from generation.webhooks.endpoints import (
@@ -23,9 +24,8 @@ from generation.webhooks.endpoints import (
 from generation.webhooks.events import EVENTS, send_test
 
 from . import openapi as doc
-from .fields import flag, text
 from .keys import strings
-from .serializers import Moment
+from .serializers.common import Moment
 
 DELIVERIES_SHOWN = 50
 

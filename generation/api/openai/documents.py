@@ -4,8 +4,8 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import serializers
 
 from generation.api.native.openapi import EVENT
-from generation.api.native.request_serializers import PictureFile
-from generation.api.native.serializers import ImageDetail
+from generation.api.native.serializers.common import PictureFile
+from generation.api.native.serializers.images import ImageDetail
 from generation.engine.request.metadata import FORMATS
 
 from .endpoint import POSTS, READS, ErrorBody

@@ -10,13 +10,13 @@ from django.conf import settings
 from django.core.files.base import File
 
 from accounts.models import User
-from generation.api.native.fields import flag, names_as_given, number, read_request, text
 from generation.catalog import model_named
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.engine.request.metadata import FORMATS, read_png
 from generation.engine.request.request import size_for
+from generation.services.parse import flag, names_as_given, number, read_request, text
 from generation.storage.uploads import read_picture
 
 MAX_PROMPT = 32_000

@@ -8,7 +8,7 @@ from PIL import Image
 
 from generation.api.http.requests import ApiRequest
 from generation.api.http.results import NotNow
-from generation.api.native.serializers import ImageDetail
+from generation.api.native.serializers.images import ImageDetail
 from generation.engine.request.metadata import convert
 from generation.models import GeneratedImage, Generation
 

@@ -5,11 +5,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.response import Response
 
+from generation.api.http.query import idempotency_key
 from generation.api.http.requests import ApiRequest
 from generation.api.http.results import NotNow, images_of
 from generation.api.http.throttling import StreamSlot
 from generation.api.http.waiting import wait_for
-from generation.api.native.fields import idempotency_key
 from generation.catalog import catalog
 from generation.engine.errors import UnknownModel
 from generation.live.sse import release_connection

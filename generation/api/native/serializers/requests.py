@@ -2,32 +2,15 @@
 
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from generation.engine.catalog import models
 from generation.engine.request.fields import MAX_LORAS, PICTURE, Expand, Hires, Lora, Reference, Upscale, Variation
 from generation.engine.request.fields import Control as ControlPart
 from generation.engine.request.schema import Field, Kind, fields_of
 from generation.fields import FIELDS, HIRES_FIELDS
 
-OPTIONAL = {"required": False, "allow_null": True}
-TEXT = {"type": "string"}
-"""Also of objects and lists, because forms know nothing but text: JSON."""
-
-
-class OneOf(serializers.JSONField):
-    """One of several things. `kinds`: JSON Schemas, which may have serializers within, or serializers."""
-
-    def __init__(self, *kinds: Any, **options: Any):
-        self.kinds = kinds
-        super().__init__(**options)
-
-
-@extend_schema_field(OpenApiTypes.BINARY)
-class PictureFile(serializers.FileField):
-    """A file in a form; left to itself the document would call it an address."""
-
+from .common import OPTIONAL, TEXT, OneOf, PictureFile
 
 _PARTS = {
     Hires: ("HiresFix", "A second pass at a larger size."),
@@ -121,6 +104,49 @@ GenerateRequest = type(
         "__doc__": "What may be asked for. Left-out fields (and null) take the model's defaults; unknown fields are"
         " ignored.",
         **_request_fields(),
+    },
+)
+
+
+MODES = [*models.MODES, "upscale"]
+
+
+class UsedPicture(serializers.Serializer):
+    """A picture that something was drawn from."""
+
+    id = serializers.CharField(allow_null=True, help_text="For its owner: what `image` of another request may be.")
+    width = serializers.IntegerField()
+    height = serializers.IntegerField()
+    sha256 = serializers.CharField()
+
+
+def _used(field: Field) -> serializers.Field:
+    """As `describe_request` says it: columns always, other fields where they are used."""
+    if field.kind is Kind.PICTURE:
+        return UsedPicture(required=False)
+    if field.of:
+        return _used_part(field.of)(many=field.kind is Kind.LIST, required=False)
+    kinds = {Kind.INTEGER: serializers.IntegerField, Kind.NUMBER: serializers.FloatField}
+    options = {} if field.kind in kinds or field.kind is Kind.BOOLEAN else {"allow_blank": True}
+    kind = kinds.get(field.kind, serializers.BooleanField if field.kind is Kind.BOOLEAN else serializers.CharField)
+    if field.name == "seed":
+        options |= {"allow_null": True, "help_text": "Null in a quote: a random one, chosen when you submit."}
+    return kind(required=field.column, **options)
+
+
+def _used_part(holder: type) -> type[serializers.Serializer]:
+    name, description = _PARTS[holder]
+    fields = {field.name: _used(field) for field in fields_of(holder)}
+    return type(f"Used{name}", (serializers.Serializer,), {"__doc__": description} | fields)
+
+
+DrawnRequest = type(
+    "DrawnRequest",
+    (serializers.Serializer,),
+    {
+        "__doc__": "Every field of a request as it is drawn; those that are not used are left out.",
+        "mode": serializers.ChoiceField(choices=MODES),
+        **{name: _used(field) for name, field in FIELDS.items() if name != "aspect_ratio"},
     },
 )
 

@@ -1,4 +1,4 @@
-"""From a body of our JSON API, or a form, to the keyword arguments of `create_generation`, by the table of fields.
+"""Parsing of requests: from a JSON body or a form to the keyword arguments of `create_generation`, by the table.
 
 Only shape is looked at here: what kind of value it is and under which name it came. What a model allows is
 `build_request`'s to say; its refusal is given back under the name that the caller used.
@@ -11,7 +11,6 @@ from typing import Any
 
 from accounts.models import User
 from accounts.refusals import Refusal
-from generation.api.http.parsers import unique_members
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.engine.request.parse import spelled_out
@@ -124,6 +123,16 @@ def _from_text(value: Any, param: str) -> Any:
         raise InvalidRequest("This is not JSON.", param) from None
 
 
+def unique_members(pairs: list[tuple[str, object]]) -> dict:
+    """For `json.loads`: the members of an object. Raises InvalidRequest where one comes twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise InvalidRequest("This field is given twice.", duplicate[:60])
+    return content
+
+
 def _of_kind(field: Field, value: Any) -> Any:
     """`value` if it is an object or list as the field wants one, or a number that stands for it."""
     if field.kind is Kind.LIST and not isinstance(value, list):
@@ -193,22 +202,6 @@ def flag(value, param: str) -> bool:
     if isinstance(value, str) and value.strip().lower() in TRUE + FALSE:
         return value.strip().lower() in TRUE
     raise InvalidRequest("This must be true or false.", param)
-
-
-def whole(value, param: str, low: int, high: int, default: int) -> int:
-    """A whole number of a query string within [low, high]."""
-    if value is None:
-        return default
-    if re.fullmatch(r"[0-9]{1,18}", value) and low <= int(value) <= high:
-        return int(value)
-    raise InvalidRequest(f"This must be a whole number between {low} and {high}.", param)
-
-
-def idempotency_key(request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise InvalidRequest("The Idempotency-Key may have printable ASCII characters only.", "Idempotency-Key")
-    return key
 
 
 def _size(data) -> dict:
