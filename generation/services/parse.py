@@ -7,6 +7,7 @@ Only shape is looked at here: what kind of value it is and under which name it c
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from accounts.models import User
@@ -145,7 +146,7 @@ def _of_kind(field: Field, value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def names_as_given(data: dict):
+def names_as_given(data: dict[str, Any]) -> Iterator[None]:
     """Refusals that name one of our words leave with the name that `data` uses for it."""
     try:
         yield
@@ -172,7 +173,7 @@ def _first_value(data: dict[str, Any], names: tuple[str, ...]) -> tuple[str, Any
     return next(((name, data[name]) for name in names if data.get(name) is not None), (names[0], None))
 
 
-def text(value, param: str, *, limit: int | None = MAX_TEXT) -> str:
+def text(value: Any, param: str, *, limit: int | None = MAX_TEXT) -> str:
     """`value` if it is text that can be stored. `limit` None: prompts, whose own limit is checked later."""
     if not isinstance(value, str):
         raise InvalidRequest("This must be text.", param)
@@ -184,7 +185,7 @@ def text(value, param: str, *, limit: int | None = MAX_TEXT) -> str:
     return value
 
 
-def number(value, param: str) -> int | float:
+def number(value: Any, param: str) -> int | float:
     """`value` as a number; text that spells one as JSON would counts, because forms know nothing else."""
     if isinstance(value, str) and len(value) <= 40 and NUMBER.fullmatch(value.strip()):
         value = float(value) if set(value) & set(".eE") else int(value)
@@ -195,7 +196,7 @@ def number(value, param: str) -> int | float:
     return value or 0  # not -0.0, which would be written as such
 
 
-def flag(value, param: str) -> bool:
+def flag(value: Any, param: str) -> bool:
     """`value` as true or false; None is false."""
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -204,7 +205,7 @@ def flag(value, param: str) -> bool:
     raise InvalidRequest("This must be true or false.", param)
 
 
-def _size(data) -> dict:
+def _size(data: dict[str, Any]) -> dict[str, int]:
     value = data.get("size")
     if value is None or value == "auto":
         return {}
