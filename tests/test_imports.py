@@ -33,8 +33,8 @@ accounts
 generation.apps  generation.refusals  generation.log
 generation.models
 generation.doorbell  generation.catalog
-generation.representation
 generation.live  generation.storage
+generation.representation
 generation.prompts
 generation.fields
 generation.webhooks

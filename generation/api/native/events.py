@@ -92,7 +92,7 @@ async def _read_status(generation_id: UUID, root: str) -> dict | None:
 
 def _status_now(generation_id: UUID, root: str) -> dict | None:
     generation = with_places(Generation.objects.filter(pk=generation_id)).first()
-    return generation and serialize_generation(generation, root)
+    return serialize_generation(generation, root) if generation else None
 
 
 def _is_final(status: dict) -> bool:

@@ -127,7 +127,7 @@ def _used(field: Field) -> serializers.Field:
     if field.of:
         return _used_part(field.of)(many=field.kind is Kind.LIST, required=False)
     kinds = {Kind.INTEGER: serializers.IntegerField, Kind.NUMBER: serializers.FloatField}
-    options = {} if field.kind in kinds or field.kind is Kind.BOOLEAN else {"allow_blank": True}
+    options: dict[str, Any] = {} if field.kind in kinds or field.kind is Kind.BOOLEAN else {"allow_blank": True}
     kind = kinds.get(field.kind, serializers.BooleanField if field.kind is Kind.BOOLEAN else serializers.CharField)
     if field.name == "seed":
         options |= {"allow_null": True, "help_text": "Null in a quote: a random one, chosen when you submit."}
