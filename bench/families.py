@@ -36,6 +36,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from generation.engine.catalog.models import local_model
+from generation.engine.protocol import Progress
 from generation.engine.request.request import build_request
 from tests.engine.models import SCHEDULE, tokenizer
 
@@ -251,10 +252,14 @@ def draw_one(name: str, family: Family, folder: Path, side: int, steps: int) -> 
     saved = time.perf_counter() - saved
     spec = spec_of(name, family, folder)
     with running_engine([spec], dtype="bf16") as engine:
-        phases = {}
+        phases: dict[str, float] = {}
+
+        def note_phase(progress: Progress) -> None:
+            phases.setdefault(progress.phase, time.perf_counter())
+
         job = engine.submit(
             build_request(spec, prompt="a red boat at sea", width=side, height=side, steps=steps, seed=1),
-            on_progress=lambda progress: phases.setdefault(progress.phase, time.perf_counter()),
+            on_progress=note_phase,
         )
         picture = job.result()[0]
         model = engine.models.get(spec)

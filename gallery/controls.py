@@ -1,5 +1,6 @@
 """Controls of the Create page, made of the table of request fields, the chosen model's limits and the plan."""
 
+import dataclasses
 from typing import Any
 
 from django import forms
@@ -9,7 +10,36 @@ from generation.engine.request.schema import Field, Kind, Offer
 from generation.fields import SCALARS
 
 from .request_parts import START_NAMES
-from .templatetags.fields import Field as Control
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Control:
+    """One control with its label, help and error.
+
+    `kind`: text, textarea, number, range (a number between − and +), select, checkbox, radio or file. A checkbox or
+    radio with options is a group of them, the value of such checkboxes a list. An option is `(value, label)` or
+    `(value, label, HTML attributes)`. `technical` is the engineer's word beside the label. `error` may have several
+    lines. `attributes` are further HTML attributes of the control.
+    """
+
+    name: str
+    id: str
+    label: str
+    technical: str = ""
+    help: str = ""
+    kind: str = "text"
+    value: Any = ""
+    options: list[tuple] = dataclasses.field(default_factory=list)
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    maxlength: int | None = None
+    required: bool = False
+    autocomplete: str = ""
+    placeholder: str = ""
+    error: str = ""
+    attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
 
 DRAWN_APART = ("prompt", "style", "aspect_ratio")
 """Fields whose controls have templates of their own."""
@@ -36,21 +66,21 @@ def form_field(field: Field) -> forms.Field:
 def control(field: Field, offer: Offer, value: Any, error: str = "") -> Control:
     """The control of a field for the model of `offer`."""
     ranged = field.is_number and field.step is not None
-    properties = {
-        "name": field.name,
-        "id": IDS.get(field.name, field.name),
-        "label": field.label,
-        "technical": field.technical,
-        "help": field.hint,
-        "kind": "range" if ranged else KINDS.get(field.kind, "text"),
-        "value": value,
-        "step": field.step,
-        "error": error,
-        "maxlength": int(field.high) if field.kind is Kind.TEXT and field.high else None,
-    }
+    drawn = Control(
+        name=field.name,
+        id=IDS.get(field.name, field.name),
+        label=field.label,
+        technical=field.technical,
+        help=field.hint,
+        kind="range" if ranged else KINDS.get(field.kind, "text"),
+        value=value,
+        step=field.step,
+        error=error,
+        maxlength=int(field.high) if field.kind is Kind.TEXT and field.high else None,
+    )
     if field.kind is Kind.BOOLEAN:
-        properties |= {"value": "on", "attributes": {"checked": True} if value else {}}
-    return Control(**properties | _limits(field, offer, value) | ATTRIBUTES.get(field.name, {}))
+        drawn = dataclasses.replace(drawn, value="on", attributes={"checked": True} if value else {})
+    return dataclasses.replace(drawn, **_limits(field, offer, value) | ATTRIBUTES.get(field.name, {}))
 
 
 def _limits(field: Field, offer: Offer, value: Any) -> dict[str, Any]:
@@ -61,10 +91,10 @@ def _limits(field: Field, offer: Offer, value: Any) -> dict[str, Any]:
     if not field.is_number:
         return {}
     limits = field.limits_for(offer)
-    bounds = {"minimum": f"{limits.low:.10g}", "maximum": f"{limits.high:.10g}"}
+    bounds: dict[str, Any] = {"minimum": f"{limits.low:.10g}", "maximum": f"{limits.high:.10g}"}
     if field.name in ("width", "height"):
         bounds["step"] = offer.spec.size_multiple
-    return bounds | ({} if limits.default is None else {"placeholder": f"{limits.default:g}"})
+    return bounds if limits.default is None else bounds | {"placeholder": f"{limits.default:g}"}
 
 
 def is_available(field: Field, spec: ModelSpec) -> bool:

@@ -70,7 +70,9 @@ class ComposerForm(forms.Form):
 
     def problems(self) -> list[tuple[str, str, str]]:
         """(field, label, message) of every error, for the summary."""
-        return [(name, LABELS.get(name, ""), message) for name, messages in self.errors.items() for message in messages]
+        return [
+            (name, LABELS.get(name, ""), str(message)) for name, messages in self.errors.items() for message in messages
+        ]
 
 
 MOST_SELECTED = 500

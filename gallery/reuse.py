@@ -5,6 +5,7 @@ are named on the page, and can be left out there one by one.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models.functions import Now
@@ -69,7 +70,7 @@ def _lacks_picture(name: str, value: Any) -> bool:
     return isinstance(value, dict) and "image" in value and value["image"] is None
 
 
-def carried_fields(data: QueryDict | dict[str, Any]) -> dict[str, Any]:
+def carried_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without a control that a form has, whether their boxes are ticked or not. Raises InvalidRequest."""
     text = data.get("carried") or {}
     if isinstance(text, dict):
@@ -83,10 +84,8 @@ def carried_fields(data: QueryDict | dict[str, Any]) -> dict[str, Any]:
     return carried
 
 
-def kept_fields(data: QueryDict | dict[str, Any]) -> dict[str, Any]:
+def kept_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `carried_fields` whose boxes are ticked. Raises InvalidRequest."""
     carried = carried_fields(data)
-    if not isinstance(data, QueryDict):
-        return carried
-    kept = set(data.getlist("keep"))
+    kept = set(data.getlist("keep")) if isinstance(data, QueryDict) else {_key(name) for name in carried}
     return {name: value for name, value in carried.items() if _key(name) in kept}

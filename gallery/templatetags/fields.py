@@ -1,16 +1,17 @@
 """Template tags for form fields. Every control that a person fills in is drawn by `templates/fields/_field.html`.
 
-The template takes any object with the attributes of `Field`: who has one includes it
+The template takes any object with the attributes of `Control`: who has one includes it
 (`{% include "fields/_field.html" with field=control %}`). `{% field %}` is the adapter for Django's bound fields.
 """
 
 import dataclasses
-from typing import Any
 
 from django import template
 from django.forms import BoundField
 from django.forms.utils import flatatt
 from django.utils.safestring import SafeString
+
+from gallery.controls import Control
 
 register = template.Library()
 
@@ -25,53 +26,24 @@ ATTRIBUTES = {
     "autocomplete": "autocomplete",
     "placeholder": "placeholder",
 }
-"""Attribute of `Field` → HTML attribute of the control."""
+"""Attribute of `Control` → HTML attribute of the control."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Field:
-    """One control with its label, help and error.
-
-    `kind`: text, textarea, number, range (a number between − and +), select, checkbox, radio or file. A checkbox or
-    radio with options is a group of them, the value of such checkboxes a list. An option is `(value, label)` or
-    `(value, label, HTML attributes)`. `technical` is the engineer's word beside the label. `error` may have several
-    lines. `attributes` are further HTML attributes of the control.
-    """
-
-    name: str
-    id: str
-    label: str
-    technical: str = ""
-    help: str = ""
-    kind: str = "text"
-    value: Any = ""
-    options: list[tuple] = dataclasses.field(default_factory=list)
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    maxlength: int | None = None
-    required: bool = False
-    autocomplete: str = ""
-    placeholder: str = ""
-    error: str = ""
-    attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-NAMES = {attribute.name for attribute in dataclasses.fields(Field)}
+NAMES = {attribute.name for attribute in dataclasses.fields(Control)}
 
 
 @register.inclusion_tag("fields/_field.html", name="field")
 def draw_field(bound_field: BoundField, *, alert: bool = False, **changes) -> dict:
     """Draw a Django form field. `changes` win over what the form says (`label`, `placeholder`, …).
 
-    A change that is no attribute of `Field` is an HTML attribute (`dir`). With `alert` screen readers read the error
+    A change that is no attribute of `Control` is an HTML attribute (`dir`). With `alert` screen readers read the error
     as soon as it appears, which is right where no summary of the form does so.
     """
     return {"field": field_of(bound_field, **changes), "alert": alert}
 
 
-def field_of(bound_field: BoundField, **changes) -> Field:
-    """The `Field` of a Django form field, with `changes`."""
+def field_of(bound_field: BoundField, **changes) -> Control:
+    """The `Control` of a Django form field, with `changes`."""
     widget = bound_field.field.widget.get_context(
         bound_field.html_name, bound_field.value(), bound_field.build_widget_attrs({"id": bound_field.auto_id})
     )["widget"]
@@ -93,7 +65,7 @@ def field_of(bound_field: BoundField, **changes) -> Field:
     }
     attributes |= {name: value for name, value in changes.items() if name not in NAMES}
     attributes["autofocus"] = bool(attributes.get("autofocus"))
-    return Field(
+    return Control(
         **values | {name: value for name, value in changes.items() if name in NAMES} | {"attributes": attributes}
     )
 
@@ -135,5 +107,5 @@ def element_field(attributes: dict, label: str, value: str, help: str) -> dict:
         kind, element["type"] = "text", kind
     described = {name: attributes[name] for name in ("required", "autocomplete", "placeholder") if attributes.get(name)}
     described |= {"label": label, "help": help, "kind": kind, "value": value or attributes.get("value")}
-    control = Field(name=attributes.get("name", ""), id=attributes.get("id", ""), attributes=element, **described)
+    control = Control(name=attributes.get("name", ""), id=attributes.get("id", ""), attributes=element, **described)
     return {"field": control, "alert": False}

@@ -5,7 +5,8 @@ from django import forms
 from django.template import Context, Template
 from django.template.loader import render_to_string
 
-from gallery.templatetags.fields import Field, field_of
+from gallery.controls import Control
+from gallery.templatetags.fields import field_of
 
 
 class Form(forms.Form):
@@ -74,7 +75,7 @@ def test_a_password_never_comes_back():
 
 
 def test_a_range_has_buttons_of_its_step():
-    control = Field(name="scale", id="scale", label="Scale", kind="range", minimum=0, maximum=2, step=0.5, value=1)
+    control = Control(name="scale", id="scale", label="Scale", kind="range", minimum=0, maximum=2, step=0.5, value=1)
     html = render_to_string("fields/_field.html", {"field": control})
     assert 'data-step="-0.5"' in html and 'data-step="0.5"' in html and 'inputmode="decimal"' in html
     assert 'aria-label="Increase: Scale"' in html and 'max="2"' in html

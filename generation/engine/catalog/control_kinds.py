@@ -43,5 +43,6 @@ def check_preprocessor(kind: str, models_dir: str | Path | None = None) -> None:
         raise InvalidRequest(f"Maps for {kind} cannot be made here. Send one, with preprocess set to false.", "control")
 
 
-def preprocessor_folder(models_dir: str | Path) -> Path:
-    return Path(models_dir, PREPROCESSOR_FOLDER)
+def preprocessor_folder(models_dir: str | Path | None) -> Path:
+    """Where the estimators of depth and pose lie; `check_preprocessor` has said that they do."""
+    return Path(models_dir or "", PREPROCESSOR_FOLDER)

@@ -202,8 +202,12 @@ FAMILIES = {
             size_conditioning=True,
             variants=(UNetVariant("sdxl", 2048, 1024),),
             lora_encoders=("text_encoder", "text_encoder_2"),
-            latent_rgb=tuple(tuple(value / 127.5 for value in row) for row in _SDXL_RGB_255),
-            latent_rgb_bias=tuple(value / 127.5 - 1 for value in _SDXL_BIAS_255),
+            latent_rgb=tuple((red / 127.5, green / 127.5, blue / 127.5) for red, green, blue in _SDXL_RGB_255),
+            latent_rgb_bias=(
+                _SDXL_BIAS_255[0] / 127.5 - 1,
+                _SDXL_BIAS_255[1] / 127.5 - 1,
+                _SDXL_BIAS_255[2] / 127.5 - 1,
+            ),
         ),
         Family(
             key="sd3",

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ class IPAdapter:
 
     key: str
     digest: Future = field(repr=False)
-    encoder: nn.Module
+    encoder: Any
+    """transformers' CLIPVisionModelWithProjection."""
     projection: nn.Module
     layers: list[nn.Module]
     """The UNet's cross-attentions, in the adapter's order."""
@@ -154,7 +156,7 @@ def _entries_by_adapter(
     return entries
 
 
-def _hook(layer: nn.Module, number: int, entries, indices: torch.Tensor, scales: torch.Tensor) -> list:
+def _hook(layer: Any, number: int, entries, indices: torch.Tensor, scales: torch.Tensor) -> list:
     """Hooks that add the second attention to one layer, `number` in the adapter's order."""
     queries: list[torch.Tensor] = []
     keys, values = (
