@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 from django.urls import resolve
-from generation.engine.catalog.families import FAMILIES
 
 import gallery.urls
 from accounts.plans import Plan
+from generation.engine.catalog.families import FAMILIES
 from generation.engine.catalog.samplers import SAMPLERS
 from generation.prompts.styles import STYLES
 from tests.browser import test_every_page
