@@ -10,6 +10,8 @@ from generation.fields import FIELDS
 START = "image"
 """The key of a starting picture and of everything that belongs to it."""
 START_NAMES = [field.name for field in START_FIELDS]
+MASK_NAMES = ("mask_blur", "fill", "padding")
+"""Fields that mean something beside a mask only."""
 PART_NAMES = [field.name for field in PARTS.values() if field.attribute != "start"]
 
 
@@ -43,8 +45,15 @@ def option_facts(fields: dict[str, Any]) -> list[RequestPart]:
 
 
 def _start(fields: dict[str, Any]) -> RequestPart:
-    details = [_detail(name, fields[name]) for name in START_NAMES if name in fields and name != START]
-    return RequestPart(START, FIELDS[START].label, "", ", ".join(details))
+    names = [name for name in START_NAMES if name in fields and _matters(name, fields)]
+    return RequestPart(START, FIELDS[START].label, "", ", ".join(_detail(name, fields[name]) for name in names))
+
+
+def _matters(name: str, fields: dict[str, Any]) -> bool:
+    """Whether a field of the start says something: its strength always, others where they are not as usual."""
+    if name in MASK_NAMES and not {"mask", "expand"} & fields.keys():
+        return False
+    return name != START and (name == "strength" or fields[name] != FIELDS[name].default)
 
 
 def _detail(name: str, value: Any) -> str:
