@@ -97,9 +97,14 @@ def _limits(field: Field, offer: Offer, value: Any) -> dict[str, Any]:
     return bounds if limits.default is None else bounds | {"placeholder": f"{limits.default:g}"}
 
 
+def feature_of(field: Field) -> str:
+    """The feature that a model must have for this field, or ""."""
+    return field.attribute if field.attribute in FEATURES else ""
+
+
 def is_available(field: Field, spec: ModelSpec) -> bool:
     """Whether this model has the field at all."""
-    return field.attribute not in FEATURES or field.attribute in spec.features
+    return not feature_of(field) or field.attribute in spec.features
 
 
 def model_options(models: list[tuple[ModelSpec, bool]]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -35,7 +35,7 @@ from generation.services.parse import read_request
 from generation.services.resolve import resolve_request
 from generation.storage.uploads import undone_on_refusal
 
-from ..controls import COMPOSER_FIELDS, MORE_FIELDS, is_available
+from ..controls import COMPOSER_FIELDS, MORE_FIELDS, feature_of, is_available
 from ..forms import CUSTOM_SHAPE, SHAPES, ComposerForm
 from ..htmx import PageRequest, announce, wants_fragment
 from ..panels import duration_words, panels
@@ -160,7 +160,7 @@ def _composer_context(request: PageRequest, form: ComposerForm) -> dict[str, Any
         "client_token": uuid.uuid4(),
         "offer": Offer(spec, upscalers(), spec.max_steps),
         "models": [(spec, is_ready(spec)) for spec in catalog()],
-        "more_fields": [{"field": field, "available": is_available(field, spec)} for field in MORE_FIELDS],
+        "more_fields": [(field, feature_of(field), is_available(field, spec)) for field in MORE_FIELDS],
         "styles": STYLES.values(),
         "shapes": [
             {"key": key, "name": name, "across": ASPECT_RATIOS[key][0], "down": ASPECT_RATIOS[key][1]}
