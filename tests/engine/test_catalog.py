@@ -124,6 +124,13 @@ class TestFound:
         [spec] = scan_models_dir(folder)
         assert (spec.family, spec.native_width, spec.modes) == (family, side, modes)
 
+    def test_zero_snr_is_told_by_the_noise_schedule(self, folder, models):
+        for name, value in (("plain", False), ("zero", True)):
+            shutil.copytree(models["sd1"], folder / name)
+            schedule = folder / name / "scheduler" / "scheduler_config.json"
+            schedule.write_text(json.dumps(json.loads(schedule.read_text()) | {"rescale_betas_zero_snr": value}))
+        assert {spec.key: spec.zero_snr for spec in scan_models_dir(folder)} == {"plain": False, "zero": True}
+
     def test_what_is_no_model_is_left_out(self, folder, models):
         (folder / "notes.txt").write_text("x")
         (folder / "empty").mkdir()
