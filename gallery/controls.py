@@ -63,6 +63,11 @@ def form_field(field: Field) -> forms.Field:
     return FORM_FIELDS.get(field.kind, forms.CharField)(required=False)
 
 
+def is_chosen(value: Any) -> bool:
+    """Whether something was typed, picked or ticked; 0 was."""
+    return value is not None and value is not False and value != ""
+
+
 def control(field: Field, offer: Offer, value: Any, error: str = "") -> Control:
     """The control of a field for the model of `offer`."""
     ranged = field.is_number and field.step is not None
