@@ -59,14 +59,14 @@ def _matters(name: str, fields: dict[str, Any]) -> bool:
 def _detail(name: str, value: Any) -> str:
     label = FIELDS[name].label
     label = label[:1].lower() + label[1:]
-    if isinstance(value, dict) and "left" in value:
-        return f"{label} {value['left']}, {value['right']}, {value['top']}, {value['bottom']}"
+    if isinstance(value, dict):
+        return f"{label} {', '.join(f'{inner} {pixels}' for inner, pixels in value.items() if pixels)}"
     return label if name == "mask" else f"{label} {value}"
 
 
 def _summary(name: str, value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(f"{lora['key']} {lora['weight']:g}" for lora in value)
+        return ", ".join(f"{lora.get('key')} {lora.get('weight', 1)}" for lora in value)
     holder = FIELDS[name].of
     assert holder is not None
     labels = {field.name: field.label or field.name for field in fields_of(holder)}
