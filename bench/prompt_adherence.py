@@ -3,7 +3,7 @@
     .venv/bin/python bench/prompt_adherence.py [--prompts 500] [--drawings] >> bench/results.jsonl
 
 Asks the engine, with the model's defaults, for pictures whose object, colour and place were held out of
-training as a combination, and for much else (see `ASKED`). An independent judge, a small classifier trained on
+training as a combination, and for much else (see `MEASURES`). An independent judge, a small classifier trained on
 the drawings alone (`generation/training/judge.py`), names objects, places and styles; colours are plain
 statistics inside the object's region. `--drawings` measures drawings of the same wishes instead of the model:
 what the measuring itself gets right. `--folder` measures another model's folder. A table goes to standard
@@ -37,7 +37,7 @@ from generation.training.measure import colour_in
 from generation.training.scene import Item, Scene, held_out, rest
 from generation.training.vocabulary import COLOURS, PLACES, STYLES, THINGS
 
-ASKED = {
+MEASURES = {
     "object": "the named object is there",
     "colour": "an object that is there has its colour",
     "place": "the named place or background",
@@ -79,8 +79,8 @@ def triple(rng: random.Random) -> tuple[str, str, str, str]:
 
 
 def where(place: str, backdrop: str) -> str:
-    words = next(p.phrases[0] for p in PLACES if p.key == place)
-    return words.replace("a {}", with_a(backdrop)) if backdrop else words
+    phrase = next(p.phrases[0] for p in PLACES if p.key == place)
+    return phrase.replace("a {}", with_a(backdrop)) if backdrop else phrase
 
 
 def singles(count: int, rng: random.Random, styled: bool = False) -> list[Wish]:
@@ -88,7 +88,7 @@ def singles(count: int, rng: random.Random, styled: bool = False) -> list[Wish]:
     for seed in range(count):
         thing, colour, place, backdrop = triple(rng)
         style = STYLES[seed % len(STYLES)] if styled else None
-        prompt = f"{with_a(colour)} {thing} {where(place, backdrop)}" + (f", {style.words}" if style else "")
+        prompt = f"{with_a(colour)} {thing} {where(place, backdrop)}" + (f", {style.prompt}" if style else "")
         made.append(Wish(prompt, ((thing, colour),), place, backdrop, style.key if style else "", seed=seed))
     return made
 
@@ -101,8 +101,8 @@ def pairs(count: int, rng: random.Random) -> list[Wish]:
         if a == b or cb == backdrop or not held_out(b, cb, place):
             continue
         above = len(made) % 2 == 1
-        words = f"{with_a(ca)} {a} {'above' if above else 'and'} {with_a(cb)} {b} {where(place, backdrop)}"
-        made.append(Wish(words, ((a, ca), (b, cb)), place, backdrop, above=above, seed=len(made)))
+        prompt = f"{with_a(ca)} {a} {'above' if above else 'and'} {with_a(cb)} {b} {where(place, backdrop)}"
+        made.append(Wish(prompt, ((a, ca), (b, cb)), place, backdrop, above=above, seed=len(made)))
     return made
 
 
@@ -172,36 +172,38 @@ class Tally:
             self.missed.append(f"{wish.prompt} (seed {wish.seed}): {wrong}")
 
     def percent(self) -> dict[str, float]:
-        return {name: round(100 * self.right[name] / self.total[name], 1) for name in ASKED if self.total[name]}
+        return {name: round(100 * self.right[name] / self.total[name], 1) for name in MEASURES if self.total[name]}
 
 
-def wears(image, found, colour: str) -> bool:
-    return colour_in(image, found.region) == colour
+def wears(image, detected, colour: str) -> bool:
+    return colour_in(image, detected.region) == colour
 
 
 def measure_singles(artist, judge, tally, wishes) -> None:
     images = artist.draw(wishes)
     for wish, image, seen in zip(wishes, images, judge.look(images), strict=True):
         ((thing, colour),) = wish.items
-        found = seen.where(thing)
+        detected = seen.where(thing)
         place = seen.place == wish.place
         if wish.backdrop:
             place = place and colour_in(image, ~np.pad(np.ones((52, 52), bool), 6)) == wish.backdrop
         if wish.style:
-            tally.add(wish, style=seen.style == wish.style, styled_object=found is not None)
+            tally.add(wish, style=seen.style == wish.style, styled_object=detected is not None)
         else:
-            colour = {"colour": wears(image, found, colour)} if found else {}
-            tally.add(wish, object=found is not None, place=place, **colour)
+            colour = {"colour": wears(image, detected, colour)} if detected else {}
+            tally.add(wish, object=detected is not None, place=place, **colour)
 
 
 def measure_pairs(artist, judge, tally, wishes) -> None:
     images = artist.draw(wishes)
     for wish, image, seen in zip(wishes, images, judge.look(images), strict=True):
-        found = [seen.where(thing) for thing, _ in wish.items]
-        there = all(found)
-        colours = there and all(wears(image, one, colour) for one, (_, colour) in zip(found, wish.items, strict=True))
+        detected = [seen.where(thing) for thing, _ in wish.items]
+        there = all(detected)
+        colours = there and all(
+            wears(image, match, colour) for match, (_, colour) in zip(detected, wish.items, strict=True)
+        )
         axis = 1 if wish.above else 0
-        order = there and bool(found[0].middle[axis] < found[1].middle[axis])
+        order = there and bool(detected[0].middle[axis] < detected[1].middle[axis])
         tally.add(wish, pair=there, pair_colours=colours, pair_order=order)
 
 
@@ -212,13 +214,13 @@ def measure_negatives(artist, judge, tally, count: int) -> None:
     wishes = [Wish(prompts[i % len(prompts)], (), seed=1000 + i) for i in range(4 * count)]
     again, unwanted = [], []
     for wish, seen in zip(wishes, judge.look(artist.draw(wishes)), strict=True):
-        if seen.found:
-            words, gone = seen.found[0].thing, ("thing", seen.found[0].thing)
+        if seen.objects:
+            negative_prompt, gone = seen.objects[0].thing, ("thing", seen.objects[0].thing)
         elif wish.prompt in open_ones and seen.place not in ("plain", "paper"):
-            words, gone = where(seen.place, ""), ("place", seen.place)
+            negative_prompt, gone = where(seen.place, ""), ("place", seen.place)
         else:
             continue
-        again.append(replace(wish, options={"negative_prompt": words}))
+        again.append(replace(wish, options={"negative_prompt": negative_prompt}))
         unwanted.append(gone)
     again, unwanted = again[:count], unwanted[:count]
     for wish, (kind, key), seen in zip(again, unwanted, judge.look(artist.draw(again)), strict=True):
@@ -324,7 +326,7 @@ def main():
 
 def table(tally: Tally) -> str:
     return "\n".join(
-        f"| {ASKED[name]} | {f'{GOALS[name]} %' if name in GOALS else ''} | {tally.total[name]} | {percent} % |"
+        f"| {MEASURES[name]} | {f'{GOALS[name]} %' if name in GOALS else ''} | {tally.total[name]} | {percent} % |"
         for name, percent in tally.percent().items()
     )
 
