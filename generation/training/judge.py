@@ -285,16 +285,16 @@ class Found:
 class Seen:
     """What a picture shows; the surest objects first."""
 
-    found: tuple[Found, ...]
+    objects: tuple[Found, ...]
     place: str
     style: str
 
     def where(self, thing: str) -> Found | None:
         """The surest object of that kind, or None."""
-        return next((match for match in self.found if match.thing == thing), None)
+        return next((match for match in self.objects if match.thing == thing), None)
 
     def count(self, thing: str) -> int:
-        return sum(match.thing == thing for match in self.found)
+        return sum(match.thing == thing for match in self.objects)
 
 
 def patches(on: np.ndarray) -> list[np.ndarray]:
@@ -347,18 +347,18 @@ class Judge:
         picture = picture.convert("RGB")
         wide = Image.fromarray(there.astype(np.float32)).resize((REGION, REGION), Image.Resampling.BILINEAR)
         views = [self.explained(picture, np.asarray(wide) > level) for level in LEVELS]
-        found = max(views, key=lambda view: view[1])[0]
-        return tuple(sorted((match for match in found if match.thing), key=lambda match: -match.sure))
+        detected = max(views, key=lambda view: view[1])[0]
+        return tuple(sorted((match for match in detected if match.thing), key=lambda match: -match.sure))
 
     def explained(self, picture: Image.Image, on: np.ndarray) -> tuple[list[Found], float]:
         """What is at the connected spots of `on`, and how well that explains them."""
-        found, well = [], []
+        detected, well = [], []
         for region in patches(on):
             readings = [[self.read(picture, part) for part in parts] for parts in divisions(region)]
             best = max(readings, key=likelihood)
-            found += best
+            detected += best
             well.append(likelihood(best))
-        return found, sum(well) / len(well) if well else 0.0
+        return detected, sum(well) / len(well) if well else 0.0
 
     def read(self, picture: Image.Image, region: np.ndarray) -> Found:
         """What is there, looked at with more and less around it; an empty name for nothing."""
@@ -400,7 +400,7 @@ def accuracy(judge: Judge, scenes: list[Scene]) -> dict[str, float]:
     for i in range(0, len(scenes), 64):
         some = scenes[i : i + 64]
         for scene, seen in zip(some, judge.look([draw(scene) for scene in some]), strict=True):
-            there, read = {item.thing for item in scene.items}, {match.thing for match in seen.found}
+            there, read = {item.thing for item in scene.items}, {match.thing for match in seen.objects}
             shown += len(there)
             named += len(there & read)
             absent += len(judge.things) - len(there)

@@ -47,8 +47,8 @@ def test_the_overview_shows_every_word():
 
 
 def test_styles_are_those_of_the_site_in_its_own_words():
-    site = {"sketch" if key == "standard" else key: style.words for key, style in SITE_STYLES.items()}
-    assert site == {s.key: s.words for s in STYLES}
+    site = {"sketch" if key == "standard" else key: style.prompt for key, style in SITE_STYLES.items()}
+    assert site == {s.key: s.prompt for s in STYLES}
 
 
 def test_a_seed_always_gives_the_same_picture():
@@ -154,7 +154,7 @@ def test_captions_say_what_is_shown():
             assert any(p in text for p in PLACE[scene.place].phrases), text
         if scene.style != "sketch":
             style = STYLE[scene.style]
-            assert any(w in text for w in (style.words, *style.before, *style.after)), text
+            assert any(w in text for w in (style.prompt, *style.before, *style.after)), text
 
 
 def test_captions_tell_sides_truly():

@@ -124,7 +124,7 @@ def test_the_judge_is_trained_and_tells_how_good_it_is(folder, tmp_path):
     assert judge.figures == figures and set(figures) == {"thing", "absent", "place", "style"}
     seen = judge.look(dataset.pictures(folder / "work", 256, 256).read()[:3])
     assert len(seen) == 3 and seen[0].place in PLACE and seen[0].style in STYLE
-    assert {one.thing for each in seen for one in each.found} <= set(THING)
+    assert {one.thing for each in seen for one in each.objects} <= set(THING)
 
 
 def test_the_upscaler_is_trained_and_can_be_used(tmp_path):

@@ -127,7 +127,7 @@ def test_other_shapes_show_it_too(pipe, judge, width, height):
     images = draw(pipe, ["a red car in the snow", "a black cat on a yellow background"], width=width, height=height)
     assert [image.size for image in images] == [(width, height)] * 2
     for seen, thing in zip(judge.look(images), ("car", "cat"), strict=True):
-        assert seen.where(thing), [one.thing for one in seen.found]
+        assert seen.where(thing), [one.thing for one in seen.objects]
 
 
 def test_any_prompt_gives_some_picture(pipe):
