@@ -37,12 +37,12 @@ class Copies(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        given = {each.device for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each.ndim}
+        sources = {each.device for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each.ndim}
         made = {each.device for each in tree_leaves(result) if isinstance(each, torch.Tensor)}
         if function is torch.ops.aten._local_scalar_dense.default or function is torch.ops.aten.nonzero.default:
             self.awaited.append(str(function))
-        elif given and made - given:
-            (self.sent if kwargs.get("non_blocking") else self.awaited).append(f"{function}: {given} to {made}")
+        elif sources and made - sources:
+            (self.sent if kwargs.get("non_blocking") else self.awaited).append(f"{function}: {sources} to {made}")
         return result
 
 

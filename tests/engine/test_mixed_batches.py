@@ -190,12 +190,12 @@ def in_memory():
 def left_behind(model, before):
     """What should be gone when nobody is drawn any more. `before`: what lay in memory when all began."""
     known = {id(each) for each in before}
-    found = [each for each in in_memory() if id(each) not in known]
+    remains = [each for each in in_memory() if id(each) not in known]
     for part in (model.unet, model.vae):  # the encoders keep hooks of transformers' own
         for name, layer in part.named_modules():
             if layer._forward_hooks or layer._forward_pre_hooks or getattr(layer, "padding_mode", "") == "circular":
-                found.append(name)
-    return found
+                remains.append(name)
+    return remains
 
 
 @pytest.mark.parametrize("key, seed", [("sd1", 1), ("sdxl", 3), ("sd2", 4), ("inpaint", 5), ("lcm", 6)])

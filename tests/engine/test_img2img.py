@@ -111,10 +111,10 @@ def test_latents_are_enlarged_as_they_are(engine, catalog, models):
     assert_same(draw(engine, request), theirs)
 
 
-def whole(picture, given, mask):
+def whole(picture, start, mask):
     """What the pipeline drew, with what was not to change put back."""
     keep = np.asarray(mask)[..., None] < 128
-    return np.where(keep, np.asarray(given), np.asarray(picture))
+    return np.where(keep, np.asarray(start), np.asarray(picture))
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M", "UniPC", "Heun"])
