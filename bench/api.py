@@ -414,12 +414,12 @@ def picture_bytes(site, key, options) -> dict:
         tempfile.TemporaryDirectory(dir=site.var) as var,
         BenchSite(
             Path(var), DREAMSKETCH_ENGINE="fake", API_CALLS_PER_MINUTE="1000000", MEDIA_ACCEL_REDIRECT="/_media/"
-        ) as telling,
+        ) as redirecting,
     ):
         return {"concurrency": 8} | {
             "sent_by_the_site": measured_bytes(site, options, lambda site: nullcontext(site.url), ""),
-            "sent_by_nginx": measured_bytes(telling, options, nginx, ""),
-            "nginx_without_asking": measured_bytes(telling, options, nginx, "/plain/"),
+            "sent_by_nginx": measured_bytes(redirecting, options, nginx, ""),
+            "nginx_without_asking": measured_bytes(redirecting, options, nginx, "/plain/"),
         }
 
 
