@@ -68,7 +68,7 @@ class TestData:
         }
 
 
-class TestFound:
+class TestLocalModels:
     @pytest.fixture
     def folder(self, tmp_path):
         (tmp_path / "loras").mkdir()

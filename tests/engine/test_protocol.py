@@ -209,10 +209,10 @@ def test_stop_ends_everything_and_start_begins_anew(engine, catalog):
 def test_many_threads_may_submit_at_once(engine, catalog):
     results = {}
 
-    def ask(seed):
+    def submit(seed):
         results[seed] = draw(engine, make(catalog, seed=seed, steps=1))[0]
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(12)]
+    threads = [threading.Thread(target=submit, args=(seed,)) for seed in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
