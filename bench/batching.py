@@ -38,7 +38,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import diffusers
 import torch
-from compare import arrive_at_random, device_speed, difference, gigaflop, ratio, running_engine, take_turns, tell
+from compare import (
+    arrive_at_random,
+    device_speed,
+    difference,
+    gigaflop,
+    ratio,
+    running_engine,
+    take_turns,
+    print_result,
+)
 from diffusers import StableDiffusionPipeline
 from families import FAMILIES, save_family, spec_of
 from single_image import load_pipeline
@@ -271,7 +280,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:
             spec, folder, steps, in_flight = model(name, options.keep or Path(scratch))
-            tell("batching", measure(spec, folder, steps, in_flight, options.pairs, options.seconds))
+            print_result("batching", measure(spec, folder, steps, in_flight, options.pairs, options.seconds))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import running_engine, tell
+from compare import running_engine, print_result
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
@@ -297,7 +297,7 @@ def main():
             return
         name = options.families[0]
         family = tiny(FAMILIES[name]) if options.tiny else FAMILIES[name]
-        tell("families", draw_one(name, family, folder / f"{name}-0", options.side, options.steps))
+        print_result("families", draw_one(name, family, folder / f"{name}-0", options.side, options.steps))
 
 
 def make(name: str, small: bool, folder: str) -> None:

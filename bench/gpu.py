@@ -218,7 +218,7 @@ def requests_for(bench: Bench, spec, count: int, steps: tuple[int, ...]) -> list
     ]
 
 
-def in_company(engine, requests) -> dict:
+def differences_to_alone(engine, requests) -> dict:
     """How far pictures are at most from the same ones drawn alone."""
     alone = [engine.submit(request).result()[0].pixels for request in requests]
     jobs = [engine.submit(request) for request in requests]
@@ -246,12 +246,12 @@ def users(bench: Bench, name: str, in_flight: tuple[int, ...], steps: tuple[int,
             engine, requests_for(bench, spec, max(in_flight), tuple(min(4, many) for many in steps)), max(in_flight)
         )  # kernels are chosen for each size of batch
         alone = seconds_of(lambda: engine.submit(requests_for(bench, spec, 2, steps)[1]).result(), bench.device)
-        company = in_company(engine, requests_for(bench, spec, 4, steps))
+        differences = differences_to_alone(engine, requests_for(bench, spec, 4, steps))
         reached = {}
         for count in in_flight:
             requests = requests_for(bench, spec, max(3, each * count), steps)
             reached[count] = round(closed_loop(engine, requests, count), 3)
-        results |= {"equality": company, "seconds_alone": round(alone, 3), "images_per_second": reached}
+        results |= {"equality": differences, "seconds_alone": round(alone, 3), "images_per_second": reached}
         for load in (0.8, 1.2) if arrivals else ():
             rate = load * max(reached.values())
             results[f"poisson_{load}"] = arrive_at_random(

@@ -26,7 +26,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import device_speed, difference, gigaflop, median, ratio, running_engine, seconds_of, take_turns, tell
+from compare import (
+    device_speed,
+    difference,
+    gigaflop,
+    median,
+    ratio,
+    running_engine,
+    seconds_of,
+    take_turns,
+    print_result,
+)
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import FAMILIES, save_family, shapes, spec_of, tiny, unet_inputs
 
@@ -210,7 +220,7 @@ def main():
     family = tiny(FAMILIES["sd15"]) if options.tiny else FAMILIES["sd15"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_family(family, (options.keep or Path(scratch)) / "sd15-0")
-        tell(
+        print_result(
             "single_image",
             measure(folder, family, options.side, options.steps, options.pairs, options.seconds, options.tiny),
         )
