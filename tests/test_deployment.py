@@ -112,13 +112,13 @@ def test_the_migration_runs_before_all_others():
 
 def test_what_services_wait_for_exists_and_can_be_waited_for():
     for name, service in SERVICES.items():
-        for other, wish in service.get("depends_on", {}).items():
+        for other, dependency in service.get("depends_on", {}).items():
             awaited = SERVICES[other]
             assert not awaited.get("profiles") or awaited["profiles"] == service.get("profiles"), (name, other)
-            if wish["condition"] == "service_healthy":
+            if dependency["condition"] == "service_healthy":
                 assert awaited["healthcheck"].get("test"), (name, other)
             else:
-                assert wish["condition"] == "service_completed_successfully" and awaited["restart"] == "no"
+                assert dependency["condition"] == "service_completed_successfully" and awaited["restart"] == "no"
 
 
 def test_everything_restarts_is_checked_and_keeps_its_data():

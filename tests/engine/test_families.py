@@ -581,7 +581,7 @@ class TestEightBits:
         assert small.recipe["dtype"] == "int8"
         apart = np.abs(np.asarray(small.pixels, float) - np.asarray(whole.pixels, float)).mean()
         assert 0 < apart < 8
-        [worn] = draw(engine, spec, loras=[f"{family}-1"])
-        assert difference(worn.pixels, small.pixels) > 5
+        [styled] = draw(engine, spec, loras=[f"{family}-1"])
+        assert difference(styled.pixels, small.pixels) > 5
         models = engine.models
         assert models.get(spec).nbytes < models.get(mixed.get(family)).nbytes
