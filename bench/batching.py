@@ -43,10 +43,10 @@ from compare import (
     device_speed,
     difference,
     gigaflop,
+    print_result,
     ratio,
     running_engine,
     take_turns,
-    print_result,
 )
 from diffusers import StableDiffusionPipeline
 from families import FAMILIES, save_family, spec_of

@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import running_engine, print_result
+from compare import print_result, running_engine
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,

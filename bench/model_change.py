@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import difference, median, ratio, running_engine, seconds_of, take_turns, print_result
+from compare import difference, median, print_result, ratio, running_engine, seconds_of, take_turns
 from families import FAMILIES, save_family, spec_of, tiny
 from single_image import by_engine, by_pipeline, load_pipeline
 

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import difference, median, ratio, running_engine, seconds_of, take_turns, print_result
+from compare import difference, median, print_result, ratio, running_engine, seconds_of, take_turns
 from diffusers import AutoencoderTiny
 from families import FAMILIES, save_family, spec_of
 from PIL import Image

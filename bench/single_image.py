@@ -31,11 +31,11 @@ from compare import (
     difference,
     gigaflop,
     median,
+    print_result,
     ratio,
     running_engine,
     seconds_of,
     take_turns,
-    print_result,
 )
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import FAMILIES, save_family, shapes, spec_of, tiny, unet_inputs
