@@ -119,7 +119,7 @@ class KeyForm(forms.Form):
         widget=forms.NumberInput(attrs={"placeholder": "as the site"}),
     )
 
-    def asked(self) -> dict:
+    def key_fields(self) -> dict:
         """Keyword arguments for `issue_key`."""
         data = self.cleaned_data
         return {"name": data["name"], "expires_at": in_days(data["days"])} | {

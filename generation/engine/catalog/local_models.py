@@ -124,8 +124,8 @@ def _checkpoint_spec(name: str, file: Path) -> ModelSpec | None:
     beside = file.with_suffix("") / "unet" / "config.json"
     if beside.is_file():
         config = _json(beside)
-        told_size = config.get("addition_embed_type") == "text_time"
-        family = family or next(family for family in _STEP_LOOP_FAMILIES if family.size_conditioning == told_size)
+        takes_sizes = config.get("addition_embed_type") == "text_time"
+        family = family or next(family for family in _STEP_LOOP_FAMILIES if family.size_conditioning == takes_sizes)
         side = _native_side(config, family)
     return _unet_spec(name, file, family, side, channels) if family else None
 
