@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 from pathlib import Path
 
 from generation.engine.errors import UnknownModel
@@ -296,7 +297,7 @@ class Catalog:
 def local_model(key: str, path: str | Path, *, family: str = "sd", **changes) -> ModelSpec:
     """A spec for a folder or .safetensors file on this machine, with the bounds of its family's `base_model`."""
     base = Catalog().get(FAMILIES[family].base_model)
-    fields = {
+    fields: dict[str, Any] = {
         "key": key,
         "title": key,
         "summary": "A local model.",
