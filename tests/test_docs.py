@@ -168,6 +168,11 @@ def python_files(title: str) -> set[str]:
     return {path for path in recipes()[title] if path.endswith(".py") and not path.startswith("tests/")}
 
 
+def test_a_plain_parameter_stands_only_where_the_recipe_says():
+    assert sources_with(r"\bguidance_rescale\b") <= python_files("A parameter")
+    assert len(sources_with(r"\bguidance_rescale\b")) <= 3
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
 def test_a_sampler_stands_only_where_the_recipe_says(sampler):
     assert sources_with(rf"\b{sampler.scheduler}\b") <= python_files("A sampler")

@@ -39,6 +39,7 @@ def reference(path, request, index=0, pipeline_class=diffusers.StableDiffusionPi
         height=request.height,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance_scale,
+        guidance_rescale=request.guidance_rescale,
         generator=torch.Generator().manual_seed(request.seed_of(index)),
     ).images[0]
 
@@ -90,6 +91,15 @@ def test_many_steps_with_all_samplers_in_company(torch_engine, catalog, models, 
 def test_guidance_on_and_off(torch_engine, catalog, models, guidance):
     request = build_request(catalog.get("sd1"), prompt=PROMPT, guidance_scale=guidance, seed=3)
     assert_same(torch_engine.submit(request).result(60)[0].pixels, reference(models["sd1"], request))
+
+
+def test_rescaled_guidance_in_company(torch_engine, catalog, models):
+    requests = [
+        build_request(catalog.get("sd2"), prompt=PROMPT, guidance_scale=guidance, guidance_rescale=share, seed=seed)
+        for seed, (guidance, share) in enumerate([(12, 0.7), (12, 0), (1, 0.7), (5, 1)])
+    ]
+    for job, request in zip([torch_engine.submit(request) for request in requests], requests, strict=True):
+        assert_same(job.result(60)[0].pixels, reference(models["sd2"], request))
 
 
 def test_a_picture_that_is_not_square(torch_engine, catalog, models):

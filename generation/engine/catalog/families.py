@@ -8,7 +8,7 @@ known to `networks.pipelines`, add these there.
 from dataclasses import dataclass, field
 
 MODES = ("txt2img", "img2img", "inpaint", "outpaint")
-FEATURES = ("hires", "variation", "loras", "control", "reference", "tiling", "clip_skip", "quality")
+FEATURES = ("hires", "variation", "loras", "control", "reference", "tiling", "clip_skip", "quality", "guidance_rescale")
 """What a model may offer beside its modes; fields of ImageRequest. `quality`: tiers other than `exact`."""
 
 DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"

@@ -74,7 +74,8 @@ def _evaluate_unet(model: LoadedModel, rows: Sequence[Row], samples: torch.Tenso
         answer = evaluate(unet, rows, batch_rows, batch, times, conditioning, residuals).float()
     if not guided:
         return answer
-    return _apply_guidance(answer[: len(rows)], answer[len(rows) :], _per_row(guidance), guided)
+    conditional = answer[: len(rows)]
+    return _rescale(_apply_guidance(conditional, answer[len(rows) :], _per_row(guidance), guided), conditional, rows)
 
 
 def _with_guided(values: torch.Tensor, guided: list[int]) -> torch.Tensor:
@@ -96,6 +97,19 @@ def _apply_guidance(
     for number, without in zip(guided, unconditional.split(1), strict=True):
         answers[number] = without + guidance[number] * (answers[number] - without)
     return torch.cat(answers)
+
+
+def _rescale(answers: torch.Tensor, conditional: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    """The answers with `guidance_rescale`: scaled back to the spread that they have without guidance, by that share
+    (Lin et al. 2023; diffusers' `rescale_noise_cfg`)."""
+    if not any(row.request.guidance_rescale for row in rows):
+        return answers
+    rescaled = list(answers.split(1))
+    for number, row in enumerate(rows):
+        if (share := row.request.guidance_rescale) and row.negative is not None:
+            spread = conditional[number].std() / rescaled[number].std()
+            rescaled[number] = rescaled[number] * (share * spread + (1 - share))
+    return torch.cat(rescaled)
 
 
 def _conditioning(rows: Sequence[Row], guided: list[int]) -> dict[str, Any]:

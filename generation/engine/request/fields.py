@@ -295,7 +295,9 @@ class ImageRequest:
     """One complete, valid request: everything is decided, nothing is left to a default.
 
     `prompt` and `negative_prompt` are what the text encoder sees (style and prefixes already joined);
-    `guidance_scale` as in classifier-free guidance (Ho & Salimans 2022), 0 and 1 both mean "without"; image `i` of
+    `guidance_scale` as in classifier-free guidance (Ho & Salimans 2022), 0 and 1 both mean "without";
+    `guidance_rescale` the share of the answer that is scaled back to the contrast it has without guidance (phi of
+    Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4); image `i` of
     `num_images` is drawn from `(seed + i) mod 2**32`. `clip_skip`: how many of the text encoder's last layers are left
     out (diffusers' count: A1111's "Clip skip 2" is 1 here). `tiling`: the edges fit together.
     """
@@ -453,6 +455,22 @@ class ImageRequest:
         label="Only enlarge",
         technical="upscale",
         help="Only enlarge `image`, or its own image, by 2 or 4: {factor, upscaler, image}. No prompt is needed then.",
+    )
+    guidance_rescale: float = declare(
+        Kind.NUMBER,
+        default=0.0,
+        low=0.0,
+        high=1.0,
+        limits=lambda offer: Limits(0.0, 1.0, 0.7 if offer.spec.zero_snr else 0.0),
+        aliases=("guidanceRescale", "cfg_rescale"),
+        a1111="guidance_rescale",
+        infotext="CFG rescale",
+        infotext_aliases=("CFG Rescale", "CFG rescale phi", "CFG Rescale Phi"),
+        label="Softer contrast",
+        technical="guidance rescale",
+        help="How far strong guidance is kept from overexposing, from 0 to 1 (Lin et al. 2023).",
+        hint="0.7 helps where strong guidance looks burnt",
+        step=0.1,
     )
     tiling: bool = declare(
         Kind.BOOLEAN,
