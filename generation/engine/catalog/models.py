@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 from generation.engine.errors import UnknownModel
 from generation.engine.sketch import WEIGHTS
