@@ -16,7 +16,7 @@ from generation import refusals
 from generation.engine.errors import InvalidRequest
 from generation.models import Upload
 from generation.operations.pruning import prune
-from generation.storage import uploads
+from generation.storage import sanitizing, uploads
 
 pytestmark = pytest.mark.django_db
 
@@ -360,7 +360,7 @@ def test_the_largest_picture_takes_little_memory(tmp_path):
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    program = [sys.executable, "-I", str(uploads.PROGRAM), "picture", str(uploads.MAX_PIXELS), "JPEG"]
+    program = [sys.executable, "-I", str(sanitizing.PROGRAM), "picture", str(sanitizing.MAX_PIXELS), "JPEG"]
     with source.open("rb") as data:
         measured = subprocess.run(
             [sys.executable, "-c", measure, *program], stdin=data, capture_output=True, check=True
