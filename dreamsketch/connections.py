@@ -1,0 +1,124 @@
+"""The HTTP protocol of the web process: uvicorn's, with bounds on connections that hold no whole request.
+
+    uvicorn dreamsketch.asgi:application --http dreamsketch.connections:Protocol --ws none
+
+A connection that waits for its caller costs a descriptor and nothing else, so a caller could take them all. Headers
+must come within HEADER_SECONDS; of the connections without a whole request an address keeps PER_ADDRESS, and all
+together a SHARE of the descriptors. Who comes later goes before: the oldest one of the address with the most is closed.
+"""
+
+import asyncio
+
+from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .addresses import network_of
+from .web_process import give_memory_back, raise_descriptors
+
+HEADER_SECONDS = 10
+REST_SECONDS = 10
+"""Within which the rest of a body must come that was answered before it was whole."""
+PER_ADDRESS = 100
+SHARE = 0.5
+"""Of the descriptors, for connections without a whole request; the others are for requests at work and their files."""
+
+
+class Unfinished:
+    """The connections without a whole request, by address, the oldest first."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.count = 0
+        self._by_address: dict[str, dict[Protocol, None]] = {}
+
+    def add(self, connection: "Protocol") -> None:
+        """Count one more, and close an older one where that makes too many."""
+        self.discard(connection)
+        of_address = self._by_address.setdefault(connection.address, {})
+        of_address[connection] = None
+        self.count += 1
+        # Behind a proxy all have its address; it keeps half a request to itself.
+        if len(of_address) > PER_ADDRESS and not settings.ALLAUTH_TRUSTED_PROXY_COUNT:
+            self._close_oldest(of_address)
+        elif self.count > self.most:
+            self._close_oldest(max(self._by_address.values(), key=len))
+
+    def discard(self, connection: "Protocol") -> None:
+        of_address = self._by_address.get(connection.address, {})
+        if connection in of_address:
+            del of_address[connection]
+            self.count -= 1
+            if not of_address:
+                del self._by_address[connection.address]
+
+    def _close_oldest(self, of_address: dict["Protocol", None]) -> None:
+        oldest = next(iter(of_address))
+        self.discard(oldest)
+        oldest.transport.abort()
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    address = ""
+    _timer: asyncio.TimerHandle | None = None
+    _whole = True
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self.address = network_of(self.client[0]) if self.client else ""
+        self._await_request()
+
+    def connection_lost(self, exc) -> None:
+        self._stop_timer()
+        unfinished.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self._timer is None and self.timeout_keep_alive_task is None:
+            self._start_timer(HEADER_SECONDS)  # bytes between two requests, such as empty lines
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._whole:
+            self._await_request()
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()  # the body's time is bounded by dreamsketch.limits
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._whole = True
+        self._stop_timer()
+        unfinished.discard(self)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if not self._whole:
+            self._start_timer(REST_SECONDS)
+        elif self.cycle.response_complete:
+            # It may send another request; uvicorn closes it when that takes long.
+            unfinished.add(self)
+
+    def _await_request(self) -> None:
+        self._whole = False
+        self._start_timer(HEADER_SECONDS)
+        unfinished.add(self)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+give_memory_back()
+unfinished = Unfinished(int(raise_descriptors() * SHARE))
