@@ -25,8 +25,13 @@ TURNS_PER_ADDRESS = 16
 WAITING = 1000
 WAITING_PER_CALLER = 100
 WAIT_SECONDS = 15
+STREAMS_PER_CALLER, STREAMS_PER_ADDRESS = 64, 400
+"""Event streams that are open; they have no turn, but each holds a descriptor and is sent all news."""
 TOO_MANY = Problem(
     429, "too_many_calls", "Too many requests at once. Please wait for the answers first.", headers={"Retry-After": "2"}
+)
+TOO_MANY_STREAMS = Problem(
+    429, "too_many_streams", "Too many event streams are open. Close one first.", headers={"Retry-After": "10"}
 )
 CROWDED = Problem(503, "unavailable", "The site is very busy. Please try again shortly.", headers={"Retry-After": "5"})
 
@@ -151,41 +156,78 @@ async def turn_of(scope):
 
 
 class InTurn:
-    """ASGI middleware: hands the end of a body to the application when it is this request's turn."""
+    """ASGI middleware: hands the end of a body to the application when it is this request's turn, and bounds event
+    streams."""
 
     def __init__(self, application):
         self.application = application
+        self.streams: Counter[Caller | str] = Counter()
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             return await self.application(scope, receive, send)
-        taken: Turn | None = None
-        problem: Problem | None = None
-        asked = False
-
-        async def receive_in_turn():
-            nonlocal taken, problem, asked
-            message = await receive()
-            if asked or message["type"] != "http.request" or message.get("more_body"):
-                return message
-            asked = True
-            try:
-                taken = await turns.take(Caller.of(scope))
-            except Refused as refusal:
-                problem = refusal.problem
-                return {"type": "http.disconnect"}  # ends the application, which has nothing to answer yet
-            turn.begin(taken.give_back)
-            return message
-
-        async def send_and_give_back(message):
-            if taken is not None and message["type"] == "http.response.start":
-                taken.give_back()
-            await send(message)
-
+        request = RequestInTurn(self.streams, scope, receive, send)
         try:
-            await self.application(scope, receive_in_turn, send_and_give_back)
+            await self.application(scope, request.receive, request.send)
+        except Refused as refusal:
+            request.problem = refusal.problem
         finally:
-            if taken is not None:
-                taken.give_back()
-        if problem is not None:
-            await refuse(scope, send, problem)
+            request.end()
+        if request.problem is not None:
+            await refuse(scope, send, request.problem)
+
+
+class RequestInTurn:
+    """One request. `problem` is what it is refused for, once the application has ended without an answer."""
+
+    def __init__(self, streams: Counter[Caller | str], scope, receive, send):
+        self._streams, self._receive, self._send = streams, receive, send
+        self._caller = Caller.of(scope)
+        self._turn: Turn | None = None
+        self._whole = self._is_stream = False
+        self.problem: Problem | None = None
+
+    async def receive(self) -> dict:
+        message = await self._receive()
+        if self._whole or message["type"] != "http.request" or message.get("more_body"):
+            return message
+        self._whole = True
+        try:
+            self._turn = await turns.take(self._caller)
+        except Refused as refusal:
+            self.problem = refusal.problem
+            return {"type": "http.disconnect"}  # ends the application, which has nothing to answer yet
+        turn.begin(self._turn.give_back)
+        return message
+
+    async def send(self, message: dict) -> None:
+        if message["type"] == "http.response.start":
+            if self._turn is not None:
+                self._turn.give_back()
+            if is_event_stream(message):
+                self._open_stream()
+        await self._send(message)
+
+    def _open_stream(self) -> None:
+        """Count one more stream, or raise Refused, which ends the application."""
+        address = self._caller.address
+        if self._streams[self._caller] >= STREAMS_PER_CALLER or self._streams[address] >= STREAMS_PER_ADDRESS:
+            raise Refused(TOO_MANY_STREAMS)
+        self._is_stream = True
+        self._streams.update((self._caller, address))
+
+    def end(self) -> None:
+        """Give back what the request has."""
+        if self._turn is not None:
+            self._turn.give_back()
+        if self._is_stream:
+            for counted in (self._caller, self._caller.address):
+                self._streams[counted] -= 1
+                if not self._streams[counted]:
+                    del self._streams[counted]
+
+
+def is_event_stream(message: dict) -> bool:
+    """Whether the head of an answer says that events follow."""
+    headers = {name.lower(): value for name, value in message.get("headers", ())}
+    return headers.get(b"content-type", b"").startswith(b"text/event-stream")
