@@ -18,7 +18,8 @@ from .web_process import give_memory_back, raise_descriptors
 HEADER_SECONDS = 10
 REST_SECONDS = 10
 """Within which the rest of a body must come that was answered before it was whole."""
-PER_ADDRESS = 100
+PER_ADDRESS, GRACE_SECONDS = 100, 2
+"""Older connections of an address are closed where there are more; a burst of honest ones has time to send."""
 SHARE = 0.5
 """Of the descriptors, for connections without a whole request; the others are for requests at work and their files."""
 
@@ -38,10 +39,14 @@ class Unfinished:
         of_address[connection] = None
         self.count += 1
         # Behind a proxy all have its address; it keeps half a request to itself.
-        if len(of_address) > PER_ADDRESS and not settings.ALLAUTH_TRUSTED_PROXY_COUNT:
-            self._close_oldest(of_address)
-        elif self.count > self.most:
+        if not settings.ALLAUTH_TRUSTED_PROXY_COUNT:
+            self._trim(of_address, connection.since - GRACE_SECONDS)
+        if self.count > self.most:
             self._close_oldest(max(self._by_address.values(), key=len))
+
+    def _trim(self, of_address: dict["Protocol", None], old: float) -> None:
+        while len(of_address) > PER_ADDRESS and next(iter(of_address)).since < old:
+            self._close_oldest(of_address)
 
     def discard(self, connection: "Protocol") -> None:
         of_address = self._by_address.get(connection.address, {})
@@ -61,6 +66,8 @@ class Protocol(HttpToolsProtocol):
     """One connection."""
 
     address = ""
+    since = 0.0
+    """When this connection began to wait for a request, by the loop's clock."""
     _timer: asyncio.TimerHandle | None = None
     _whole = True
 
@@ -101,12 +108,9 @@ class Protocol(HttpToolsProtocol):
             return
         if not self._whole:
             self._start_timer(REST_SECONDS)
-        elif self.cycle.response_complete:
-            # It may send another request; uvicorn closes it when that takes long.
-            unfinished.add(self)
 
     def _await_request(self) -> None:
-        self._whole = False
+        self._whole, self.since = False, self.loop.time()
         self._start_timer(HEADER_SECONDS)
         unfinished.add(self)
 

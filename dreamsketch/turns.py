@@ -25,7 +25,7 @@ TURNS_PER_ADDRESS = 16
 WAITING = 1000
 WAITING_PER_CALLER = 100
 WAIT_SECONDS = 15
-STREAMS_PER_CALLER, STREAMS_PER_ADDRESS = 64, 400
+STREAMS_PER_CALLER, STREAMS_PER_ADDRESS = 64, 1000
 """Event streams that are open; they have no turn, but each holds a descriptor and is sent all news."""
 TOO_MANY = Problem(
     429, "too_many_calls", "Too many requests at once. Please wait for the answers first.", headers={"Retry-After": "2"}
