@@ -13,7 +13,7 @@ from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .addresses import network_of
-from .web_process import give_memory_back, raise_descriptors
+from .web_process import prepare
 
 HEADER_SECONDS = 10
 REST_SECONDS = 10
@@ -124,5 +124,4 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
 
-give_memory_back()
-unfinished = Unfinished(int(raise_descriptors() * SHARE))
+unfinished = Unfinished(int(prepare() * SHARE))

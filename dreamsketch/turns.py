@@ -18,8 +18,7 @@ from generation.live import turn
 from .asgi_scope import address_of, headers_of, refuse, shown_credential
 
 TURNS = 24
-TURNS_PER_CALLER = 6
-"""As many connections as a browser opens."""
+TURNS_PER_CALLER = 4
 TURNS_PER_ADDRESS = 16
 """For those who show another credential each time."""
 WAITING = 1000

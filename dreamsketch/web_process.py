@@ -1,14 +1,18 @@
-"""What the web process asks of the system at its start: more descriptors, and memory that is given back."""
+"""What the web process asks of the system at its start: descriptors, memory that is given back, short slices."""
 
 import contextlib
 import ctypes
 import resource
+import sys
 
 DESCRIPTORS = 65536
 """As many are asked for; the system may grant fewer."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Of <malloc.h>."""
 LARGE_BYTES = 256 * 1024
+SLICE_SECONDS = 0.001
+"""Until a thread hands the interpreter to one that waits. A page waits for it after each query, and by default five
+milliseconds for each thread at work."""
 
 
 def raise_descriptors() -> int:
@@ -32,3 +36,10 @@ def give_memory_back() -> None:
         malloc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
         malloc.mallopt(M_TRIM_THRESHOLD, LARGE_BYTES)
         malloc.mallopt(M_ARENA_MAX, 2)
+
+
+def prepare() -> int:
+    """All of it; returns how many descriptors there are."""
+    sys.setswitchinterval(SLICE_SECONDS)
+    give_memory_back()
+    return raise_descriptors()
