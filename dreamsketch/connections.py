@@ -5,6 +5,7 @@
 A connection that waits for its caller costs a descriptor and nothing else, so a caller could take them all. Headers
 must come within HEADER_SECONDS; of the connections without a whole request an address keeps PER_ADDRESS, and all
 together a SHARE of the descriptors. Who comes later goes before: the oldest one of the address with the most is closed.
+The same holds for those whose callers do not read their answers.
 """
 
 import asyncio
@@ -18,17 +19,19 @@ from .web_process import prepare
 HEADER_SECONDS = 10
 REST_SECONDS = 10
 """Within which the rest of a body must come that was answered before it was whole."""
-PER_ADDRESS, GRACE_SECONDS = 100, 2
+PER_ADDRESS, UNREAD_PER_ADDRESS, GRACE_SECONDS = 100, 30, 2
 """Older connections of an address are closed where there are more; a burst of honest ones has time to send."""
+UNREAD_SECONDS = 30
+"""Within which a caller must read on: what it has not read is kept in memory."""
 SHARE = 0.5
-"""Of the descriptors, for connections without a whole request; the others are for requests at work and their files."""
+"""Of the descriptors, for each kind of held connections; the others are for requests at work and their files."""
 
 
-class Unfinished:
-    """The connections without a whole request, by address, the oldest first."""
+class Held:
+    """Connections that are held by their callers, by address, the oldest first."""
 
-    def __init__(self, most: int):
-        self.most = most
+    def __init__(self, per_address: int, most: int):
+        self.per_address, self.most = per_address, most
         self.count = 0
         self._by_address: dict[str, dict[Protocol, None]] = {}
 
@@ -45,7 +48,7 @@ class Unfinished:
             self._close_oldest(max(self._by_address.values(), key=len))
 
     def _trim(self, of_address: dict["Protocol", None], old: float) -> None:
-        while len(of_address) > PER_ADDRESS and next(iter(of_address)).since < old:
+        while len(of_address) > self.per_address and next(iter(of_address)).since < old:
             self._close_oldest(of_address)
 
     def discard(self, connection: "Protocol") -> None:
@@ -69,6 +72,7 @@ class Protocol(HttpToolsProtocol):
     since = 0.0
     """When this connection began to wait for a request, by the loop's clock."""
     _timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
     _whole = True
 
     def connection_made(self, transport) -> None:
@@ -78,7 +82,9 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc) -> None:
         self._stop_timer()
+        self._stop_unread_timer()
         unfinished.discard(self)
+        unread.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -109,6 +115,17 @@ class Protocol(HttpToolsProtocol):
         if not self._whole:
             self._start_timer(REST_SECONDS)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.since = self.loop.time()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        unread.add(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread_timer()
+        unread.discard(self)
+
     def _await_request(self) -> None:
         self._whole, self.since = False, self.loop.time()
         self._start_timer(HEADER_SECONDS)
@@ -123,5 +140,11 @@ class Protocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
-unfinished = Unfinished(int(prepare() * SHARE))
+
+_share = int(prepare() * SHARE)
+unfinished, unread = Held(PER_ADDRESS, _share), Held(UNREAD_PER_ADDRESS, _share)

@@ -177,6 +177,33 @@ def test_twelve_hundred_half_sent_requests_leave_room_for_others(fault_site):
     assert set(visits.statuses) == {200} and visits.worst < 2
 
 
+def test_answers_that_nobody_reads_are_not_kept(fault_site):
+    """Two hundred callers ask for the largest document and read nothing."""
+    before = memory(fault_site)
+    (web,) = fault_site.children("web")
+    descriptors = web.num_fds()
+    request = b"GET /api/schema HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
+    with contextlib.ExitStack() as stack, Visits(fault_site) as visits:
+
+        def ask():
+            unread = stack.enter_context(socket.socket())
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread.connect(("127.0.0.1", fault_site.port))
+            unread.sendall(request)
+
+        def few_are_left():
+            ask()  # one more, and older ones go
+            return web.num_fds() <= descriptors + connections.UNREAD_PER_ADDRESS + 50
+
+        for _ in range(200):
+            ask()
+        wait_for(few_are_left, seconds=20, every=0.5, what="most of them closed")
+        held = memory(fault_site)
+    print(f"web process: {before} MB, then {held} MB with {web.num_fds() - descriptors} more descriptors; {visits}")
+    assert held <= 400
+    assert set(visits.statuses) == {200} and visits.worst < 2
+
+
 def database_connections(site) -> int:
     (web,) = site.children("web")
     with psycopg.connect(web.environ()["DATABASE_URL"]) as connection:
