@@ -48,7 +48,7 @@ class RequestId(Middleware):
     async def _acall(self, request):
         with log_context(request=request.request_id):
             response = self._mark(request, await self.get_response(request))
-        if not response.headers["Content-Type"].startswith("text/event-stream"):
+        if not response.get("Content-Type", "").startswith("text/event-stream"):
             # Now and not when it has been sent: whoever reads slowly would keep a connection for as long.
             await sync_to_async(release_connection)()
         return response
