@@ -1,6 +1,7 @@
 """What the outer layers of the web process need of an ASGI scope: headers, the caller's address, and refusing."""
 
 import json
+from functools import cache
 
 from django.conf import settings
 from django.http import parse_cookie
@@ -40,8 +41,7 @@ async def refuse(scope, send, problem: Problem) -> None:
     path = scope["path"]
     request_id = request_id_of(headers_of(scope).get("x-request-id", ""))
     if problem.status in (429, 503) and not path.startswith(API_PREFIXES):
-        content_type = b"text/html; charset=utf-8"
-        body = get_template("errors/busy.html").render({"problem": problem, "request_id": request_id}).encode()
+        content_type, body = b"text/html; charset=utf-8", _busy_page(problem.status, problem.message)
     else:
         content_type, body = b"application/json", json.dumps(_error_body(path, problem, request_id)).encode()
     headers = [
@@ -54,6 +54,12 @@ async def refuse(scope, send, problem: Problem) -> None:
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+@cache
+def _busy_page(status: int, message: str) -> bytes:
+    """Made once: it is sent most when there is the least time to make it."""
+    return get_template("errors/busy.html").render({"status": status, "message": message}).encode()
 
 
 def _error_body(path: str, problem: Problem, request_id: str) -> dict:
