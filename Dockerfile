@@ -58,5 +58,6 @@ EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "deploy/health.py", "web"]
 
-CMD ["uvicorn", "dreamsketch.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--lifespan", "off", \
+CMD ["uvicorn", "dreamsketch.asgi:application", "--host", "0.0.0.0", "--port", "8000", \
+     "--http", "dreamsketch.connections:Protocol", "--ws", "none", "--lifespan", "off", \
      "--no-server-header", "--log-level", "warning", "--timeout-graceful-shutdown", "3", "--no-proxy-headers"]

@@ -6,6 +6,9 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsketch.settings")
 
-from dreamsketch.limits import BodyLimit
+django = get_asgi_application()
 
-application = BodyLimit(get_asgi_application())
+from dreamsketch.limits import BodyLimit  # noqa: E402
+from dreamsketch.turns import InTurn  # noqa: E402
+
+application = BodyLimit(InTurn(django))

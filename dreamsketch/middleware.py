@@ -4,9 +4,10 @@ import logging
 import re
 import uuid
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.db import InterfaceError, OperationalError
 
+from generation.live.sse import release_connection
 from generation.log import log_context
 
 from . import views
@@ -46,7 +47,11 @@ class RequestId(Middleware):
 
     async def _acall(self, request):
         with log_context(request=request.request_id):
-            return self._mark(request, await self.get_response(request))
+            response = self._mark(request, await self.get_response(request))
+        if not response.get("Content-Type", "").startswith("text/event-stream"):
+            # Now and not when it has been sent: whoever reads slowly would keep a connection for as long.
+            await sync_to_async(release_connection)()
+        return response
 
     @staticmethod
     def _mark(request, response):

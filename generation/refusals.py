@@ -42,6 +42,13 @@ class IdempotencyConflict(Refusal):
     http_status = 409
 
 
+class TooMuchJSON(Refusal):
+    """JSON text with more in it than any request has."""
+
+    code = "too_large"
+    http_status = 413
+
+
 class PictureTooLarge(Refusal):
     """A picture to draw from has more bytes than are read."""
 

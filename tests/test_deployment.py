@@ -300,6 +300,16 @@ def test_the_proxy_takes_bodies_that_the_site_takes_and_replaces_what_visitors_c
     assert NGINX.count("{") == NGINX.count("}")
 
 
+def test_the_proxy_keeps_away_what_only_it_can():
+    """As docs/security.md says: half-sent and slow requests, and too many of one address."""
+    zones = set(re.findall(r"^limit_(?:req|conn)_zone \$binary_remote_addr zone=(\w+):", NGINX, re.M))
+    used = set(re.findall(r"^    limit_(?:req zone=|conn )(\w+)", NGINX, re.M))
+    assert zones == used == {"requests", "connections"}
+    for setting in ("client_header_timeout", "client_body_timeout", "send_timeout"):
+        assert re.search(rf"^    {setting} \d+s;", NGINX, re.M), setting
+    assert not re.search(r"proxy_request_buffering\s+off", NGINX)
+
+
 # --- by hand ------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,6 @@ Only shape is looked at here: what kind of value it is and under which name it c
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,8 @@ from generation.engine.request.parse import spelled_out
 from generation.engine.request.schema import Field, Kind
 from generation.fields import FIELDS, HIRES_FIELDS, SCALARS
 from generation.storage.uploads import read_picture
+
+from .json_text import read_json
 
 PROMPTS = ("prompt", "negative_prompt")
 JSON_FIELDS = [FIELDS[name] for name in ("expand", "variation", "loras")]
@@ -119,19 +120,9 @@ def _from_text(value: Any, param: str) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
         return value
     try:
-        return json.loads(value, object_pairs_hook=unique_members)
-    except (ValueError, RecursionError):
+        return read_json(value.encode())
+    except ValueError:
         raise InvalidRequest("This is not JSON.", param) from None
-
-
-def unique_members(pairs: list[tuple[str, object]]) -> dict:
-    """For `json.loads`: the members of an object. Raises InvalidRequest where one comes twice."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        duplicate = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise InvalidRequest("This field is given twice.", duplicate[:60])
-    return content
 
 
 def _of_kind(field: Field, value: Any) -> Any:

@@ -12,6 +12,7 @@ Exit 3: refused, with one line of JSON on standard error ({"kind", "message"}). 
 import contextlib
 import io
 import json
+import os
 import resource
 import sys
 
@@ -19,7 +20,17 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 MEMORY_BYTES = 512 * 2**20
 """Of address space; a picture of 16 megapixels takes about 250 MiB."""
-CPU_SECONDS = 10
+DECODE_SECONDS, CPU_SECONDS = 2, 6
+"""Of processor time until the pixels are there, which takes half a second for the largest photograph, and in all: what
+comes after that depends on the number of pixels only. The process is killed after it."""
+NICENESS = 5
+MAX_PARTS = 2000
+"""Chunks of a PNG, or segments before the pixels of a JPEG: a photograph has some dozens, each costs a few lines."""
+MAX_SCANS = 64
+"""Of a progressive JPEG, each of which goes over all pixels: encoders write about ten, and a few for a thumbnail."""
+PNG_HEAD, JPEG_HEAD = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+WITHOUT_LENGTH = {0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
+"""Markers of a JPEG that Pillow reads nothing after."""
 MIN_SIDE, MAX_RATIO = 8, 8
 ORIENTATION = 0x0112
 """The EXIF tag."""
@@ -47,9 +58,11 @@ class Refused(Exception):
 
 def sanitize(data: bytes, kind: str, max_pixels: int, formats: list[str]) -> Image.Image:
     """The pixels of `data`: RGB for `picture`, L for `mask` and `alpha`. Raises Refused."""
+    refuse_many_parts(data)
     image = _open(data, max_pixels, formats)
     try:
         image.load()
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
     except (OSError, ValueError, SyntaxError, IndexError) as error:
         raise Refused("This picture is damaged.") from error
     profile = image.info.get("icc_profile")
@@ -62,6 +75,44 @@ def sanitize(data: bytes, kind: str, max_pixels: int, formats: list[str]) -> Ima
         pixels = _flattened(_in_srgb(image, profile), 255).convert("RGB")
     pixels.info.clear()  # what is left here would be written into the new file
     return pixels
+
+
+def refuse_many_parts(data: bytes) -> None:
+    """Raise Refused for a file of so many parts that to walk or decode them takes long, whatever its size."""
+    if data.startswith(PNG_HEAD):
+        too_many = _has_more_chunks(data)
+    elif data.startswith(JPEG_HEAD):
+        # Within pixels an FF is always followed by 00, so this finds scans and those of thumbnails only.
+        too_many = data.count(b"\xff\xda") > MAX_SCANS or _has_more_segments(data)
+    else:
+        return
+    if too_many:
+        raise Refused("This picture is made of too many parts. Save it anew in an ordinary way.")
+
+
+def _has_more_chunks(png: bytes) -> bool:
+    position = len(PNG_HEAD)
+    for _ in range(MAX_PARTS):
+        if position + 8 > len(png):
+            return False
+        position += 12 + int.from_bytes(png[position : position + 4])
+    return True
+
+
+def _has_more_segments(jpeg: bytes) -> bool:
+    """Whether there are more than MAX_PARTS before the first scan, filling bytes included."""
+    position = len(JPEG_HEAD)
+    for _ in range(MAX_PARTS):
+        marker = jpeg[position : position + 2]
+        if len(marker) < 2 or marker == b"\xff\xda":
+            return False
+        if marker[0] != 0xFF or marker[1] in (0x00, 0xFF):
+            position += 1  # Pillow passes over what is no marker, byte by byte
+        elif marker[1] in WITHOUT_LENGTH:
+            position += 2
+        else:
+            position += 2 + max(2, int.from_bytes(jpeg[position + 2 : position + 4]))
+    return True
 
 
 def _open(data: bytes, max_pixels: int, formats: list[str]) -> Image.Image:
@@ -147,8 +198,10 @@ def _mask_from_alpha(image: Image.Image) -> Image.Image:
 
 def main(kind: str, max_pixels: str, formats: str) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    # The kernel names the first of the two when it ends the process.
+    resource.setrlimit(resource.RLIMIT_CPU, (DECODE_SECONDS, CPU_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+    os.nice(NICENESS)  # pages come first
     try:
         pixels = sanitize(sys.stdin.buffer.read(), kind, int(max_pixels), formats.split(","))
     except Refused as refusal:

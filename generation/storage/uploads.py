@@ -11,17 +11,12 @@ import binascii
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import re
-import subprocess
-import sys
-import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from django.conf import settings
 from django.core.files.base import File
@@ -35,23 +30,18 @@ from PIL import Image
 from accounts.models import User
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Upload
-from generation.refusals import PictureTooLarge, StorageAway, TooManyUploads, UnsupportedPicture
+from generation.refusals import PictureTooLarge, StorageAway, TooManyUploads
 
 from . import files
+from .sanitizing import clean_png
 
 log = logging.getLogger(__name__)
 
-MAX_PIXELS = 16 * 2**20
-SANITIZE_SECONDS = 20
-"""Until a sanitizing process is given up; it takes about a second for the largest picture."""
 MIN_BYTES = 24
 """No picture is smaller."""
 REUSE_MARGIN = timedelta(hours=1)
-PROGRAM = Path(__file__).with_name("sanitize.py")
 DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE | re.ASCII)
 
-_sanitizers = threading.BoundedSemaphore(2)
-"""How many run at once in one web process: each takes a processor and a few hundred megabytes."""
 _new_uploads: ContextVar[list[Upload] | None] = ContextVar("new_uploads", default=None)
 
 
@@ -84,7 +74,7 @@ def store_upload(user: User, data: bytes, *, param: str, mask: bool | str = Fals
         raise _too_large(param)
     _check_room(user, param, 0)
     kind = "alpha" if mask == "alpha" else "mask" if mask else "picture"
-    return _keep(user, _sanitize(data, kind, param), param)
+    return _keep(user, clean_png(user.pk, data, kind, param), param)
 
 
 @contextlib.contextmanager
@@ -153,38 +143,6 @@ def decode_base64(value: str, param: str) -> bytes:
         if len(data) > MIN_BYTES:  # a word may be base64, too
             return data
     raise InvalidRequest("This is neither a picture as base64 text nor the id of an image.", param)
-
-
-def _sanitize(data: bytes, kind: str, param: str) -> bytes:
-    """The PNG that `sanitize.py` makes of `data`; `kind` as it says there."""
-    formats = ",".join(name.upper() for name in settings.ALLOWED_IMAGE_FORMATS)
-    try:
-        with _sanitizers:
-            result = subprocess.run(
-                [sys.executable, "-I", str(PROGRAM), kind, str(MAX_PIXELS), formats],
-                input=data,
-                capture_output=True,
-                timeout=SANITIZE_SECONDS,
-                check=False,
-                cwd="/",
-                env={},
-            )
-    except subprocess.TimeoutExpired:
-        raise InvalidRequest("This picture takes too long to read.", param) from None
-    if result.returncode == 0:
-        return result.stdout
-    if result.returncode == 3:
-        refusal = json.loads(result.stderr)
-        if refusal["kind"] == "unsupported":
-            raise UnsupportedPicture(refusal["message"], param=param)
-        raise InvalidRequest(refusal["message"], param)
-    log.warning(
-        "A picture of %s bytes could not be sanitized (%s): %s",
-        len(data),
-        result.returncode,
-        result.stderr[-300:].decode(errors="replace"),
-    )
-    raise InvalidRequest("This picture could not be read.", param)
 
 
 def _keep(user: User, png: bytes, param: str) -> Upload:

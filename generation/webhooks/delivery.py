@@ -4,15 +4,17 @@ Runs in the maintenance worker: a bell or the schedule starts as many threads as
 THREADS. Each takes an endpoint that nobody is at (a lease in the database), sends what is due there, oldest
 first, and ends when there is nothing left. Any number of processes may do this at once.
 
-A receiver that is slow or down costs the others nothing: it holds one thread at a time, and the last
-QUICK_THREADS threads serve only endpoints whose last answer was a success and came at once.
+A receiver that is slow or down costs the others nothing. It holds one thread at a time. Threads belong to lanes: some
+serve only endpoints whose last answer was a success and came at once, most serve those too that have not failed yet,
+and few serve the failing ones. Nobody holds more threads than their share, and failing endpoints of one host neither.
 """
 
+import contextlib
 import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -44,11 +46,21 @@ TIMEOUT_SECONDS = 10
 LEASE_SECONDS = 30
 """More than one attempt takes, looking up the name included."""
 QUICK_SECONDS = 1.0
-THREADS, QUICK_THREADS = 12, 4
 BATCH = 20
 """How many deliveries one endpoint gets before others have their turn."""
+QUICK, STEADY, ANY = "quick", "steady", "any"
+LANES = {QUICK: 6, STEADY: 30, ANY: 12}
+"""Threads of a lane, in each process. They cost little: while a receiver takes its time they hold no connection."""
+SHARES = {"quick": 8, "fresh": 5, "failing": 2}
+"""An endpoint of this kind has its turn while fewer endpoints of its owner than this are being delivered to."""
+HOST_SHARE = 4
+"""As many failing endpoints of one host are delivered to at a time, whoever owns them."""
+DATABASE_THREADS = 8
+"""As many of all threads are at the database at a time."""
 
 State = WebhookDelivery.State
+
+_database_turns = threading.BoundedSemaphore(DATABASE_THREADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +79,13 @@ class Outcome:
 # --- one delivery -----------------------------------------------------------------------------------------
 
 
-def deliver_due(*, quick_only: bool = False, on_claim: Callable[[], object] = lambda: None) -> int:
-    """Deliver what is due, until nothing is left that this caller may claim. Returns the number of attempts.
+def deliver_due(*, lane: str = ANY, on_claim: Callable[[], object] = lambda: None) -> int:
+    """Deliver what is due, until nothing is left that this lane may claim. Returns the number of attempts.
 
     `on_claim()` is called whenever an endpoint was claimed: there may be work for others too.
     """
     count = 0
-    while not _stopping.is_set() and (endpoint_id := _claim_endpoint(quick_only)) is not None:
+    while not _stopping.is_set() and (endpoint_id := _claim_endpoint(lane)) is not None:
         on_claim()
         try:
             for _ in range(BATCH):
@@ -81,29 +93,58 @@ def deliver_due(*, quick_only: bool = False, on_claim: Callable[[], object] = la
                     break
                 count += 1
         finally:
-            WebhookEndpoint.objects.filter(pk=endpoint_id).update(busy_until=None)
+            with _at_database():
+                WebhookEndpoint.objects.filter(pk=endpoint_id).update(busy_until=None)
     return count
 
 
-def _claim_endpoint(quick_only: bool) -> UUID | None:
+@contextlib.contextmanager
+def _at_database() -> Iterator[None]:
+    """Wait for a turn at the database; no connection is kept after it."""
+    with _database_turns:
+        try:
+            yield
+        finally:
+            if not connection.in_atomic_block:
+                connection.close()
+
+
+_CLAIM = """
+WITH candidate AS (
+    SELECT id, owner_id, split_part(url, '/', 3) AS host, quick, failing_since IS NOT NULL AS failing
+    FROM generation_webhookendpoint WHERE enabled AND (busy_until IS NULL OR busy_until < clock_timestamp())
+), busy AS (
+    SELECT owner_id, split_part(url, '/', 3) AS host, failing_since IS NOT NULL AS failing
+    FROM generation_webhookendpoint WHERE busy_until >= clock_timestamp()
+)
+UPDATE generation_webhookendpoint SET busy_until = clock_timestamp() + %(lease)s WHERE id = (
+    SELECT c.id FROM candidate c WHERE c.id IN (
+        SELECT d.endpoint_id FROM generation_webhookdelivery d
+        WHERE d.state = 'pending' AND d.next_at <= clock_timestamp()
+    )
+    AND CASE WHEN c.quick THEN true WHEN c.failing THEN %(lane)s = 'any' ELSE %(lane)s <> 'quick' END
+    AND (SELECT count(*) FROM busy b WHERE b.owner_id = c.owner_id)
+        < CASE WHEN c.quick THEN %(quick)s WHEN c.failing THEN %(failing)s ELSE %(fresh)s END
+    AND (NOT c.failing OR (SELECT count(*) FROM busy b WHERE b.failing AND b.host = c.host) < %(host_share)s)
+    ORDER BY c.failing, NOT c.quick, random() LIMIT 1
+) RETURNING id
+"""
+
+
+def _claim_endpoint(lane: str) -> UUID | None:
     """The id of an endpoint with something due that nobody is at, now leased to the caller, or None."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE generation_webhookendpoint SET busy_until = clock_timestamp() + %s WHERE id = ("
-            "   SELECT e.id FROM generation_webhookendpoint e WHERE e.enabled AND (e.quick OR NOT %s)"
-            "     AND (e.busy_until IS NULL OR e.busy_until < clock_timestamp())"
-            "     AND e.id IN (SELECT d.endpoint_id FROM generation_webhookdelivery d"
-            "       WHERE d.state = 'pending' AND d.next_at <= clock_timestamp())"
-            "   ORDER BY NOT e.quick, random() FOR NO KEY UPDATE OF e SKIP LOCKED LIMIT 1) RETURNING id",
-            [dt.timedelta(seconds=LEASE_SECONDS), quick_only],
-        )
+    with _at_database(), transaction.atomic(), connection.cursor() as cursor:
+        # One claim after the other, or two would both take the last of a share.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('webhook claims', 0))")
+        lease = dt.timedelta(seconds=LEASE_SECONDS)
+        cursor.execute(_CLAIM, {"lane": lane, "lease": lease, "host_share": HOST_SHARE} | SHARES)
         row = cursor.fetchone()
     return row and row[0]
 
 
 def _attempt_next(endpoint_id: UUID) -> bool:
     """Make one attempt at the oldest due delivery of a leased endpoint. False when none is due."""
-    with transaction.atomic():
+    with _at_database(), transaction.atomic():
         endpoint = WebhookEndpoint.objects.filter(pk=endpoint_id, enabled=True).first()
         delivery = (
             WebhookDelivery.objects.select_for_update(skip_locked=True)
@@ -118,9 +159,9 @@ def _attempt_next(endpoint_id: UUID) -> bool:
         WebhookDelivery.objects.filter(pk=delivery.pk).update(attempts=F("attempts") + 1, next_at=lease)
         WebhookEndpoint.objects.filter(pk=endpoint_id).update(busy_until=lease)
         delivery.attempts += 1
-    if not connection.in_atomic_block:
-        connection.close()  # none is held while somebody else's server takes its time
-    _record(endpoint, delivery, attempt(endpoint, delivery))
+    outcome = attempt(endpoint, delivery)
+    with _at_database():
+        _record(endpoint, delivery, outcome)
     return True
 
 
@@ -217,37 +258,38 @@ def prune_deliveries(*, dry_run: bool = False) -> int:
 
 
 _lock = threading.Lock()
-_threads: dict[int, threading.Thread] = {}
-"""Those at work, by number; the first QUICK_THREADS numbers serve quick endpoints only."""
+_threads: dict[tuple[str, int], threading.Thread] = {}
+"""Those at work, by lane and number."""
 _stopping = threading.Event()
 
 
 def bell() -> None:
     """There may be deliveries: start threads for them, and return at once. Those that find nothing end."""
-    _start(range(QUICK_THREADS))
-    _start(range(QUICK_THREADS, THREADS))
+    for lane in LANES:
+        _start(lane)
 
 
-def _start(numbers: Iterable[int]) -> None:
-    """Start one more thread with one of these numbers, if one is free."""
+def _start(lane: str) -> None:
+    """Start one more thread of a lane, if it has one free."""
     with _lock:
-        free = next((number for number in numbers if number not in _threads), None)
+        free = next(((lane, number) for number in range(LANES[lane]) if (lane, number) not in _threads), None)
         if free is None or _stopping.is_set():
             return
         # A daemon: should its process be killed, the attempt is made again after its lease.
-        _threads[free] = threading.Thread(target=_work, args=(free,), name=f"webhook-delivery-{free}", daemon=True)
+        name = f"webhook-delivery-{lane}-{free[1]}"
+        _threads[free] = threading.Thread(target=_work, args=free, name=name, daemon=True)
         _threads[free].start()
 
 
-def _work(number: int) -> None:
+def _work(lane: str, number: int) -> None:
     try:
-        deliver_due(quick_only=number < QUICK_THREADS, on_claim=bell)
+        deliver_due(lane=lane, on_claim=bell)
     except DatabaseError as error:
         log.warning("Webhooks wait for the database: %s", error)
     finally:
         connections.close_all()
         with _lock:
-            del _threads[number]
+            del _threads[lane, number]
 
 
 def stop() -> None:

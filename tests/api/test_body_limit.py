@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import pytest
 
+from dreamsketch import limits
 from dreamsketch.asgi import application
 from dreamsketch.limits import MARGIN
 
@@ -36,3 +37,29 @@ def test_it_is_refused_in_the_one_shape(path, has_length, request_id, settings):
     assert error["code"] == "too_large" and error["message"]
     assert error["request_id"] == answer.headers["x-request-id"] and len(error["request_id"]) >= 8
     assert (error["request_id"] == request_id) == (request_id == "my-own-id-1")
+
+
+async def slowly(pause):
+    for _ in range(100):
+        yield b"x"
+        await asyncio.sleep(pause)
+
+
+@pytest.mark.parametrize(("quiet", "slow"), [(0.1, 10), (10, 0.3)])
+def test_one_that_comes_too_slowly_is_given_up(quiet, slow, monkeypatch):
+    """No byte for a while, or byte after byte for a long time."""
+    monkeypatch.setattr(limits, "QUIET_SECONDS", quiet)
+    monkeypatch.setattr(limits, "SLOW_SECONDS", slow)
+    answer = post("/api/generate", slowly(0.2), {})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Cookie": "other=1"}])
+def test_a_strangers_large_body_is_not_read(headers):
+    async def unread():
+        raise AssertionError("somebody read the body")
+        yield
+
+    size = {"Content-Length": "30000000"}
+    answer = post("/api/generate", unread(), headers | size)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "not_authenticated")

@@ -3,6 +3,7 @@
 import base64
 import io
 import struct
+import time
 import zlib
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from generation import refusals
 from generation.engine.errors import InvalidRequest
 from generation.models import Upload
 from generation.operations.pruning import prune
-from generation.storage import uploads
+from generation.storage import sanitize, sanitizing, uploads
 
 pytestmark = pytest.mark.django_db
 
@@ -364,12 +365,82 @@ def test_the_largest_picture_takes_little_memory(tmp_path):
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    program = [sys.executable, "-I", str(uploads.PROGRAM), "picture", str(uploads.MAX_PIXELS), "JPEG"]
+    program = [sys.executable, "-I", str(sanitizing.PROGRAM), "picture", str(sanitizing.MAX_PIXELS), "JPEG"]
     with source.open("rb") as data:
         measured = subprocess.run(
             [sys.executable, "-c", measure, *program], stdin=data, capture_output=True, check=True
         )
     assert int(measured.stdout) / 1024 < 300
+
+
+# --- slow ones -------------------------------------------------------------------------------------------------------
+
+
+def many_scans(count: int, side: int = 4000) -> bytes:
+    """A progressive JPEG whose last scan, over all pixels, comes again and again."""
+    head, _, last = encoded(picture((side, side), 90, "L"), "JPEG", progressive=True).rpartition(b"\xff\xda")
+    return head + (b"\xff\xda" + last.removesuffix(b"\xff\xd9")) * count + b"\xff\xd9"
+
+
+def many_chunks(count: int) -> bytes:
+    png = encoded(picture())
+    chunk = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    return png[:33] + chunk * count + png[33:]
+
+
+def many_segments(count: int, segment: bytes) -> bytes:
+    jpeg = encoded(picture(), "JPEG")
+    return jpeg[:2] + segment * count + jpeg[2:]
+
+
+SLOW = {
+    "scans": lambda: many_scans(6000),
+    "chunks": lambda: many_chunks(860_000),
+    "segments": lambda: many_segments(2_000_000, b"\xff\xe5\x00\x02"),
+    "markers": lambda: many_segments(4_000_000, b"\xff\xd8"),
+    "filling": lambda: many_segments(8_000_000, b"\xff"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_picture_of_too_many_parts_is_refused_before_it_is_decoded(kind, free_user, nothing_kept):
+    data = SLOW[kind]()
+    began = time.monotonic()
+    with pytest.raises(InvalidRequest, match="too many parts"):
+        uploads.store_upload(free_user, data, param="image")
+    seconds, began = time.monotonic() - began, time.process_time()
+    with pytest.raises(sanitize.Refused):
+        sanitize.refuse_many_parts(data)
+    counting = time.process_time() - began
+    print(f"{kind}: {len(data) / 1e6:.1f} MB refused in {seconds:.2f} s, {counting:.4f} s of it to count")
+    assert counting < 0.1
+    nothing_kept()
+
+
+@pytest.mark.parametrize("count", [1, sanitize.MAX_SCANS - 12])
+def test_as_many_scans_as_encoders_write_are_taken(count, free_user):
+    assert uploads.store_upload(free_user, many_scans(count, 400), param="image").width == 400
+
+
+def test_an_account_waits_for_itself_only(free_user, other_user, monkeypatch):
+    monkeypatch.setattr(sanitizing, "WAIT_SECONDS", 0.2)
+    with sanitizing._places.place_of(free_user.pk, "image"):
+        assert uploads.store_upload(other_user, encoded(picture()), param="image")
+        with pytest.raises(refusals.TooManyUploads) as refusal:
+            uploads.store_upload(free_user, encoded(picture()), param="image")
+    assert refusal.value.retry_after and refusal.value.param == "image"
+    assert uploads.store_upload(free_user, encoded(picture()), param="image")
+
+
+def test_refused_pictures_are_counted(free_user, other_user, monkeypatch):
+    monkeypatch.setattr(sanitizing, "REFUSED_PER_HOUR", 2)
+    for _ in range(2):
+        with pytest.raises(Refusal):
+            uploads.store_upload(free_user, b"no picture at all, but long enough", param="image")
+    with pytest.raises(refusals.TooManyUploads) as refusal:
+        uploads.store_upload(free_user, encoded(picture()), param="image")
+    assert refusal.value.retry_after == 3600
+    assert uploads.store_upload(other_user, encoded(picture()), param="image")
 
 
 # --- how many, how long ---------------------------------------------------------------------------------------------

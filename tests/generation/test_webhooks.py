@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -435,23 +436,37 @@ def test_many_deliverers_at_once_deliver_each_message_once(pro_user, other_user,
     assert not WebhookEndpoint.objects.filter(busy_until__isnull=False).exists()
 
 
+def seconds_until_told(endpoint, receiver) -> float:
+    """From the event to the message at the receiver."""
+    before, began = len(receiver.messages), time.monotonic()
+    events.send_test(endpoint)
+    delivery.bell()
+    wait_for(lambda: len(receiver.messages) > before, seconds=20, every=0.01, what="the honest one's message")
+    return time.monotonic() - began
+
+
 @pytest.mark.django_db(transaction=True)
-def test_receivers_that_hang_hold_up_nobody_else(pro_user, other_user, receiver):
-    """More hanging endpoints than threads; one that was good before is served while all of them still hang."""
+@pytest.mark.parametrize("owners", [1, 10])
+@pytest.mark.parametrize("kind", ["fresh", "quick", "failing"])
+def test_ten_receivers_that_hang_delay_nobody_else(owners, kind, make_user, pro_user, receiver):
+    """Whoever they belong to and whatever they were before, an endpoint that nobody knows yet is served at once."""
     hanging = threading.Event()
+    before = {"fresh": {}, "quick": {"quick": True}, "failing": {"failing_since": timezone.now()}}[kind]
     with Receiver(behave=lambda connection: hanging.wait(30)) as bad:
-        for _ in range(10):
-            events.send_test(endpoints.create_endpoint(user=other_user, url=bad.url))
+        people = [make_user(f"hostile{number}@example.com", plan="pro") for number in range(owners)]
+        for number in range(10):
+            events.send_test(endpoints.create_endpoint(user=people[number % owners], url=bad.url))
+        WebhookEndpoint.objects.update(**before)
         good = endpoints.create_endpoint(user=pro_user, url=receiver.url)
-        WebhookEndpoint.objects.filter(pk=good.pk).update(quick=True)
         try:
             delivery.bell()
-            slow = delivery.THREADS - delivery.QUICK_THREADS
-            wait_for(lambda: len(bad.messages) == slow, seconds=20, what="threads that hang")
-            events.send_test(good)
-            delivery.bell()
-            wait_for(lambda: receiver.messages, seconds=20, what="the good one")
-            assert len(bad.messages) == slow, "one attempt for each endpoint and thread, and all still wait"
+            share = delivery.HOST_SHARE if kind == "failing" else 10
+            most = min(share, owners * delivery.SHARES[kind])
+            wait_for(lambda: len(bad.messages) == most, seconds=20, what=f"{most} that hang")
+            late = seconds_until_told(good, receiver)
+            print(f"{kind}, {owners} owners: {most} hang, the honest one waited {late:.2f} s")
+            assert late < 1
+            assert len(bad.messages) == most, "one attempt for each endpoint in its share, and all still wait"
         finally:
             hanging.set()
             wait_for(lambda: not delivery._threads, seconds=30, what="the threads' end")

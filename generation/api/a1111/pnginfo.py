@@ -8,6 +8,7 @@ from PIL import Image
 from generation.api.http.errors import encodable
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.metadata import parse_parameters
+from generation.storage.sanitize import Refused, refuse_many_parts
 from generation.storage.uploads import decode_base64
 
 from .fields import PNG_INFO, read_fields
@@ -39,12 +40,15 @@ def _with_sides(parameters: dict) -> dict:
 def _texts(data: bytes) -> dict[str, str]:
     """Texts in the file by name; the web UI's under `parameters` in any format. A stranger's words."""
     try:
+        refuse_many_parts(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             texts = {
                 name: value for name, value in image.info.items() if isinstance(name, str) and isinstance(value, str)
             }
             if "parameters" not in texts and (comment := _comment(image)):
                 texts["parameters"] = comment
+    except Refused as refusal:
+        raise InvalidRequest(str(refusal), "image") from None
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError):
         raise InvalidRequest("This picture could not be read.", "image") from None
     return {name[:200]: encodable(value[:MAX_TEXT]) for name, value in list(texts.items())[:MAX_ITEMS]}

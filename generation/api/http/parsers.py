@@ -1,6 +1,5 @@
 """Request body parsers (JSON, forms, multipart): strict, size-limited, and never able to break the server."""
 
-import json
 from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
@@ -11,7 +10,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.parsers import MultiPartParser as FrameworkMultiPartParser
 
 from generation.engine.errors import InvalidRequest
-from generation.services.parse import unique_members
+from generation.services.json_text import TooDeep, read_json
 
 from .errors import TooLarge
 
@@ -29,18 +28,15 @@ def read_body(stream) -> bytes:
 
 
 class JSONParser(BaseParser):
-    """One JSON object in UTF-8 (RFC 8259), whatever charset the header claims.
-
-    NaN and Infinity are read as numbers here, so that the field that has one can be named in the refusal.
-    """
+    """One JSON object in UTF-8 (RFC 8259), whatever charset the header claims, within the bounds of `json_text`."""
 
     media_type = "application/json"
 
     def parse(self, stream, media_type=None, parser_context=None) -> dict:
         data = read_body(stream)
         try:
-            content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique_members) if data.strip() else {}
-        except RecursionError:
+            content = read_json(data) if data.strip() else {}
+        except TooDeep:
             raise ParseError("This JSON is nested too deeply.") from None
         except ValueError as error:
             raise ParseError(f"This is not JSON: {error}") from None

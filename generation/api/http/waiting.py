@@ -7,6 +7,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from generation.live.hub import hub
 from generation.live.sse import release_connection
+from generation.live.turn import step_aside
 from generation.models import Generation
 
 
@@ -15,6 +16,7 @@ def wait_for(generation: Generation, seconds: float) -> Generation:
 
     Woken by the hub's events. Between looks at the row this thread holds no database connection.
     """
+    step_aside()
     return async_to_sync(_until_final)(generation, seconds)
 
 

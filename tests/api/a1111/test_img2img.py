@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import zlib
 
 import pytest
 from PIL import Image
@@ -198,6 +199,13 @@ def test_what_a_picture_says(caller, documented):
     assert (answer["parameters"]["Size-1"], answer["parameters"]["Size-2"]) == ("256", "256")
     assert json.loads(answer["items"]["dreamsketch"])["seed"] == 7
     assert Upload.objects.count() == before
+
+
+def test_a_picture_of_hundreds_of_thousands_of_chunks_is_not_walked(caller):
+    png = base64.b64decode(picture())
+    chunk = b"\0\0\0\0teSt" + zlib.crc32(b"teSt").to_bytes(4)
+    answer = caller.post("png-info", {"image": base64.b64encode(png[:33] + chunk * 500_000 + png[33:]).decode()})
+    assert answer.status_code == 400 and "too many parts" in answer.json()["detail"]
 
 
 def test_a_picture_that_says_nothing(caller):
