@@ -12,7 +12,7 @@ import pytest
 
 from tests.site import Site, wait_for
 
-LEASE_SECONDS = 6
+LEASE_SECONDS = 8
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_victims_of_a_killed_worker_come_back_while_others_submit_without_a_paus
         while not stopping.is_set():
             with contextlib.suppress(httpx.HTTPError):
                 person.post("/api/generate", json={"prompt": "a tree", "steps": 10, "width": 128, "height": 128})
-            stopping.wait(0.3)
+            stopping.wait(0.5)
 
     victims = [submit(people[0], steps=30), submit(people[1], steps=30)]
     query = "SELECT count(*) FROM generation_generation WHERE id = ANY(%s::uuid[]) AND status = %s AND attempt = %s"
@@ -88,7 +88,7 @@ def test_victims_of_a_killed_worker_come_back_while_others_submit_without_a_paus
     assert crash_site.audit() == {}
 
 
-POISON, GOOD = 3, 30
+POISON, GOOD = 2, 20
 
 
 def test_poison_ends_and_good_work_goes_on_beside_it(crash_site):

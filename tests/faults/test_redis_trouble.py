@@ -12,7 +12,7 @@ import redis
 from dreamsketch import embedded
 from tests.site import ROOT, Site, wait_for
 
-LEASE_SECONDS = 6
+LEASE_SECONDS = 8
 
 
 class Broker:

@@ -28,7 +28,7 @@ from generation.queue import worker
 
 CALM_SECONDS = 30
 """A child that lived this long is restarted at once; one that keeps dying is restarted a little more slowly."""
-RESTART_SECONDS = (0, 1, 2, 4)
+RESTART_SECONDS = (0, 1, 2)
 """Pauses before a restart, the last one for all further ones: good work waits for a worker that bad work killed."""
 READY_SECONDS = 120
 SERVER_CHECK_SECONDS = 1
