@@ -1,5 +1,6 @@
 """Redis is away, frozen, full or emptied: requests are answered at once, and work is claimed, finished and repaired."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -30,8 +31,9 @@ class Broker:
         embedded.end_redis(self.folder / "redis")
 
     def start(self):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.process.resume()
         assert embedded.redis_url(self.folder) == self.url
-        self.process.resume()
         redis.Redis.from_url(self.url).config_set("maxmemory", 0)
 
 
