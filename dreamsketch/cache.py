@@ -1,17 +1,15 @@
 """Redis cache backend that forgets instead of failing while Redis is away."""
 
-import logging
 from functools import cached_property
 from typing import ClassVar
 
 from django.core.cache.backends.redis import RedisCache
-from redis.exceptions import RedisError
 
-log = logging.getLogger(__name__)
+from generation.live import store
 
 
 class ForgivingRedisCache(RedisCache):
-    """Reads miss and writes are lost while Redis is away, so that pages and sign-in go on.
+    """Reads miss and writes are lost while Redis is away, so that pages and sign-in go on without waiting for it.
 
     Django makes a cache object for each request; all of a process share one pool of connections here, or each
     request would open a connection of its own and a stream would keep it.
@@ -25,14 +23,10 @@ class ForgivingRedisCache(RedisCache):
     @cached_property
     def _cache(self):
         key = (*self._servers, repr(sorted(self._options.items())))
-        return self._shared.setdefault(key, self._class(self._servers, **self._options))
+        return self._shared.setdefault(key, self._class(self._servers, **store.QUICK | self._options))
 
     def _quietly(self, method, default, *args, **kwargs):
-        try:
-            return method(*args, **kwargs)
-        except RedisError as error:
-            log.warning("The cache is away: %s", error)
-            return default
+        return store.unless_silent(lambda: method(*args, **kwargs), default)
 
     def get(self, key, default=None, version=None):
         return self._quietly(super().get, default, key, default, version)

@@ -1,14 +1,15 @@
 """The Celery application: doorbells to the generation worker, chores for the maintenance worker, the schedule.
 
-A process that consumes the `generation` queue also runs `generation.queue.worker`, whose threads do the work;
-Celery's own pool only carries the bell to them. This module is imported before Django's apps are ready, so that its
-receivers import what they start.
+A process that consumes the `generation` queue also runs `generation.queue.worker`, whose threads do the work; any
+other runs `generation.operations.upkeep`, whose thread repairs. Celery only carries the bell to them: both begin before
+it looks for its broker and go on while that is away, frozen or full. This module is imported before Django's apps are
+ready, so that its receivers import what they start.
 """
 
 import os
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dreamsketch.settings")
 
@@ -26,17 +27,18 @@ def keep_our_logging(**kwargs):
 
 
 @celeryd_after_setup.connect
-def note_queues(sender, instance, **kwargs):
+def start_working(sender, instance, **kwargs):
+    """Sent when everything is set up and before the first connection to the broker."""
     global _draws
     _draws = GENERATION_QUEUE in instance.app.amqp.queues.consume_from
-
-
-@worker_ready.connect
-def start_drawing(**kwargs):
     if _draws:
         from generation.queue import worker
 
         worker.start()
+    else:
+        from generation.operations import upkeep
+
+        upkeep.start()
 
 
 @worker_shutting_down.connect
@@ -48,12 +50,14 @@ def stop_claiming(**kwargs):
 
 
 @worker_shutdown.connect
-def stop_drawing(**kwargs):
+def stop_working(**kwargs):
     if _draws:
         from generation.queue import worker
 
         worker.stop()
     else:
+        from generation.operations import upkeep
         from generation.webhooks import delivery
 
+        upkeep.stop()
         delivery.stop()

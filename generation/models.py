@@ -64,6 +64,7 @@ class Generation(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
+    retry_of_id: uuid.UUID | None
 
     # The request. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
     # `storage.image_requests.request_of` makes an ImageRequest of it.

@@ -3,18 +3,13 @@
 from celery import shared_task
 
 from .operations import pruning
-from .queue import jobs, worker
+from .queue import worker
 from .webhooks import delivery
 
 
 @shared_task(name="generation.work")
 def work() -> None:
     worker.bell()
-
-
-@shared_task(name="generation.sweep")
-def sweep() -> None:
-    jobs.sweep()
 
 
 @shared_task(name="generation.prune")

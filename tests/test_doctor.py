@@ -108,7 +108,7 @@ def test_leases_that_nobody_sweeps_are_wrong(look, free_user, make_generation):
     store.worker_seen("host-17", {"device": "cpu"})
     make_generation(free_user, status="processing", lease_until=timezone.now() - dt.timedelta(minutes=5))
     assert [mend for state, _, mend in look("Workers") if state == "wrong"] == [
-        "Start the scheduler and the maintenance worker. manage.py sweep does their work once."
+        "Start the maintenance worker. manage.py sweep does its work once."
     ]
 
 

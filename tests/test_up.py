@@ -90,3 +90,22 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_received(site):
     with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
         connection.sendall(b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n")
         assert connection.recv(200).startswith(b"HTTP/1.1 413")
+
+
+def test_first_starts_at_once_all_work(tmp_path):
+    """Of one folder without anything in it: each makes the servers, the key and the tables, or finds them made."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "manage.py", "migrate", "-v", "0"],
+            cwd=ROOT,
+            env=environment | {"VAR_DIR": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    ends = [(start.communicate(timeout=150)[1], start.returncode) for start in starts]
+    print(f"{sum(code == 0 for _, code in ends)} of {len(ends)} worked")
+    assert [code for _, code in ends] == [0] * len(ends), "\n".join(error[-1500:] for error, _ in ends)
+    assert [path.name for path in tmp_path.glob("secret_key*")] == ["secret_key"]

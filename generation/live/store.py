@@ -14,6 +14,8 @@ from uuid import UUID
 
 import redis
 from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from generation.models import Generation
 
@@ -26,9 +28,10 @@ EVENTS_SECONDS = 900
 EVENTS_KEPT = 256
 WATCHED_SECONDS = 20
 
-_client = redis.Redis.from_url(
-    settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, health_check_interval=30, max_connections=32
-)
+QUICK: dict[str, Any] = {"socket_timeout": 0.3, "socket_connect_timeout": 0.2, "retry": Retry(NoBackoff(), 0)}
+"""Options of a client that gives up at once: nothing that is kept in Redis is worth a visitor's time."""
+
+_client = redis.Redis.from_url(settings.REDIS_URL, health_check_interval=30, max_connections=32, **QUICK)
 _silent_until = 0.0
 SILENCE_SECONDS = 3.0
 """After an error Redis is left alone this long, so that its absence slows nobody."""
@@ -36,14 +39,19 @@ SILENCE_SECONDS = 3.0
 
 def with_redis(action: Callable[[redis.Redis], Any], default: Any = None) -> Any:
     """`action(client)`, or `default` while Redis is away."""
+    return unless_silent(lambda: action(_client), default)
+
+
+def unless_silent(action: Callable[[], Any], default: Any = None) -> Any:
+    """`action()`, which may talk to Redis, or `default` while Redis is away. All of a process wait for it once."""
     global _silent_until
     if time.monotonic() < _silent_until:
         return default
     try:
-        return action(_client)
+        return action()
     except redis.RedisError as error:
         _silent_until = time.monotonic() + SILENCE_SECONDS
-        log.warning("Live progress is off for a moment: %s", error)
+        log.warning("Redis is left alone for a moment: %s", error)
         return default
 
 

@@ -402,7 +402,7 @@ def workers() -> Findings:
         yield (
             WRONG,
             f"{stray} generations of lost workers were not queued again.",
-            "Start the scheduler and the maintenance worker. manage.py sweep does their work once.",
+            "Start the maintenance worker. manage.py sweep does its work once.",
         )
 
 

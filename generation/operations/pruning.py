@@ -18,8 +18,9 @@ from generation.webhooks.delivery import prune_deliveries
 
 log = logging.getLogger(__name__)
 
-ORPHAN_AGE = dt.timedelta(hours=24)
-"""A younger file may belong to a generation that is just being finished."""
+ORPHAN_AGE = dt.timedelta(hours=18)
+"""A younger file may belong to a generation that is just being finished, or to a database that is being restored. With
+the six hours between two prunings that makes a day."""
 FOLDERS = ("generated_images", "thumbnails", "uploads")
 
 
@@ -70,7 +71,7 @@ def _delete_uploads(dry_run: bool) -> int:
 
 
 def orphan_files() -> Iterator[str]:
-    """Names of stored files, older than a day, that no picture has. Leftover `.part` files too."""
+    """Names of stored files, older than ORPHAN_AGE, that no picture has. Leftover `.part` files too."""
     newest = dt.datetime.now(dt.UTC) - ORPHAN_AGE
     for folder in FOLDERS:
         for name in _walk(folder):

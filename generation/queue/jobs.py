@@ -51,28 +51,81 @@ def _seconds(value: float) -> dt.timedelta:
 # --- claim ----------------------------------------------------------------------------------------------
 
 
-def claim(worker: str) -> Generation | None:
+_RUNNING = (
+    "running AS (SELECT owner_id, count(*) AS n FROM generation_generation"
+    "   WHERE status = 'processing' GROUP BY owner_id)"
+)
+_HERE = (
+    "here AS (SELECT count(*) AS n, coalesce(max(attempt), 0) AS worst FROM generation_generation"
+    "   WHERE status = 'processing' AND worker = %(worker)s)"
+)
+_MAY_RUN = (
+    "g.status = 'queued' AND g.not_before <= clock_timestamp() AND g.deadline_at > clock_timestamp()"
+    " AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
+)
+_IN_LINE = f"{queue_rank('g')}, coalesce(running.n, 0), g.created_at"
+
+
+def claim(worker: str, *, careful: bool = False) -> Generation | None:
     """Take the next generation in line for `worker`, or None when nothing may run now.
 
     In line: plan priority with ageing, then the user with the fewest running, then age. One that was lost or
-    failed before is a suspect and runs alone on its worker: if it kills that one too, it harms nobody else's
-    attempts. A worker must not call this from two threads at once.
+    failed before is a suspect: it comes last and only to an empty worker, and nothing joins it, so that it harms
+    nobody else's attempts should it kill that worker too. It takes a place of its owner's while it waits.
+    `careful`: while any suspect is queued, only an empty worker takes anything. Suspects get their turn by
+    `claim_suspect`. A worker must not call these from two threads at once.
+    """
+    return _take(
+        worker,
+        f"WITH {_RUNNING}, {_HERE}, waiting AS (SELECT owner_id, count(*) AS n FROM generation_generation"
+        "   WHERE status = 'queued' AND attempt > 0 AND not_before <= clock_timestamp()"
+        "   AND deadline_at > clock_timestamp() GROUP BY owner_id)"
+        " SELECT g.id, g.owner_id FROM generation_generation g CROSS JOIN here"
+        " LEFT JOIN running ON running.owner_id = g.owner_id LEFT JOIN waiting ON waiting.owner_id = g.owner_id"
+        f" WHERE {_MAY_RUN} AND (here.n = 0 OR (here.worst = 1 AND g.attempt = 0 AND NOT (%(careful)s AND EXISTS"
+        "     (SELECT 1 FROM generation_generation s WHERE s.status = 'queued' AND s.attempt > 0))))"
+        "   AND (g.attempt > 0 OR g.owner_slots IS NULL"
+        "     OR coalesce(running.n, 0) + coalesce(waiting.n, 0) < g.owner_slots)"
+        f" ORDER BY g.attempt > 0, {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1",
+        careful=careful,
+    )
+
+
+def keep_suspect(worker: str) -> bool:
+    """Whether a suspect waits for this worker: one that was kept for it before, or else the first that is free.
+
+    Until a lease has run out no other busy worker waits for the same one; an idle one may take it.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "WITH running AS (SELECT owner_id, count(*) AS n FROM generation_generation"
-            "   WHERE status = 'processing' GROUP BY owner_id),"
-            " here AS (SELECT count(*) AS n, coalesce(max(attempt), 0) AS worst FROM generation_generation"
-            "   WHERE status = 'processing' AND worker = %s)"
-            " SELECT g.id, g.owner_id FROM generation_generation g CROSS JOIN here"
-            " LEFT JOIN running ON running.owner_id = g.owner_id"
-            " WHERE g.status = 'queued' AND g.not_before <= clock_timestamp() AND g.deadline_at > clock_timestamp()"
-            "   AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
-            "   AND (here.n = 0 OR (here.worst = 1 AND g.attempt = 0))"
-            f" ORDER BY {queue_rank('g')}, coalesce(running.n, 0), g.created_at"
-            " FOR UPDATE OF g SKIP LOCKED LIMIT 1",
-            [worker],
+            f"WITH {_RUNNING} UPDATE generation_generation SET worker = %(worker)s,"
+            "   lease_until = clock_timestamp() + make_interval(secs => %(lease)s)"
+            " WHERE id = (SELECT g.id FROM generation_generation g LEFT JOIN running ON running.owner_id = g.owner_id"
+            f"   WHERE {_MAY_RUN} AND g.attempt > 0"
+            "     AND (g.worker IN ('', %(worker)s) OR g.lease_until < clock_timestamp())"
+            f"  ORDER BY g.worker = '', {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1)",
+            {"worker": worker, "lease": settings.LEASE_SECONDS},
         )
+        return cursor.rowcount > 0
+
+
+def claim_suspect(worker: str, *, beside_others: bool = False) -> Generation | None:
+    """Take the next suspect, on an empty worker; `beside_others`: also on one that others are at, if kept for it."""
+    return _take(
+        worker,
+        f"WITH {_RUNNING}, {_HERE} SELECT g.id, g.owner_id FROM generation_generation g CROSS JOIN here"
+        " LEFT JOIN running ON running.owner_id = g.owner_id"
+        f" WHERE {_MAY_RUN} AND g.attempt > 0"
+        "   AND (here.n = 0 OR (%(beside)s AND here.worst = 1 AND g.worker = %(worker)s))"
+        f" ORDER BY g.worker <> %(worker)s, {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1",
+        beside=beside_others,
+    )
+
+
+def _take(worker: str, choose: str, **parameters: Any) -> Generation | None:
+    """Claim the row that the query `choose` selects and locks, if it selects one."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(choose, {"worker": worker, **parameters})
         row = cursor.fetchone()
         if row is None:
             return None
@@ -94,6 +147,32 @@ def claim(worker: str) -> Generation | None:
         generation = Generation.objects.get(pk=generation_id)
     store.publish_state(generation)
     return generation
+
+
+def end_leases(workers: str) -> int:
+    """End the leases of workers whose names begin with `workers`, for who saw their process end. Returns how many.
+
+    The sweeper repairs the rest. Should it be wrong and the worker live, its writes are fenced as after any lease.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE generation_generation SET lease_until = clock_timestamp()"
+            " WHERE status = 'processing' AND starts_with(worker, %s)",
+            [workers],
+        )
+        return cursor.rowcount
+
+
+def seconds_left(generation: Generation) -> float:
+    """Until its deadline, by the database's clock; negative when that is past."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM deadline_at - clock_timestamp())::float8 FROM generation_generation"
+            " WHERE id = %s",
+            [generation.pk],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else 0.0
 
 
 def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) -> Beat:

@@ -5,7 +5,6 @@ doorbell and the signals; without a bell the threads look at the queue every IDL
 """
 
 import contextlib
-import datetime as dt
 import logging
 import os
 import secrets
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
-from django.utils import timezone
 
 from generation.catalog import catalog, remote_provider
 from generation.engine.errors import Cancelled, EngineError, EngineStopped, TimedOut
@@ -33,6 +31,7 @@ from generation.storage.image_requests import request_of
 
 from . import jobs
 from .finishing import finish_with_files
+from .turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +81,7 @@ class Worker:
         self._running: set[Running] = set()
         self._lock = threading.Lock()
         self._claiming = threading.Lock()
+        self._turns = Turns(settings.LEASE_SECONDS)
         self._bell = threading.Condition()
         self._rings = 0
         self._stopping = threading.Event()
@@ -139,7 +139,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 with self._claiming:
-                    generation = None if disk_is_full() else jobs.claim(self.name)
+                    generation = None if disk_is_full() else self._claim()
             except DatabaseError as error:
                 log.warning("The queue cannot be read: %s", error)
                 generation = None
@@ -151,11 +151,26 @@ class Worker:
                 self._run(generation)
             close_old_connections()
 
+    def _claim(self) -> Generation | None:
+        turns = self._turns
+        if turns.is_suspects_turn() and jobs.keep_suspect(self.name):
+            turns.drain()
+            generation = jobs.claim_suspect(self.name, beside_others=turns.drained_long_enough())
+        else:
+            turns.stop_draining()
+            generation = jobs.claim(self.name, careful=turns.careful)
+        if generation is not None:
+            turns.began(generation)
+        return generation
+
     def _idle(self) -> None:
         close_old_connections()
         with self._bell:
             if not self._rings and not self._stopping.is_set():
-                self._bell.wait(settings.IDLE_POLL_SECONDS)
+                # When what still runs takes too long, a suspect joins it: that comes without a bell.
+                self._bell.wait(
+                    min(1.0, settings.IDLE_POLL_SECONDS) if self._turns.draining else settings.IDLE_POLL_SECONDS
+                )
             self._rings = max(0, self._rings - 1)
 
     def _run(self, generation: Generation) -> None:
@@ -182,6 +197,7 @@ class Worker:
         finally:
             with self._lock:
                 self._running.discard(running)
+            self._turns.ended(generation)
             # A place of this user may have become free for another of their generations.
             self.ring()
 
@@ -194,7 +210,7 @@ class Worker:
                 on_progress=running.advance,
                 wants_preview=lambda: running.watched,
                 ticket=f"{generation.pk}:{generation.epoch}",
-                deadline=_to_monotonic(generation.deadline_at),
+                deadline=time.monotonic() + jobs.seconds_left(generation),
             )
             images = running.job.result()
         except Cancelled as error:
@@ -298,7 +314,16 @@ def start() -> None:
 
 def worker_name() -> str:
     """Unique also where a restarted container gets the same host name and process id."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{_process_name(os.getpid())}{secrets.token_hex(3)}"
+
+
+def _process_name(pid: int) -> str:
+    return f"{socket.gethostname()}-{pid}-"
+
+
+def process_ended(pid: int) -> int:
+    """For who saw the worker process `pid` of this machine end: its leases need not run out. Returns how many."""
+    return jobs.end_leases(_process_name(pid))
 
 
 def bell() -> None:
@@ -349,8 +374,3 @@ def configured_engine() -> Engine:
         # With guidance a picture takes two places in a forward pass.
         max_rows=2 * settings.MAX_BATCH,
     )
-
-
-def _to_monotonic(moment: dt.datetime) -> float:
-    """A moment by the wall clock as `time.monotonic()` will count it."""
-    return time.monotonic() + (moment - timezone.now()).total_seconds()

@@ -38,16 +38,17 @@ IDEMPOTENCY = dt.timedelta(hours=24)
 def create_generation(*, user: User, idempotency_key: str | None = None, **fields: Any) -> tuple[Generation, bool]:
     """Accept a request for images; the only door, whoever knocks. `fields` are described at `_prepare`.
 
-    Returns the queued generation and True, or the earlier one and False when `idempotency_key` was seen
-    before with the same request. Raises InvalidRequest (a field is wrong), PromptRejected, AccountLocked,
-    IdempotencyConflict, RateLimited, TooManyRunning or QuotaExceeded.
+    Returns the queued generation and True, or the earlier one and False: when `idempotency_key` was seen
+    before with the same request, or when it is a retry and another of the same has not ended yet.
+    Raises InvalidRequest (a field is wrong), PromptRejected, AccountLocked, IdempotencyConflict, RateLimited,
+    TooManyRunning or QuotaExceeded.
     """
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= 255:
         raise InvalidRequest("The Idempotency-Key must have 1 to 255 characters.", "Idempotency-Key")
     generation = _prepare(user=user, idempotency_key=idempotency_key, **fields)
     with transaction.atomic():
         _one_at_a_time(user)
-        earlier = _earlier(user, generation)
+        earlier = _earlier(user, generation) or _unfinished_retry(generation)
         if earlier:
             return earlier, False
         _admit(generation)
@@ -111,7 +112,7 @@ def _prepare(
         api_key=api_key,
         retry_of=retry_of,
         idempotency_key=idempotency_key,
-        fingerprint=_fingerprint(request, fields.get("seed"), fields.get("style", ""), visibility),
+        fingerprint=_fingerprint(request, fields.get("seed"), fields.get("style", ""), visibility, retry_of),
         **columns,
         total_steps=request.total_steps,
         mode=request.mode,
@@ -119,7 +120,8 @@ def _prepare(
         visibility=visibility,
         priority=plan.priority,
         owner_slots=plan.running,
-        deadline_at=timezone.now() + dt.timedelta(seconds=settings.GENERATION_DEADLINE_SECONDS),
+        # By the database's clock, as all times of a row: those of the machines may differ.
+        deadline_at=Now() + dt.timedelta(seconds=settings.GENERATION_DEADLINE_SECONDS),
     )
 
 
@@ -149,7 +151,9 @@ def _announce(generation: Generation) -> None:
     store.publish_state(generation)
 
 
-def _fingerprint(request: ImageRequest, seed: Any, style: str, visibility: str) -> str:
+def _fingerprint(
+    request: ImageRequest, seed: Any, style: str, visibility: str, retry_of: Generation | None = None
+) -> str:
     """SHA-256, the same for the same request. A seed that was left to us does not count, nor a picture's name:
     a program that sends its request again uploads again."""
 
@@ -164,6 +168,8 @@ def _fingerprint(request: ImageRequest, seed: Any, style: str, visibility: str) 
         "visibility": visibility,
         "options": nameless(to_options(request)),
     }
+    if retry_of is not None:
+        content["retry_of"] = str(retry_of.pk)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -183,6 +189,13 @@ def _earlier(user: User, generation: Generation) -> Generation | None:
     if earlier and earlier.fingerprint != generation.fingerprint:
         raise IdempotencyConflict("This Idempotency-Key was used for another request.", param="Idempotency-Key")
     return earlier
+
+
+def _unfinished_retry(generation: Generation) -> Generation | None:
+    """The retry of the same that is queued or running: who asks again meanwhile, or clicks twice, means that one."""
+    if generation.retry_of_id is None:
+        return None
+    return Generation.objects.active().filter(retry_of=generation.retry_of_id).first()
 
 
 def _check_key(generation: Generation) -> None:
@@ -250,13 +263,23 @@ def cancel_generation(generation: Generation) -> str:
     return "cancelled" if generation.status == Generation.Status.CANCELLED else "already_finished"
 
 
-def retry_generation(generation: Generation, *, source: str, api_key: ApiKey | None = None) -> Generation:
-    """Submit the same again as a generation that ended without completing. Counts like any new request."""
+def retry_generation(
+    generation: Generation, *, source: str, api_key: ApiKey | None = None, idempotency_key: str | None = None
+) -> Generation:
+    """Submit the same again as a generation that ended without completing. Counts like any new request.
+
+    One at a time: while a retry of it is queued or running, that one is returned, whatever the key.
+    """
     generation.refresh_from_db(fields=["status"])
     if not generation.is_final or generation.status == Generation.Status.COMPLETED:
         raise InvalidRequest("Only a generation that failed, expired or was cancelled can be tried again.", "id")
     retry, _ = create_generation(
-        user=generation.owner, source=source, api_key=api_key, retry_of=generation, **fields_of(generation)
+        user=generation.owner,
+        source=source,
+        api_key=api_key,
+        retry_of=generation,
+        idempotency_key=idempotency_key,
+        **fields_of(generation),
     )
     return retry
 

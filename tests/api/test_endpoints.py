@@ -284,6 +284,18 @@ def test_retry(documented, refused, free_user, api_client, make_generation):
     refused(client.post(f"/api/generate/{done.pk}/retry/"), 400, "invalid_request")
 
 
+def test_a_repeated_retry_is_the_same_job(refused, pro_user, api_client, make_generation):
+    client = api_client(pro_user)
+    failed, other = (make_generation(pro_user, status="failed", width=256, height=256) for _ in range(2))
+    path, key = f"/api/generate/{failed.pk}/retry", {"Idempotency-Key": "try-again"}
+    first = client.post(path, headers=key).json()["id"]
+    assert client.post(path).json()["id"] == first, "it waits already"
+    client.post(f"/api/generate/{first}/cancel")
+    assert client.post(path, headers=key).json()["id"] == first, "the key remembers it"
+    assert client.post(path).json()["id"] != first
+    refused(client.post(f"/api/generate/{other.pk}/retry", headers=key), 409, "idempotency_conflict")
+
+
 def test_history_by_page_and_cursor(documented, refused, free_user, other_user, api_client, make_image):
     images = [make_image(free_user) for _ in range(5)]
     make_image(other_user)

@@ -495,3 +495,25 @@ class TestPinnedHashes:
 
     def offer(self, monkeypatch, spec):
         monkeypatch.setattr("generation.management.commands.preload_models.catalog", lambda: Catalog([spec]))
+
+
+def test_a_built_in_model_with_one_byte_changed_is_not_loaded(tmp_path):
+    """In a copy of the library, whose own files they then are."""
+    shutil.copytree(ROOT / "generation" / "engine", tmp_path / "generation" / "engine")
+    (tmp_path / "generation" / "__init__.py").touch()
+    unet = tmp_path / "generation/engine/sketch/weights/unet/diffusion_pytorch_model.safetensors"
+    fetch = (
+        "from generation.engine.catalog import model_files, models\n"
+        "print(model_files.fetch(models.Catalog().get('dreamsketch-tiny')).path)"
+    )
+
+    def run():
+        return subprocess.run([sys.executable, "-c", fetch], cwd=tmp_path, capture_output=True, text=True)
+
+    whole = run()
+    assert whole.returncode == 0 and str(tmp_path) in whole.stdout, whole.stderr
+    content = bytearray(unet.read_bytes())
+    content[len(content) // 2] ^= 1
+    unet.write_bytes(content)
+    damaged = run()
+    assert damaged.returncode != 0 and "ModelUnavailable" in damaged.stderr, damaged.stdout

@@ -15,6 +15,7 @@ from generation.models import GeneratedImage, Generation
 from generation.operations import audit
 from generation.queue import jobs
 from generation.queue.finishing import finish_with_files
+from generation.refusals import IdempotencyConflict
 from generation.services.generations import cancel_generation, create_generation, retry_generation
 from generation.storage import files
 from generation.storage.image_requests import request_of
@@ -341,21 +342,60 @@ class TestCancel:
 
 
 class TestQueueOrder:
-    def test_one_that_was_lost_before_runs_alone_on_its_worker(self, make_user):
-        suspect, first, second = (create(make_user(f"u{number}@example.com")) for number in range(3))
-        lost = jobs.claim("w1")
-        assert lost.pk == suspect.pk
+    @pytest.fixture
+    def suspect(self, make_user):
+        """One that lost its worker and was queued again."""
+        create(make_user("suspect@example.com"))
+        lost = jobs.claim("lost")
         expire_lease(lost)
         jobs.sweep()
-        Generation.objects.filter(pk=suspect.pk).update(created_at=timezone.now() - dt.timedelta(minutes=5))
-        assert jobs.claim("w2").pk == suspect.pk
-        assert jobs.claim("w2") is None  # while the suspect runs, nothing joins it
-        assert jobs.claim("w3").pk == first.pk
-        jobs.hand_back(Generation.objects.get(pk=suspect.pk))
-        Generation.objects.filter(pk=suspect.pk).update(attempt=1)
-        assert jobs.claim("w3").pk == second.pk  # nor does a suspect join others
-        assert jobs.claim("w3") is None
-        assert jobs.claim("w4").pk == suspect.pk
+        return lost
+
+    def test_one_that_was_lost_before_runs_alone_on_its_worker(self, make_user, suspect):
+        first, second = (create(make_user(f"u{number}@example.com")) for number in range(2))
+        assert jobs.claim("w1").pk == first.pk  # it comes after the others …
+        assert jobs.claim_suspect("w1") is None  # … and joins none of them
+        assert jobs.claim_suspect("w2").pk == suspect.pk
+        assert jobs.claim("w2") is None and jobs.claim_suspect("w2") is None  # while it runs, nothing joins it
+        assert jobs.claim("w1").pk == second.pk
+
+    def test_an_idle_worker_takes_a_suspect_when_nothing_else_waits(self, suspect):
+        assert jobs.claim("w1").pk == suspect.pk
+
+    def test_one_busy_worker_waits_for_a_suspect_and_an_idle_one_may_take_it(self, make_user, suspect):
+        for number in range(2):
+            create(make_user(f"u{number}@example.com"))
+            assert jobs.claim(f"w{number}")
+        assert jobs.keep_suspect("w0") and jobs.keep_suspect("w0")
+        assert not jobs.keep_suspect("w1")
+        assert jobs.claim_suspect("w1", beside_others=True) is None
+        assert jobs.claim_suspect("w0") is None
+        assert jobs.claim_suspect("w0", beside_others=True).pk == suspect.pk
+
+    def test_an_idle_worker_need_not_wait_for_the_one_it_was_kept_for(self, make_user, suspect):
+        create(make_user("u@example.com"))
+        assert jobs.claim("w0") and jobs.keep_suspect("w0")
+        assert jobs.claim_suspect("w1").pk == suspect.pk
+
+    def test_a_suspect_keeps_the_place_of_its_owner(self, suspect):
+        create(suspect.owner)  # of a plan with one place
+        assert jobs.claim("w1").pk == suspect.pk
+        assert jobs.claim("w2") is None
+
+    def test_a_careful_worker_takes_one_at_a_time_while_a_suspect_waits(self, make_user, suspect):
+        for number in range(2):
+            create(make_user(f"u{number}@example.com"))
+        assert jobs.claim("w1", careful=True)
+        assert jobs.claim("w1", careful=True) is None
+        assert jobs.claim("w1") is not None
+
+    def test_leases_of_a_worker_that_was_seen_to_end_end_with_it(self, make_user):
+        gone, alive = (create(make_user(f"u{number}@example.com")) for number in range(2))
+        jobs.claim("host-7-abc")
+        jobs.claim("host-77-abc")
+        assert jobs.end_leases("host-7-") == 1
+        assert jobs.sweep()["requeued"] == 1
+        assert (state(gone), state(alive)) == ("queued", "processing")
 
     def test_pro_comes_before_free(self, free_user, pro_user):
         create(free_user)
@@ -435,3 +475,40 @@ def test_a_failed_one_can_be_tried_again_with_the_same_settings(free_user):
     again = retry_generation(claimed, source="api")
     assert (again.seed, again.style, again.composed_prompt) == (5, "anime", claimed.composed_prompt)
     assert again.retry_of_id == claimed.pk
+
+
+def fail(user):
+    create(user)
+    claimed = jobs.claim("w1")
+    jobs.fail(claimed, code="out_of_memory", message="too large", transient=False)
+    return claimed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_twelve_who_try_again_at_once_get_one_and_the_same(pro_user):
+    failed = fail(pro_user)
+    retries = at_once(lambda number: retry_generation(failed, source="api").pk, 12)
+    print(f"12 retries at once made {len(set(retries))} of {Generation.objects.filter(retry_of=failed).count()}")
+    assert set(retries) == {Generation.objects.get(retry_of=failed).pk}
+    assert quotas.remaining(pro_user).held == 1
+
+
+def test_after_a_retry_has_ended_another_is_a_new_one_unless_the_key_says_the_same(free_user):
+    failed = fail(free_user)
+    first = retry_generation(failed, source="api", idempotency_key="again")
+    cancel_generation(first)
+    assert retry_generation(failed, source="api", idempotency_key="again").pk == first.pk
+    assert retry_generation(failed, source="api").pk != first.pk
+    with pytest.raises(IdempotencyConflict):
+        retry_generation(fail(free_user), source="api", idempotency_key="again")
+
+
+def test_a_deadline_is_by_the_clock_of_the_database(free_user, settings, monkeypatch):
+    real = timezone.now
+    for hours in (-5, 5):
+        monkeypatch.setattr(timezone, "now", lambda hours=hours: real() + dt.timedelta(hours=hours))
+        generation = create(free_user)
+        seconds = (generation.deadline_at - generation.created_at).total_seconds()
+        print(f"a web process {hours} h off gives {seconds:.0f} s")
+        assert seconds == pytest.approx(settings.GENERATION_DEADLINE_SECONDS, abs=1)
+        assert jobs.seconds_left(generation) == pytest.approx(settings.GENERATION_DEADLINE_SECONDS, abs=10)

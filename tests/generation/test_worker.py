@@ -1,10 +1,12 @@
 """The worker against real rows, with the fake engine: what becomes of each way that drawing can end."""
 
+import datetime as dt
 import threading
 
 import pytest
 from django.core.files.storage import default_storage
 from django.db import OperationalError
+from django.utils import timezone
 
 from accounts import quotas
 from generation.catalog import catalog
@@ -68,6 +70,13 @@ def test_a_queued_generation_is_drawn_without_any_bell(free_user, start_worker):
         assert read_png(handle.read())["recipe"]["seed"] == 41
     assert quotas.remaining(free_user).used == 2
     assert_clean()
+
+
+def test_a_worker_whose_clock_is_wrong_gives_nothing_up(free_user, start_worker, monkeypatch):
+    generation, real = create(free_user), timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: real() + dt.timedelta(hours=5))
+    start_worker()
+    assert ended(generation) == "completed"
 
 
 def test_many_generations_of_many_users_are_all_drawn(make_user, start_worker):

@@ -17,15 +17,19 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
+from django.db import connections
 
 from accounts.models import User
 from dreamsketch import embedded
 from dreamsketch.apps import StaticFiles
 from generation.catalog import model_named
+from generation.queue import worker
 
 CALM_SECONDS = 30
-"""A child that lived this long is restarted at once; one that keeps dying is restarted ever more slowly."""
-SLOWEST_RESTART_SECONDS = 30
+"""A child that lived this long is restarted at once; one that keeps dying is restarted a little more slowly."""
+RESTART_SECONDS = (0, 1, 2)
+"""Pauses before a restart, the last one for all further ones: good work waits for a worker that bad work killed."""
 READY_SECONDS = 120
 SERVER_CHECK_SECONDS = 1
 PR_SET_PDEATHSIG = 1
@@ -232,10 +236,22 @@ class Command(BaseCommand):
                     child.start()
             elif (code := child.process.poll()) is not None and not self.stopping:
                 child.failures = 1 if now - child.started > CALM_SECONDS else child.failures + 1
-                wait = 0 if child.failures == 1 else min(2 ** (child.failures - 1), SLOWEST_RESTART_SECONDS)
+                wait = RESTART_SECONDS[min(child.failures, len(RESTART_SECONDS)) - 1]
                 cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 self.say(f"{child.name} ended with {cause}; restarting {'now' if not wait else f'in {wait} s'}")
+                if child.name == "worker":
+                    self.end_leases(child.process.pid)
                 child.process, child.restart_at = None, now + wait
+
+    @staticmethod
+    def end_leases(pid: int) -> None:
+        """What the worker was at need not wait until its leases run out: it is certainly gone."""
+        try:
+            worker.process_ended(pid)
+        except DatabaseError:
+            pass  # they run out
+        finally:
+            connections.close_all()
 
     def stop(self, children) -> None:
         """The worker gets time to finish its pictures; a second Ctrl-C takes it away."""

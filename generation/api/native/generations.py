@@ -193,9 +193,15 @@ def cancel(request, generation_id):
 @extend_schema(**doc.RETRY)
 @api_view(["POST"])
 def retry(request, generation_id):
-    """Ask for the same again, after it failed, expired or was cancelled. It is a new job and counts as one."""
+    """Ask for the same again, after it failed, expired or was cancelled. It is a new job and counts as one.
+
+    While such a retry is queued or running, asking again gives the same one. An `Idempotency-Key` header makes
+    repeats safe after that too.
+    """
     generation = generation_or_404(request, generation_id)
-    again = generations.retry_generation(generation, source=Generation.Source.API, api_key=request.auth)
+    again = generations.retry_generation(
+        generation, source=Generation.Source.API, api_key=request.auth, idempotency_key=idempotency_key(request)
+    )
     return _submitted(request, again)
 
 

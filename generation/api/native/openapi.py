@@ -383,7 +383,13 @@ CANCEL = _operation(
     },
     request=None,
 )
-RETRY = _operation("retry", "generations", {202: _SUBMITTED, 404: MISSING, 422: REJECTED, **POSTED}, request=None)
+RETRY = _operation(
+    "retry",
+    "generations",
+    {202: _SUBMITTED, **POSTED, 404: MISSING, 409: CONFLICT, 422: REJECTED},
+    parameters=[_IDEMPOTENCY],
+    request=None,
+)
 
 HISTORY = _operation(
     "history",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generation.engine.errors import ModelUnavailable
+from generation.engine.sketch import expected_sums
 
 from .families import FAMILIES
 from .models import Download, ModelSpec
@@ -144,7 +145,7 @@ def check_hashes(spec: ModelSpec, source: Source, on_fraction: Callable[[float],
         digest = _sha256_of(file)
         done += size
         on_fraction(done / max(sum(sizes), 1))
-        expected = _pinned(spec, source, file)
+        expected = _pinned(spec, source, file) | _shipped(file)
         if re.fullmatch("[0-9a-f]{64}", file.resolve().name):
             expected.add(file.resolve().name)
         if expected - {digest}:
@@ -154,11 +155,28 @@ def check_hashes(spec: ModelSpec, source: Source, on_fraction: Callable[[float],
 
 
 def _check_pinned(spec: ModelSpec, source: Source) -> None:
-    """Refuse weight files that differ from `spec.hashes`. Each is read once for as long as it stays the same."""
-    for file in weight_files(spec, source) if spec.hashes else ():
-        expected = _pinned(spec, source, file)
-        if expected and expected != {digest := _cached_sha256(file.resolve())}:
-            raise _wrong_digest(file, digest, expected)
+    """Refuse weight files that differ from `spec.hashes`, or of the built-in model from what was shipped.
+
+    Each is read once for as long as it stays the same.
+    """
+    for file in weight_files(spec, source):
+        _check_digest(file, _pinned(spec, source, file) | _shipped(file))
+
+
+def check_shipped(file: Path) -> None:
+    """Refuse a file of weights of this repository that is not as it was shipped. Raises ModelUnavailable."""
+    _check_digest(file, _shipped(file))
+
+
+def _check_digest(file: Path, expected: set[str]) -> None:
+    if expected and expected != {digest := _cached_sha256(file.resolve())}:
+        raise _wrong_digest(file, digest, expected)
+
+
+def _shipped(file: Path) -> set[str]:
+    """What the SHA-256 of a file is that came with this repository; nothing for others."""
+    digest = expected_sums().get(file)
+    return {digest} if digest else set()
 
 
 def _pinned(spec: ModelSpec, source: Source, file: Path) -> set[str]:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from generation.engine.catalog.model_files import check_safetensors
+from generation.engine.catalog.model_files import check_safetensors, check_shipped
 from generation.engine.catalog.upscalers import UPSCALERS, upscaler_file
 from generation.engine.errors import ModelUnavailable
 
@@ -165,6 +165,7 @@ def load_upscaler(file: Path) -> nn.Module:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise ValueError("is too large for an upscaler")
         check_safetensors(file)
+        check_shipped(file)
         state = {name: tensor.float() for name, tensor in load_file(file).items()}
         for wrapping in ("params_ema.", "params.", "model_state_dict."):
             if all(name.startswith(wrapping) for name in state):

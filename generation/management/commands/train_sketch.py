@@ -14,7 +14,7 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 
-from generation.engine.sketch import WEIGHTS
+from generation.engine.sketch import WEIGHTS, write_sums
 from generation.training.recipe import PRESETS
 from generation.training.train import STAGES, run
 
@@ -54,15 +54,19 @@ class Command(BaseCommand):
         options = {name: options[name] for name in ("device", "processes")}
         options["say"] = partial(print, file=self.stdout, flush=True)
         if judge:
-            return self.train_judge(preset, work, **options)
+            self.train_judge(preset, work, **options)
+            return write_sums()
         if upscaler:
-            return self.train_upscaler(preset, **options)
+            self.train_upscaler(preset, **options)
+            return write_sums()
         if work.exists() and not (resume or only):
             # Hours of work may lie there; only a person throws them away.
             raise CommandError(f"{work} holds an earlier training. Go on from it with --resume, or remove it first.")
         if start_from and not (start_from / "model_index.json").exists():
             raise CommandError(f"{start_from} is not the folder of a finished model.")
         run(preset, out, work, until=until, only=only, start_from=start_from, **options)
+        if out == WEIGHTS:
+            write_sums()
 
     # Imported within: other processes import this module for its help alone.
 
