@@ -263,9 +263,9 @@ async def watch(site, lines, options, process, url, path) -> dict:
         try:
             while line := await reader.readline():
                 if b'"eta_seconds": 1' in line and b'"step"' in line:
-                    found = re.search(rb'"eta_seconds": (\d{9,}\.\d+)', line)
-                    if found:
-                        delays.append(time.time() - float(found[1]))
+                    match = re.search(rb'"eta_seconds": (\d{9,}\.\d+)', line)
+                    if match:
+                        delays.append(time.time() - float(match[1]))
                 elif b"HTTP/1.1" in line and b" 200 " not in line:
                     refused.append(line)
         except (ConnectionError, asyncio.CancelledError):
@@ -414,12 +414,12 @@ def picture_bytes(site, key, options) -> dict:
         tempfile.TemporaryDirectory(dir=site.var) as var,
         BenchSite(
             Path(var), DREAMSKETCH_ENGINE="fake", API_CALLS_PER_MINUTE="1000000", MEDIA_ACCEL_REDIRECT="/_media/"
-        ) as telling,
+        ) as redirecting,
     ):
         return {"concurrency": 8} | {
             "sent_by_the_site": measured_bytes(site, options, lambda site: nullcontext(site.url), ""),
-            "sent_by_nginx": measured_bytes(telling, options, nginx, ""),
-            "nginx_without_asking": measured_bytes(telling, options, nginx, "/plain/"),
+            "sent_by_nginx": measured_bytes(redirecting, options, nginx, ""),
+            "nginx_without_asking": measured_bytes(redirecting, options, nginx, "/plain/"),
         }
 
 
@@ -470,21 +470,21 @@ def is_open(port: int) -> bool:
 
 
 def wrk(url: str, authorization: str, seconds: float) -> dict:
-    said = subprocess.run(
+    output = subprocess.run(
         ["wrk", "-t1", "-c8", f"-d{seconds:.0f}s", "--latency", "-H", f"Authorization: {authorization}", url],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert "Non-2xx" not in said, said
+    assert "Non-2xx" not in output, output
     units = {"us": 0.001, "ms": 1.0, "s": 1000.0}
     late = {
-        part: round(float(found[1]) * units[found[2]], 2)
+        part: round(float(match[1]) * units[match[2]], 2)
         for part in ("50", "99")
-        if (found := re.search(rf"{part}%\s+([\d.]+)(us|ms|s)", said))
+        if (match := re.search(rf"{part}%\s+([\d.]+)(us|ms|s)", output))
     }
     return {
-        "per_second": round(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]), 1),
+        "per_second": round(float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]), 1),
         "p50": late["50"],
         "p99": late["99"],
     }

@@ -38,7 +38,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import diffusers
 import torch
-from compare import arrive_at_random, device_speed, difference, gigaflop, ratio, running_engine, take_turns, tell
+from compare import (
+    arrive_at_random,
+    device_speed,
+    difference,
+    gigaflop,
+    print_result,
+    ratio,
+    running_engine,
+    take_turns,
+)
 from diffusers import StableDiffusionPipeline
 from families import FAMILIES, save_family, spec_of
 from single_image import load_pipeline
@@ -124,8 +133,8 @@ def by_raw_loop(pipeline, requests) -> None:
         left = sum(request.steps > step for request in rows)
         times = torch.tensor([999 - 999 * step // request.steps for request in rows[:left]])
         seen = latents[:left].to(unet.dtype).repeat(2, 1, 1, 1)
-        given = torch.cat([states[:1].expand(left, -1, -1), prompts[:left]])
-        negative, positive = unet(seen, times.repeat(2), given, return_dict=False)[0].float().chunk(2)
+        conditioning = torch.cat([states[:1].expand(left, -1, -1), prompts[:left]])
+        negative, positive = unet(seen, times.repeat(2), conditioning, return_dict=False)[0].float().chunk(2)
         latents[:left] -= 0.01 * (negative + guidance[:left] * (positive - negative))
     for some in latents.split(DECODED_TOGETHER):
         rgb = vae.decode((some / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
@@ -139,8 +148,8 @@ def work(pipeline, requests) -> float:
     latents = torch.randn(
         2, vae.config.latent_channels, requests[0].height // edge, requests[0].width // edge, dtype=unet.dtype
     )
-    words = torch.randn(2, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim, dtype=unet.dtype)
-    step = gigaflop(lambda: unet(latents, 500, words))
+    embeddings = torch.randn(2, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim, dtype=unet.dtype)
+    step = gigaflop(lambda: unet(latents, 500, embeddings))
     return sum(request.steps for request in requests) * step + len(requests) * gigaflop(lambda: vae.decode(latents[:1]))
 
 
@@ -151,20 +160,23 @@ def check_pictures(spec, folder: Path, engine, requests) -> dict:
     with running_engine([spec], dtype="fp32") as exact:
         alone = [by_engine(exact, [request])[0] for request in requests]
         together = by_engine(exact, requests)
-    found = {
+    differences = {
         "fp32_alone_to_diffusers": worst(alone, theirs),
         "fp32_together_to_alone": worst(together, alone),
         "together_to_alone": worst(by_engine(engine, requests), [by_engine(engine, [r])[0] for r in requests]),
     }
-    assert found["fp32_alone_to_diffusers"]["largest"] <= 1, found
-    assert found["fp32_together_to_alone"]["largest"] <= 1, found
-    assert found["together_to_alone"]["psnr"] >= 50, found
-    return found
+    assert differences["fp32_alone_to_diffusers"]["largest"] <= 1, differences
+    assert differences["fp32_together_to_alone"]["largest"] <= 1, differences
+    assert differences["together_to_alone"]["psnr"] >= 50, differences
+    return differences
 
 
 def worst(pictures, others) -> dict:
-    found = [difference(picture, other) for picture, other in zip(pictures, others, strict=True)]
-    return {"largest": max(each["largest"] for each in found), "psnr": min(each["psnr"] for each in found)}
+    differences = [difference(picture, other) for picture, other in zip(pictures, others, strict=True)]
+    return {
+        "largest": max(figures["largest"] for figures in differences),
+        "psnr": min(figures["psnr"] for figures in differences),
+    }
 
 
 def measure(spec, folder: Path, steps: tuple[int, ...], in_flight: tuple[int, ...], pairs: int, seconds: float) -> dict:
@@ -268,7 +280,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:
             spec, folder, steps, in_flight = model(name, options.keep or Path(scratch))
-            tell("batching", measure(spec, folder, steps, in_flight, options.pairs, options.seconds))
+            print_result("batching", measure(spec, folder, steps, in_flight, options.pairs, options.seconds))
 
 
 if __name__ == "__main__":

@@ -210,6 +210,6 @@ def conditions(device: str = "cpu") -> dict:
     }
 
 
-def tell(bench: str, results: dict, device: str = "cpu") -> None:
+def print_result(bench: str, results: dict, device: str = "cpu") -> None:
     """Print the one JSON line."""
     print(json.dumps({"bench": bench} | conditions(device) | results), flush=True)

@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import running_engine, tell
+from compare import print_result, running_engine
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
@@ -154,18 +154,18 @@ def tiny(family: Family) -> Family:
     }
     vae = {"block_out_channels": (8, 16, 16, 16), "layers_per_block": 1, "norm_num_groups": 8}
     return Family(
-        family.unet | changes, tuple(given | text for given in family.texts), 64, family.vae | vae, family.prediction
+        family.unet | changes, tuple(config | text for config in family.texts), 64, family.vae | vae, family.prediction
     )
 
 
 def shapes(family: Family) -> tuple[UNet2DConditionModel, AutoencoderKL, list]:
     """UNet, VAE and text encoders without weights, on the `meta` device."""
-    words = tokenizer()
+    clip_tokenizer = tokenizer()
     ends = {
         "vocab_size": WORDS,
-        "bos_token_id": words.bos_token_id,
-        "eos_token_id": words.eos_token_id,
-        "pad_token_id": words.pad_token_id,
+        "bos_token_id": clip_tokenizer.bos_token_id,
+        "eos_token_id": clip_tokenizer.eos_token_id,
+        "pad_token_id": clip_tokenizer.pad_token_id,
     }
     with torch.device("meta"):
         encoders = [CLIPTextModel(CLIPTextConfig(**family.texts[0] | ends))]
@@ -201,13 +201,13 @@ def save_family(family: Family, folder: Path, *, seed: int = 0, dtype=torch.bflo
         unet.conv_out.weight /= answer.float().std()
         picture = vae.decode(torch.randn(1, 4, 8, 8, dtype=dtype, device=device)).sample
         vae.decoder.conv_out.weight *= 0.4 / picture.float().std()
-    words = tokenizer()
+    clip_tokenizer = tokenizer()
     scheduler = EulerDiscreteScheduler(
         **SCHEDULE, steps_offset=1, timestep_spacing="leading", prediction_type=family.prediction
     )
-    parts = {"unet": unet, "vae": vae, "text_encoder": encoders[0], "tokenizer": words, "scheduler": scheduler}
+    parts = {"unet": unet, "vae": vae, "text_encoder": encoders[0], "tokenizer": clip_tokenizer, "scheduler": scheduler}
     if family.engine_family == "sdxl":
-        pipeline = StableDiffusionXLPipeline(**parts, text_encoder_2=encoders[1], tokenizer_2=words)
+        pipeline = StableDiffusionXLPipeline(**parts, text_encoder_2=encoders[1], tokenizer_2=clip_tokenizer)
     else:
         pipeline = StableDiffusionPipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
@@ -297,7 +297,7 @@ def main():
             return
         name = options.families[0]
         family = tiny(FAMILIES[name]) if options.tiny else FAMILIES[name]
-        tell("families", draw_one(name, family, folder / f"{name}-0", options.side, options.steps))
+        print_result("families", draw_one(name, family, folder / f"{name}-0", options.side, options.steps))
 
 
 def make(name: str, small: bool, folder: str) -> None:

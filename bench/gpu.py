@@ -131,8 +131,8 @@ def _fp8_speed(bench: Bench) -> float | None:
     side = 8192
     a = torch.randn(side, side, device=bench.device).to(torch.float8_e4m3fn)
     b = torch.randn(side, side, device=bench.device).to(torch.float8_e4m3fn).t()
-    one = torch.ones((), device=bench.device)
-    multiply = lambda: torch._scaled_mm(a, b, one, one, out_dtype=bench.dtype)  # noqa: E731 -- timed twice
+    scale = torch.ones((), device=bench.device)
+    multiply = lambda: torch._scaled_mm(a, b, scale, scale, out_dtype=bench.dtype)  # noqa: E731 -- timed twice
     multiply()
     return round(2 * side**3 / min(seconds_of(multiply, bench.device) for _ in range(6)) / 1e9, 1)
 
@@ -176,8 +176,8 @@ def single(bench: Bench, name: str, steps: int) -> dict:
         first = {side_name: round(do(0), 2) for side_name, do in sides.items()}
         raw = by_raw_loop(tuned, "equal", 1, side, steps)
         equality = {
-            f"{side_name}_to_raw_loop": difference(do(*given, "equal", 1, side, steps), raw)
-            for side_name, (do, *given) in draws.items()
+            f"{side_name}_to_raw_loop": difference(do(*arguments, "equal", 1, side, steps), raw)
+            for side_name, (do, *arguments) in draws.items()
         }
         times = take_turns(sides, bench.rounds, 60)
     floor = bench.floor(name, steps)
@@ -218,12 +218,15 @@ def requests_for(bench: Bench, spec, count: int, steps: tuple[int, ...]) -> list
     ]
 
 
-def in_company(engine, requests) -> dict:
+def differences_to_alone(engine, requests) -> dict:
     """How far pictures are at most from the same ones drawn alone."""
     alone = [engine.submit(request).result()[0].pixels for request in requests]
     jobs = [engine.submit(request) for request in requests]
-    found = [difference(job.result()[0].pixels, picture) for job, picture in zip(jobs, alone, strict=True)]
-    return {"largest": max(each["largest"] for each in found), "psnr": min(each["psnr"] for each in found)}
+    differences = [difference(job.result()[0].pixels, picture) for job, picture in zip(jobs, alone, strict=True)]
+    return {
+        "largest": max(figures["largest"] for figures in differences),
+        "psnr": min(figures["psnr"] for figures in differences),
+    }
 
 
 def closed_loop(engine, requests, in_flight: int) -> float:
@@ -243,12 +246,12 @@ def users(bench: Bench, name: str, in_flight: tuple[int, ...], steps: tuple[int,
             engine, requests_for(bench, spec, max(in_flight), tuple(min(4, many) for many in steps)), max(in_flight)
         )  # kernels are chosen for each size of batch
         alone = seconds_of(lambda: engine.submit(requests_for(bench, spec, 2, steps)[1]).result(), bench.device)
-        company = in_company(engine, requests_for(bench, spec, 4, steps))
+        differences = differences_to_alone(engine, requests_for(bench, spec, 4, steps))
         reached = {}
         for count in in_flight:
             requests = requests_for(bench, spec, max(3, each * count), steps)
             reached[count] = round(closed_loop(engine, requests, count), 3)
-        results |= {"equality": company, "seconds_alone": round(alone, 3), "images_per_second": reached}
+        results |= {"equality": differences, "seconds_alone": round(alone, 3), "images_per_second": reached}
         for load in (0.8, 1.2) if arrivals else ():
             rate = load * max(reached.values())
             results[f"poisson_{load}"] = arrive_at_random(
@@ -337,26 +340,26 @@ def saving(bench: Bench) -> dict:
     with bench.engine([spec]) as engine, ThreadPoolExecutor(16) as waiting:
 
         def run(also_save):
-            def one(request):
+            def draw_and_save(request):
                 image = engine.submit(request).result()[0]
                 if also_save:
                     save(image, request)
 
-            return seconds_of(lambda: list(waiting.map(one, requests)), bench.device)
+            return seconds_of(lambda: list(waiting.map(draw_and_save, requests)), bench.device)
 
         run(True)
         times = take_turns({"plain": lambda _: run(False), "saving": lambda _: run(True)}, bench.rounds, 40)
     pipeline = load_pipeline(bench.model("sd15"), bench.dtype, bench.device, tuned=True)
 
     def peer(also_save):
-        def one(seed):
+        def draw_and_save(seed):
             picture = by_pipeline(pipeline, "a boat", seed, bench.side("sd15"), bench.steps(20))
             if also_save:
                 picture.save(io.BytesIO(), "PNG")
                 picture.thumbnail((384, 384))
                 picture.save(io.BytesIO(), "WEBP")
 
-        return seconds_of(lambda: [one(seed) for seed in range(3)], bench.device)
+        return seconds_of(lambda: [draw_and_save(seed) for seed in range(3)], bench.device)
 
     peer(True)
     theirs = take_turns({"plain": lambda _: peer(False), "saving": lambda _: peer(True)}, bench.rounds, 30)
@@ -380,12 +383,12 @@ def qwen(bench: Bench) -> dict:
     network.pos_embed = buffers.to(bench.device)  # tables that are computed, not learned
     for weight in network.parameters():
         weight.normal_(std=weight[0].numel() ** -0.5) if weight.ndim > 1 else weight.fill_(0.02)
-    edge, words = (4, 8) if bench.small else (64, 64)
+    edge, token_count = (4, 8) if bench.small else (64, 64)
     options = {"dtype": bench.dtype, "device": bench.device}
     inputs = {
         "hidden_states": torch.randn(1, edge**2, 64, **options),
-        "encoder_hidden_states": torch.randn(1, words, network.config.joint_attention_dim, **options),
-        "encoder_hidden_states_mask": torch.ones(1, words, dtype=torch.long, device=bench.device),
+        "encoder_hidden_states": torch.randn(1, token_count, network.config.joint_attention_dim, **options),
+        "encoder_hidden_states_mask": torch.ones(1, token_count, dtype=torch.long, device=bench.device),
         "timestep": torch.tensor([0.5], **options),
         "img_shapes": [[(1, edge, edge)]],
     }

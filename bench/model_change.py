@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import difference, median, ratio, running_engine, seconds_of, take_turns, tell
+from compare import difference, median, print_result, ratio, running_engine, seconds_of, take_turns
 from families import FAMILIES, save_family, spec_of, tiny
 from single_image import by_engine, by_pipeline, load_pipeline
 
@@ -129,7 +129,7 @@ def main():
         results = {"resident": resident(specs, options.pairs, share), "reload": reload(specs, options.pairs, share)}
         manager = ModelManager(device="cpu")
         results["first"] = first(specs[0], manager.dtype_for(specs[0]), options.pairs, share)
-        tell("model_change", {"model": "sd15"} | results)
+        print_result("model_change", {"model": "sd15"} | results)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import difference, median, ratio, running_engine, seconds_of, take_turns, tell
+from compare import difference, median, print_result, ratio, running_engine, seconds_of, take_turns
 from diffusers import AutoencoderTiny
 from families import FAMILIES, save_family, spec_of
 from PIL import Image
@@ -151,7 +151,7 @@ def main():
         else:
             folder = save_family(FAMILIES["sd15"], (options.keep or Path(scratch)) / "sd15-0")
             spec = spec_of("sd15", FAMILIES["sd15"], folder)
-        tell("previews", measure(spec, folder, options.side, options.steps, options.pairs, options.seconds))
+        print_result("previews", measure(spec, folder, options.side, options.steps, options.pairs, options.seconds))
 
 
 if __name__ == "__main__":

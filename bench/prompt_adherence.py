@@ -3,9 +3,9 @@
     .venv/bin/python bench/prompt_adherence.py [--prompts 500] [--drawings] >> bench/results.jsonl
 
 Asks the engine, with the model's defaults, for pictures whose object, colour and place were held out of
-training as a combination, and for much else (see `ASKED`). An independent judge, a small classifier trained on
+training as a combination, and for much else (see `MEASURES`). An independent judge, a small classifier trained on
 the drawings alone (`generation/training/judge.py`), names objects, places and styles; colours are plain
-statistics inside the object's region. `--drawings` measures drawings of the same wishes instead of the model:
+statistics inside the object's region. `--drawings` measures drawings of the same cases instead of the model:
 what the measuring itself gets right. `--folder` measures another model's folder. A table goes to standard
 error, one JSON line to standard output.
 """
@@ -37,7 +37,7 @@ from generation.training.measure import colour_in
 from generation.training.scene import Item, Scene, held_out, rest
 from generation.training.vocabulary import COLOURS, PLACES, STYLES, THINGS
 
-ASKED = {
+MEASURES = {
     "object": "the named object is there",
     "colour": "an object that is there has its colour",
     "place": "the named place or background",
@@ -56,7 +56,7 @@ SIDE = 64
 
 
 @dataclass(frozen=True)
-class Wish:
+class Case:
     """A prompt and what its picture must show. Of two items the first is on the left, or above."""
 
     prompt: str
@@ -79,21 +79,21 @@ def triple(rng: random.Random) -> tuple[str, str, str, str]:
 
 
 def where(place: str, backdrop: str) -> str:
-    words = next(p.phrases[0] for p in PLACES if p.key == place)
-    return words.replace("a {}", with_a(backdrop)) if backdrop else words
+    phrase = next(p.phrases[0] for p in PLACES if p.key == place)
+    return phrase.replace("a {}", with_a(backdrop)) if backdrop else phrase
 
 
-def singles(count: int, rng: random.Random, styled: bool = False) -> list[Wish]:
+def singles(count: int, rng: random.Random, styled: bool = False) -> list[Case]:
     made = []
     for seed in range(count):
         thing, colour, place, backdrop = triple(rng)
         style = STYLES[seed % len(STYLES)] if styled else None
-        prompt = f"{with_a(colour)} {thing} {where(place, backdrop)}" + (f", {style.words}" if style else "")
-        made.append(Wish(prompt, ((thing, colour),), place, backdrop, style.key if style else "", seed=seed))
+        prompt = f"{with_a(colour)} {thing} {where(place, backdrop)}" + (f", {style.prompt}" if style else "")
+        made.append(Case(prompt, ((thing, colour),), place, backdrop, style.key if style else "", seed=seed))
     return made
 
 
-def pairs(count: int, rng: random.Random) -> list[Wish]:
+def pairs(count: int, rng: random.Random) -> list[Case]:
     """Half of them side by side, half above each other, each object's triple held out."""
     made = []
     while len(made) < count:
@@ -101,13 +101,13 @@ def pairs(count: int, rng: random.Random) -> list[Wish]:
         if a == b or cb == backdrop or not held_out(b, cb, place):
             continue
         above = len(made) % 2 == 1
-        words = f"{with_a(ca)} {a} {'above' if above else 'and'} {with_a(cb)} {b} {where(place, backdrop)}"
-        made.append(Wish(words, ((a, ca), (b, cb)), place, backdrop, above=above, seed=len(made)))
+        prompt = f"{with_a(ca)} {a} {'above' if above else 'and'} {with_a(cb)} {b} {where(place, backdrop)}"
+        made.append(Case(prompt, ((a, ca), (b, cb)), place, backdrop, above=above, seed=len(made)))
     return made
 
 
 class Artist:
-    """Draws wishes with the model, many at once, and remembers how long that took."""
+    """Draws the cases with the model, many at once, and remembers how long that took."""
 
     def __init__(self, folder: Path | None):
         catalog = Catalog()
@@ -119,14 +119,14 @@ class Artist:
         self.engine.start()
         self.drawn, self.seconds = 0, 0.0
 
-    def draw(self, wishes: list[Wish], **same) -> list[Image.Image]:
+    def draw(self, cases: list[Case], **same) -> list[Image.Image]:
         began = time.monotonic()
         jobs = [
             self.engine.submit(build_request(self.spec, prompt=w.prompt, seed=w.seed, **w.options, **same))
-            for w in wishes
+            for w in cases
         ]
         images = [job.result()[0].pixels for job in jobs]
-        self.drawn, self.seconds = self.drawn + len(wishes), self.seconds + time.monotonic() - began
+        self.drawn, self.seconds = self.drawn + len(cases), self.seconds + time.monotonic() - began
         return images
 
     def close(self):
@@ -134,23 +134,23 @@ class Artist:
 
 
 class Draughtsman:
-    """Draws what is wished for with the drawing code, in the artist's stead."""
+    """Draws what the cases name with the drawing code, in the artist's stead."""
 
     spec, drawn, seconds = Catalog().get("dreamsketch-tiny"), 0, 0.0
 
-    def draw(self, wishes: list[Wish], **same) -> list[Image.Image]:
-        return [draw(self.scene(wish)) for wish in wishes]
+    def draw(self, cases: list[Case], **same) -> list[Image.Image]:
+        return [draw(self.scene(case)) for case in cases]
 
     @staticmethod
-    def scene(wish: Wish) -> Scene:
-        alone = len(wish.items) == 1
+    def scene(case: Case) -> Scene:
+        alone = len(case.items) == 1
         size = 0.33 if alone else 0.2
-        spots = [(0.5, None)] if alone else [(0.5, 0.26), (0.5, 0.74)] if wish.above else [(0.27, None), (0.73, None)]
+        spots = [(0.5, None)] if alone else [(0.5, 0.26), (0.5, 0.74)] if case.above else [(0.27, None), (0.73, None)]
         items = tuple(
             Item(thing, colour, True, x, rest(thing, size, 1.0) if y is None else y, size)
-            for (thing, colour), (x, y) in zip(wish.items, spots, strict=True)
+            for (thing, colour), (x, y) in zip(case.items, spots, strict=True)
         )
-        return Scene(items, wish.place, wish.backdrop, wish.style or "sketch", wish.seed)
+        return Scene(items, case.place, case.backdrop, case.style or "sketch", case.seed)
 
     def close(self):
         pass
@@ -162,94 +162,96 @@ class Tally:
     def __init__(self):
         self.right, self.total, self.missed = Counter(), Counter(), []
 
-    def add(self, wish: Wish, **shown: bool) -> None:
+    def add(self, case: Case, **shown: bool) -> None:
         for name, good in shown.items():
             name = name.replace("_", " ")
             self.total[name] += 1
             self.right[name] += bool(good)
         if not all(shown.values()):
             wrong = ", ".join(name for name, good in shown.items() if not good)
-            self.missed.append(f"{wish.prompt} (seed {wish.seed}): {wrong}")
+            self.missed.append(f"{case.prompt} (seed {case.seed}): {wrong}")
 
     def percent(self) -> dict[str, float]:
-        return {name: round(100 * self.right[name] / self.total[name], 1) for name in ASKED if self.total[name]}
+        return {name: round(100 * self.right[name] / self.total[name], 1) for name in MEASURES if self.total[name]}
 
 
-def wears(image, found, colour: str) -> bool:
-    return colour_in(image, found.region) == colour
+def has_colour(image, detected, colour: str) -> bool:
+    return colour_in(image, detected.region) == colour
 
 
-def measure_singles(artist, judge, tally, wishes) -> None:
-    images = artist.draw(wishes)
-    for wish, image, seen in zip(wishes, images, judge.look(images), strict=True):
-        ((thing, colour),) = wish.items
-        found = seen.where(thing)
-        place = seen.place == wish.place
-        if wish.backdrop:
-            place = place and colour_in(image, ~np.pad(np.ones((52, 52), bool), 6)) == wish.backdrop
-        if wish.style:
-            tally.add(wish, style=seen.style == wish.style, styled_object=found is not None)
+def measure_singles(artist, judge, tally, cases) -> None:
+    images = artist.draw(cases)
+    for case, image, seen in zip(cases, images, judge.look(images), strict=True):
+        ((thing, colour),) = case.items
+        detected = seen.where(thing)
+        place = seen.place == case.place
+        if case.backdrop:
+            place = place and colour_in(image, ~np.pad(np.ones((52, 52), bool), 6)) == case.backdrop
+        if case.style:
+            tally.add(case, style=seen.style == case.style, styled_object=detected is not None)
         else:
-            colour = {"colour": wears(image, found, colour)} if found else {}
-            tally.add(wish, object=found is not None, place=place, **colour)
+            colour = {"colour": has_colour(image, detected, colour)} if detected else {}
+            tally.add(case, object=detected is not None, place=place, **colour)
 
 
-def measure_pairs(artist, judge, tally, wishes) -> None:
-    images = artist.draw(wishes)
-    for wish, image, seen in zip(wishes, images, judge.look(images), strict=True):
-        found = [seen.where(thing) for thing, _ in wish.items]
-        there = all(found)
-        colours = there and all(wears(image, one, colour) for one, (_, colour) in zip(found, wish.items, strict=True))
-        axis = 1 if wish.above else 0
-        order = there and bool(found[0].middle[axis] < found[1].middle[axis])
-        tally.add(wish, pair=there, pair_colours=colours, pair_order=order)
+def measure_pairs(artist, judge, tally, cases) -> None:
+    images = artist.draw(cases)
+    for case, image, seen in zip(cases, images, judge.look(images), strict=True):
+        detected = [seen.where(thing) for thing, _ in case.items]
+        there = all(detected)
+        colours = there and all(
+            has_colour(image, match, colour) for match, (_, colour) in zip(detected, case.items, strict=True)
+        )
+        axis = 1 if case.above else 0
+        order = there and bool(detected[0].middle[axis] < detected[1].middle[axis])
+        tally.add(case, pair=there, pair_colours=colours, pair_order=order)
 
 
 def measure_negatives(artist, judge, tally, count: int) -> None:
     """Open prompts, drawn twice: what the first picture shows by itself is named in the second's negative prompt."""
     open_ones = ("a picture", "a landscape", "scene", "background")
     prompts = open_ones * 3 + tuple(p.phrases[0] for p in PLACES if p.key not in ("plain", "paper"))
-    wishes = [Wish(prompts[i % len(prompts)], (), seed=1000 + i) for i in range(4 * count)]
+    cases = [Case(prompts[i % len(prompts)], (), seed=1000 + i) for i in range(4 * count)]
     again, unwanted = [], []
-    for wish, seen in zip(wishes, judge.look(artist.draw(wishes)), strict=True):
-        if seen.found:
-            words, gone = seen.found[0].thing, ("thing", seen.found[0].thing)
-        elif wish.prompt in open_ones and seen.place not in ("plain", "paper"):
-            words, gone = where(seen.place, ""), ("place", seen.place)
+    for case, seen in zip(cases, judge.look(artist.draw(cases)), strict=True):
+        if seen.objects:
+            negative_prompt, gone = seen.objects[0].thing, ("thing", seen.objects[0].thing)
+        elif case.prompt in open_ones and seen.place not in ("plain", "paper"):
+            negative_prompt, gone = where(seen.place, ""), ("place", seen.place)
         else:
             continue
-        again.append(replace(wish, options={"negative_prompt": words}))
+        again.append(replace(case, options={"negative_prompt": negative_prompt}))
         unwanted.append(gone)
     again, unwanted = again[:count], unwanted[:count]
-    for wish, (kind, key), seen in zip(again, unwanted, judge.look(artist.draw(again)), strict=True):
-        wish = replace(wish, prompt=f"{wish.prompt}, not {key}")
-        tally.add(wish, negative=seen.where(key) is None if kind == "thing" else seen.place != key)
+    for case, (kind, key), seen in zip(again, unwanted, judge.look(artist.draw(again)), strict=True):
+        case = replace(case, prompt=f"{case.prompt}, not {key}")
+        tally.add(case, negative=seen.where(key) is None if kind == "thing" else seen.place != key)
 
 
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, np.float32)
 
 
-def measure_seeds(artist, tally, wishes) -> None:
-    others = [replace(wish, seed=wish.seed + 5000) for wish in wishes]
-    for wish, a, b in zip(wishes, artist.draw(wishes), artist.draw(others), strict=True):
-        tally.add(wish, seed=np.abs(pixels(a) - pixels(b)).mean() > 3)
+def measure_seeds(artist, tally, cases) -> None:
+    others = [replace(case, seed=case.seed + 5000) for case in cases]
+    for case, a, b in zip(cases, artist.draw(cases), artist.draw(others), strict=True):
+        tally.add(case, seed=np.abs(pixels(a) - pixels(b)).mean() > 3)
 
 
-def measure_changes(artist, judge, tally, wishes) -> None:
+def measure_changes(artist, judge, tally, cases) -> None:
     """img2img and inpainting over pictures of the model's own."""
-    originals = artist.draw(wishes)
+    originals = artist.draw(cases)
     seen = judge.look(originals)
-    kept = [(w, i, s) for w, i, s in zip(wishes, originals, seen, strict=True) if s.where(w.items[0][0])]
+    kept = [(w, i, s) for w, i, s in zip(cases, originals, seen, strict=True) if s.where(w.items[0][0])]
     recoloured = []
-    for wish, image, _ in kept:
-        thing, colour = wish.items[0]
-        new = next(c.key for c in COLOURS if c.key not in (colour, wish.backdrop))
-        prompt = wish.prompt.replace(with_a(colour), with_a(new), 1)
-        recoloured.append(Wish(prompt, ((thing, new),), seed=wish.seed + 1, options={"image": Picture.of(image)}))
+    for case, image, _ in kept:
+        thing, colour = case.items[0]
+        new = next(c.key for c in COLOURS if c.key not in (colour, case.backdrop))
+        prompt = case.prompt.replace(with_a(colour), with_a(new), 1)
+        recoloured.append(Case(prompt, ((thing, new),), seed=case.seed + 1, options={"image": Picture.of(image)}))
     after = artist.draw(recoloured, strength=0.5)
-    for new, (wish, _, before), now in zip(recoloured, kept, judge.look(after), strict=True):
-        (thing, colour), now = new.items[0], now.where(wish.items[0][0])
+    for new, (case, _, before), now in zip(recoloured, kept, judge.look(after), strict=True):
+        (thing, colour), now = new.items[0], now.where(case.items[0][0])
         a, b = before.where(thing).region, now.region if now else np.zeros((SIDE, SIDE), bool)
         tally.add(new, img2img=(a & b).sum() > 0.5 * (a | b).sum())
     mask = Image.new("L", originals[0].size, 0)
@@ -257,19 +259,19 @@ def measure_changes(artist, judge, tally, wishes) -> None:
     outside = np.asarray(mask) == 0
     part = {"mask": Picture.of(mask)}
     filled = [replace(w, seed=w.seed + 2, options=part | {"image": Picture.of(image)}) for w, image, _ in kept]
-    for wish, (_, image, _), now in zip(filled, kept, artist.draw(filled, strength=0.9, mask_blur=0), strict=True):
+    for case, (_, image, _), now in zip(filled, kept, artist.draw(filled, strength=0.9, mask_blur=0), strict=True):
         change = np.abs(pixels(now) - pixels(image)).max(-1)
-        tally.add(wish, inpainting=change[outside].max() <= 2 and change[~outside].mean() > 2)
+        tally.add(case, inpainting=change[outside].max() <= 2 and change[~outside].mean() > 2)
 
 
-def speed(artist, wishes) -> tuple[float, float]:
+def speed(artist, cases) -> tuple[float, float]:
     """Seconds to load the model with the first picture, and for one picture drawn alone (median)."""
     began = time.monotonic()
-    artist.draw(wishes[:1], steps=1)
+    artist.draw(cases[:1], steps=1)
     load, took = time.monotonic() - began, []
-    for wish in wishes[:5]:
+    for case in cases[:5]:
         began = time.monotonic()
-        artist.draw([wish])
+        artist.draw([case])
         took.append(time.monotonic() - began)
     return load, sorted(took)[len(took) // 2]
 
@@ -324,7 +326,7 @@ def main():
 
 def table(tally: Tally) -> str:
     return "\n".join(
-        f"| {ASKED[name]} | {f'{GOALS[name]} %' if name in GOALS else ''} | {tally.total[name]} | {percent} % |"
+        f"| {MEASURES[name]} | {f'{GOALS[name]} %' if name in GOALS else ''} | {tally.total[name]} | {percent} % |"
         for name, percent in tally.percent().items()
     )
 

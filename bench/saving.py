@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from compare import difference, median, ratio, running_engine, take_turns, tell
+from compare import difference, median, print_result, ratio, running_engine, take_turns
 from PIL import Image
 from single_image import load_pipeline
 
@@ -128,7 +128,7 @@ def main():
     parser.add_argument("--side", type=int, default=256)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tell(
+        print_result(
             "saving",
             measure(Path(folder), options.pictures, options.steps, options.side, options.pairs, options.seconds),
         )

@@ -26,7 +26,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from compare import device_speed, difference, gigaflop, median, ratio, running_engine, seconds_of, take_turns, tell
+from compare import (
+    device_speed,
+    difference,
+    gigaflop,
+    median,
+    print_result,
+    ratio,
+    running_engine,
+    seconds_of,
+    take_turns,
+)
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import FAMILIES, save_family, shapes, spec_of, tiny, unet_inputs
 
@@ -126,23 +136,23 @@ def work(family, side: int, steps: int) -> dict:
 
 def check_pictures(folder: Path, spec, engine, tuned, side: int, steps: int) -> dict:
     """The equality gate; returns what was found."""
-    given = "a red boat at sea", 1, side, steps
+    request = "a red boat at sea", 1, side, steps
     plain = load_pipeline(folder)
-    true = by_pipeline(plain, *given)
+    true = by_pipeline(plain, *request)
     with running_engine([spec], dtype="fp32") as exact:
-        fp32 = difference(by_engine(exact, spec, *given), true)
+        fp32 = difference(by_engine(exact, spec, *request), true)
     assert fp32["largest"] <= 1, f"in fp32 the engine differs from diffusers by {fp32}"
-    ours, raw, theirs = by_engine(engine, spec, *given), by_raw_loop(tuned, *given), by_pipeline(tuned, *given)
-    found = {
+    ours, raw, theirs = by_engine(engine, spec, *request), by_raw_loop(tuned, *request), by_pipeline(tuned, *request)
+    differences = {
         "ours_fp32_to_diffusers": fp32,
         "ours_to_raw_loop": difference(ours, raw),
         "ours_to_fp32": difference(ours, true),
         "tuned_to_fp32": difference(theirs, true),
     }
     # Two ways to write a sum differ in the last bit of fp32; bf16 and random weights make more of it at each step.
-    assert found["ours_to_raw_loop"]["psnr"] >= 50, found
-    assert found["ours_to_fp32"]["psnr"] >= found["tuned_to_fp32"]["psnr"] - 1, found
-    return found
+    assert differences["ours_to_raw_loop"]["psnr"] >= 50, differences
+    assert differences["ours_to_fp32"]["psnr"] >= differences["tuned_to_fp32"]["psnr"] - 1, differences
+    return differences
 
 
 def measure(folder: Path, family, side: int, steps: int, pairs: int, seconds: float, small: bool) -> dict:
@@ -210,7 +220,7 @@ def main():
     family = tiny(FAMILIES["sd15"]) if options.tiny else FAMILIES["sd15"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_family(family, (options.keep or Path(scratch)) / "sd15-0")
-        tell(
+        print_result(
             "single_image",
             measure(folder, family, options.side, options.steps, options.pairs, options.seconds, options.tiny),
         )

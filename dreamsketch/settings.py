@@ -468,7 +468,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["generation.api.http.schema.without_slashes"],
     "ENUM_NAME_OVERRIDES": {
         "Visibility": "generation.models.Visibility",
-        "Mode": "generation.api.native.serializers.MODES",
+        "Mode": "generation.api.native.serializers.requests.MODES",
         "GenerationStatusName": "generation.models.Generation.Status",
         "HoldState": "accounts.models.QuotaHold.State",
         "ServiceState": ["ok", "away"],

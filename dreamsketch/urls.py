@@ -8,6 +8,7 @@ from django.urls import include, path
 from generation.api.native import inference, site
 
 from . import views
+from .root import root
 
 admin.site.login = secure_admin_login(admin.site.login)
 admin.site.site_header = admin.site.site_title = "DreamSketch"
@@ -26,7 +27,7 @@ urlpatterns = [
     path("v1/", include("generation.api.openai.urls")),
     path("docs/api/", include("generation.api.http.docs_urls")),
     path("admin/", admin.site.urls),
-    path("", views.root, name="home"),
+    path("", root, name="home"),
     path("", include("gallery.urls")),
 ]
 

@@ -1,26 +1,16 @@
-"""The site's root, error pages, and the old addresses that other sites link to."""
+"""Error pages, and the old addresses that other sites link to.
+
+The ASGI server imports this before Django's apps are ready: no models here, nor what imports them.
+"""
 
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import get_template
-from django.views.decorators.http import require_safe
-from django.views.decorators.vary import vary_on_headers
 
-from gallery.views.home import home
 from generation.api.http.errors import Problem, error_response
-from generation.api.native import site
 
 API_PREFIXES = ("/api/", "/v1/", "/sdapi/", "/internal/", "/inference/")
 RETRY_SECONDS = 5
-
-
-@require_safe
-@vary_on_headers("Accept")
-def root(request):
-    """The home page for people, the index of the API for programs."""
-    if request.accepts("application/json") and not request.accepts("text/html"):
-        return site.index(request)
-    return home(request)
 
 
 def _answer(request, status: int, code: str, message: str, template: str | None = None) -> HttpResponse:

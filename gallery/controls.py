@@ -63,6 +63,11 @@ def form_field(field: Field) -> forms.Field:
     return FORM_FIELDS.get(field.kind, forms.CharField)(required=False)
 
 
+def is_chosen(value: Any) -> bool:
+    """Whether something was typed, picked or ticked; 0 was."""
+    return value is not None and value is not False and value != ""
+
+
 def control(field: Field, offer: Offer, value: Any, error: str = "") -> Control:
     """The control of a field for the model of `offer`."""
     ranged = field.is_number and field.step is not None
@@ -97,9 +102,14 @@ def _limits(field: Field, offer: Offer, value: Any) -> dict[str, Any]:
     return bounds if limits.default is None else bounds | {"placeholder": f"{limits.default:g}"}
 
 
+def feature_of(field: Field) -> str:
+    """The feature that a model must have for this field, or ""."""
+    return field.attribute if field.attribute in FEATURES else ""
+
+
 def is_available(field: Field, spec: ModelSpec) -> bool:
     """Whether this model has the field at all."""
-    return field.attribute not in FEATURES or field.attribute in spec.features
+    return not feature_of(field) or field.attribute in spec.features
 
 
 def model_options(models: list[tuple[ModelSpec, bool]]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -17,7 +17,7 @@ from generation.webhooks.egress import MAX_URL
 from generation.webhooks.endpoints import MAX_DESCRIPTION
 from generation.webhooks.events import EVENTS
 
-from .controls import COMPOSER_FIELDS, form_field
+from .controls import COMPOSER_FIELDS, form_field, is_chosen
 from .reuse import kept_fields
 
 CUSTOM_SHAPE = "custom"
@@ -50,7 +50,7 @@ class ComposerForm(forms.Form):
         Raises InvalidRequest where what is carried along cannot be read.
         """
         data = self.cleaned_data
-        fields = {name: data[name] for name in COMPOSER_FIELDS if data[name] not in (None, "", False)}
+        fields = {name: data[name] for name in COMPOSER_FIELDS if is_chosen(data[name])}
         if data["shape"] != CUSTOM_SHAPE:
             fields = {name: value for name, value in fields.items() if name not in ("width", "height")}
             fields |= {"aspect_ratio": data["shape"]} if data["shape"] else {}
@@ -119,7 +119,7 @@ class KeyForm(forms.Form):
         widget=forms.NumberInput(attrs={"placeholder": "as the site"}),
     )
 
-    def asked(self) -> dict:
+    def key_fields(self) -> dict:
         """Keyword arguments for `issue_key`."""
         data = self.cleaned_data
         return {"name": data["name"], "expires_at": in_days(data["days"])} | {

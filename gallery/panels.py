@@ -8,7 +8,7 @@ from generation.catalog import model_named
 from generation.engine.errors import UnknownModel
 from generation.models import Generation
 from generation.prompts.styles import STYLES
-from generation.queue import status as statuses
+from generation.queue.status import describe_all
 
 Status = Generation.Status
 
@@ -19,27 +19,31 @@ ORDINALS = {1: "Next", 2: "2nd", 3: "3rd"}
 def panels(generations) -> list[dict]:
     """One panel for each, in the given order. Two queries at most."""
     generations = list(generations)
-    return [panel(one, told) for one, told in zip(generations, statuses.describe_all(generations), strict=True)]
+    return [
+        panel(generation, status) for generation, status in zip(generations, describe_all(generations), strict=True)
+    ]
 
 
-def panel(generation: Generation, told: dict) -> dict:
-    """`told` as `generation.status.describe` gives it, with what a person needs to read and press."""
+def panel(generation: Generation, status: dict) -> dict:
+    """`status` as `generation.queue.status.describe` gives it, with what a person needs to read and press."""
     active = generation.status in Generation.ACTIVE
-    cancelling = active and told["cancel_requested"]
-    return told | {
+    cancelling = active and status["cancel_requested"]
+    return status | {
         "active": active,
         "cancelling": cancelling,
-        "tone": _tone(generation, told),
-        "headline": headline(generation, told),
-        "time_left": f"about {duration_words(told['eta_seconds'])} left" if _shows_time(told) else "",
-        "percent": math.floor(told["progress"] * 100),
+        "tone": _tone(generation, status),
+        "headline": headline(generation, status),
+        "time_left": f"about {duration_words(status['eta_seconds'])} left" if _shows_time(status) else "",
+        "percent": math.floor(status["progress"] * 100),
         "width": generation.width,
         "height": generation.height,
         "ratio": round(generation.width / generation.height, 4),
-        "preview_url": _preview_url(generation, told) if active else "",
+        "preview_url": _preview_url(generation, status) if active else "",
         "model_title": model_title(generation.model),
         "style_title": STYLES[generation.style].title if generation.style in STYLES else "",
-        "pictures": [image | {"short_id": image["pageUrl"].rstrip("/").rpartition("/")[2]} for image in told["images"]],
+        "pictures": [
+            image | {"short_id": image["pageUrl"].rstrip("/").rpartition("/")[2]} for image in status["images"]
+        ],
         "alt": f"AI-generated image: {generation.prompt[:200]}",
         "not_counted": _not_counted(generation),
         "retryable": generation.status in Generation.FINAL and generation.status != Status.COMPLETED,
@@ -47,22 +51,22 @@ def panel(generation: Generation, told: dict) -> dict:
     }
 
 
-def _shows_time(told) -> bool:
-    return told["status"] == Status.PROCESSING and told["phase"] == "generating" and bool(told["eta_seconds"])
+def _shows_time(status) -> bool:
+    return status["status"] == Status.PROCESSING and status["phase"] == "generating" and bool(status["eta_seconds"])
 
 
-def _preview_url(generation, told) -> str:
-    if not told["preview_step"]:
+def _preview_url(generation, status) -> str:
+    if not status["preview_step"]:
         return ""
-    return f"{reverse('job-preview', args=[generation.pk])}?s={told['preview_step']}"
+    return f"{reverse('job-preview', args=[generation.pk])}?s={status['preview_step']}"
 
 
-def _tone(generation, told) -> str:
+def _tone(generation, status) -> str:
     """Which of the looks of the panel: waiting, warming, drawing, finishing, done, wrong or stopped."""
     if generation.status == Status.QUEUED:
         return "waiting"
     if generation.status == Status.PROCESSING:
-        return {"generating": "drawing", "saving": "finishing"}.get(told["phase"], "warming")
+        return {"generating": "drawing", "saving": "finishing"}.get(status["phase"], "warming")
     if generation.status == Status.COMPLETED:
         return "done"
     return "stopped" if generation.status == Status.CANCELLED else "wrong"
@@ -74,19 +78,19 @@ def _not_counted(generation) -> bool:
     return generation.status in free and "not counted" not in generation.error_message
 
 
-def headline(generation: Generation, told: dict) -> str:
+def headline(generation: Generation, status: dict) -> str:
     """The one sentence about where it stands."""
-    if told["cancel_requested"] and generation.status in Generation.ACTIVE:
+    if status["cancel_requested"] and generation.status in Generation.ACTIVE:
         return "Cancelling…"
     match generation.status:
         case Status.QUEUED:
-            return _queued(told)
+            return _queued(status)
         case Status.PROCESSING:
-            return _processing(generation, told)
+            return _processing(generation, status)
         case Status.COMPLETED:
-            return _completed(generation, told)
+            return _completed(generation, status)
         case Status.CANCELLED:
-            return _cancelled(generation, told)
+            return _cancelled(generation, status)
         case Status.BLOCKED:
             return "This picture was held back"
         case Status.EXPIRED:
@@ -94,20 +98,20 @@ def headline(generation: Generation, told: dict) -> str:
     return "The image could not be finished"
 
 
-def _completed(generation, told) -> str:
-    if not told["images"]:
+def _completed(generation, status) -> str:
+    if not status["images"]:
         return "Finished"
-    count, asked = generation.image_count, generation.num_images
-    pictures = images_word(count) if count == asked else f"{count} of {images_word(asked)}"
-    took = f" in {seconds_words(told['processing_time_ms'] / 1000)}" if told["processing_time_ms"] else ""
+    count, requested = generation.image_count, generation.num_images
+    pictures = images_word(count) if count == requested else f"{count} of {images_word(requested)}"
+    took = f" in {seconds_words(status['processing_time_ms'] / 1000)}" if status["processing_time_ms"] else ""
     return f"{pictures} ready{took}"
 
 
-def _cancelled(generation, told) -> str:
-    if not told["step"] and not generation.image_count:
+def _cancelled(generation, status) -> str:
+    if not status["step"] and not generation.image_count:
         return "Cancelled before it began. Not counted."
     kept = f", {images_word(generation.image_count)} kept" if generation.image_count else ""
-    return f"Cancelled at step {told['step']}{kept}"
+    return f"Cancelled at step {status['step']}{kept}"
 
 
 def images_word(count: int, kind: str = "") -> str:
@@ -115,20 +119,20 @@ def images_word(count: int, kind: str = "") -> str:
     return f"{count} {kind}image{'' if count == 1 else 's'}"
 
 
-def _queued(told) -> str:
-    place = told["queue_position"]
+def _queued(status) -> str:
+    place = status["queue_position"]
     if not place:
         return "Waiting for a place at the desk"
     line = f"{ORDINALS.get(place, f'{place}th')} in line"
-    return f"{line} · ready in about {duration_words(told['eta_seconds'])}" if told["eta_seconds"] else line
+    return f"{line} · ready in about {duration_words(status['eta_seconds'])}" if status["eta_seconds"] else line
 
 
-def _processing(generation, told) -> str:
-    match told["phase"]:
+def _processing(generation, status) -> str:
+    match status["phase"]:
         case "downloading":
             return f"Fetching {model_title(generation.model)} — only needed once"
         case "generating":
-            return f"Step {told['step']} of {told['steps']}"
+            return f"Step {status['step']} of {status['steps']}"
         case "saving":
             return "Finishing touches"
     return f"Warming up {model_title(generation.model)} — the first run takes longer"
@@ -177,5 +181,5 @@ def dock_panels(user) -> list[dict]:
     """The latest jobs, those at work first, for the dock."""
     newest = list(Generation.objects.visible_to(user).order_by("-created_at")[:DOCK_JOBS])
     at_work = list(Generation.objects.visible_to(user).active().order_by("created_at")[:DOCK_JOBS])
-    shown = (at_work + [one for one in newest if one not in at_work])[:DOCK_JOBS]
+    shown = (at_work + [generation for generation in newest if generation not in at_work])[:DOCK_JOBS]
     return panels(shown)

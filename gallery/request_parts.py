@@ -10,6 +10,8 @@ from generation.fields import FIELDS
 START = "image"
 """The key of a starting picture and of everything that belongs to it."""
 START_NAMES = [field.name for field in START_FIELDS]
+MASK_NAMES = ("mask_blur", "fill", "padding")
+"""Fields that mean something beside a mask only."""
 PART_NAMES = [field.name for field in PARTS.values() if field.attribute != "start"]
 
 
@@ -43,21 +45,28 @@ def option_facts(fields: dict[str, Any]) -> list[RequestPart]:
 
 
 def _start(fields: dict[str, Any]) -> RequestPart:
-    details = [_detail(name, fields[name]) for name in START_NAMES if name in fields and name != START]
-    return RequestPart(START, FIELDS[START].label, "", ", ".join(details))
+    names = [name for name in START_NAMES if name in fields and _matters(name, fields)]
+    return RequestPart(START, FIELDS[START].label, "", ", ".join(_detail(name, fields[name]) for name in names))
+
+
+def _matters(name: str, fields: dict[str, Any]) -> bool:
+    """Whether a field of the start says something: its strength always, others where they are not as usual."""
+    if name in MASK_NAMES and not {"mask", "expand"} & fields.keys():
+        return False
+    return name != START and (name == "strength" or fields[name] != FIELDS[name].default)
 
 
 def _detail(name: str, value: Any) -> str:
     label = FIELDS[name].label
     label = label[:1].lower() + label[1:]
-    if isinstance(value, dict) and "left" in value:
-        return f"{label} {value['left']}, {value['right']}, {value['top']}, {value['bottom']}"
+    if isinstance(value, dict):
+        return f"{label} {', '.join(f'{inner} {pixels}' for inner, pixels in value.items() if pixels)}"
     return label if name == "mask" else f"{label} {value}"
 
 
 def _summary(name: str, value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(f"{lora['key']} {lora['weight']:g}" for lora in value)
+        return ", ".join(f"{lora.get('key')} {lora.get('weight', 1)}" for lora in value)
     holder = FIELDS[name].of
     assert holder is not None
     labels = {field.name: field.label or field.name for field in fields_of(holder)}

@@ -15,6 +15,7 @@ from accounts.models import User
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import Picture
 from generation.engine.request.options import picture_names, to_dict
+from generation.engine.request.schema import Kind, fields_of
 from generation.fields import FIELDS, SCALARS
 from generation.models import GeneratedImage, Upload
 from generation.storage.image_requests import request_of
@@ -79,9 +80,21 @@ def carried_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         carried = json.loads(text) if len(text) <= MAX_CARRIED else None
     except (ValueError, RecursionError):
         carried = None
-    if not isinstance(carried, dict) or not carried.keys() <= FIELDS.keys() - set(CONTROLS):
+    if not isinstance(carried, dict) or not all(_is_well_formed(name, value) for name, value in carried.items()):
         raise InvalidRequest(UNREADABLE)
     return carried
+
+
+def _is_well_formed(name: str, value: Any) -> bool:
+    """Whether this may be a field of ours; whether it makes sense is for the service to say."""
+    field = FIELDS.get(name)
+    if field is None or name in CONTROLS:
+        return False
+    if field.of is None:
+        return isinstance(value, (str, int, float, bool))
+    objects = value if field.kind is Kind.LIST else [value]
+    names = {inner.name for inner in fields_of(field.of)}
+    return isinstance(objects, list) and all(isinstance(part, dict) and part.keys() <= names for part in objects)
 
 
 def kept_fields(data: Mapping[str, Any]) -> dict[str, Any]:

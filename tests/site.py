@@ -41,9 +41,9 @@ class Site:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._strangers: dict[str, list[str]] = {}
-        given = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
         self.environment = (
-            given
+            inherited
             | {
                 "VAR_DIR": str(self.var),
                 "PYTHONUNBUFFERED": "1",
@@ -139,12 +139,12 @@ for _ in range(10):
     def children(self, name: str) -> list[psutil.Process]:
         """The processes that `up` runs under that name: web, worker, maintenance or scheduler."""
         marks = {"web": "uvicorn", "worker": "generation@%h", "maintenance": "maintenance@%h", "scheduler": "beat"}
-        found = []
+        processes = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.Error):
                 if marks[name] in child.cmdline():
-                    found.append(child)
-        return found
+                    processes.append(child)
+        return processes
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process of that name."""

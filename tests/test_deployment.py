@@ -32,9 +32,9 @@ MANIFESTS = [
     for manifest in yaml.safe_load_all(file.read_text())
 ]
 WORKLOADS = {
-    one["metadata"]["name"]: one["spec"]["template"]["spec"]
-    for one in MANIFESTS
-    if one["kind"] in ("Deployment", "Job")
+    manifest["metadata"]["name"]: manifest["spec"]["template"]["spec"]
+    for manifest in MANIFESTS
+    if manifest["kind"] in ("Deployment", "Job")
 }
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text()
@@ -53,9 +53,11 @@ def compose_variables() -> set[str]:
 
 def essence(command: list[str]) -> tuple[str, dict]:
     """A command without what each place decides for itself: address, log level, belief in proxy headers."""
-    words = [word for word in command if word not in (sys.executable, "-m", "--proxy-headers", "--no-proxy-headers")]
-    program, options, key = words[0], {}, None
-    for word in words[1:]:
+    arguments = [
+        word for word in command if word not in (sys.executable, "-m", "--proxy-headers", "--no-proxy-headers")
+    ]
+    program, options, key = arguments[0], {}, None
+    for word in arguments[1:]:
         name, is_option, value = word.partition("=") if word.startswith("--") else (word, "", "")
         if word.startswith("-"):
             key = name
@@ -110,13 +112,13 @@ def test_the_migration_runs_before_all_others():
 
 def test_what_services_wait_for_exists_and_can_be_waited_for():
     for name, service in SERVICES.items():
-        for other, wish in service.get("depends_on", {}).items():
+        for other, dependency in service.get("depends_on", {}).items():
             awaited = SERVICES[other]
             assert not awaited.get("profiles") or awaited["profiles"] == service.get("profiles"), (name, other)
-            if wish["condition"] == "service_healthy":
+            if dependency["condition"] == "service_healthy":
                 assert awaited["healthcheck"].get("test"), (name, other)
             else:
-                assert wish["condition"] == "service_completed_successfully" and awaited["restart"] == "no"
+                assert dependency["condition"] == "service_completed_successfully" and awaited["restart"] == "no"
 
 
 def test_everything_restarts_is_checked_and_keeps_its_data():
@@ -145,8 +147,8 @@ def test_no_secret_stands_in_the_files():
         for variable, value in service.get("environment", {}).items():
             if secret.search(variable):
                 assert re.fullmatch(r"\$\{\w+(:[?-].*)?\}", value), (name, variable)
-    assert not [one for one in MANIFESTS if one["kind"] == "Secret"]
-    config = next(one for one in MANIFESTS if one["kind"] == "ConfigMap")["data"]
+    assert not [manifest for manifest in MANIFESTS if manifest["kind"] == "Secret"]
+    config = next(manifest for manifest in MANIFESTS if manifest["kind"] == "ConfigMap")["data"]
     assert not [name for name in config if secret.search(name)]
     assert [name for name, (default, _) in example().items() if secret.search(name) and default] == []
 
@@ -163,7 +165,7 @@ def test_every_variable_is_one_that_something_reads():
     known = set(settings_read()) | LIBRARIES
     for name in OURS:
         assert set(SERVICES[name]["environment"]) <= known, name
-    config = next(one for one in MANIFESTS if one["kind"] == "ConfigMap")["data"]
+    config = next(manifest for manifest in MANIFESTS if manifest["kind"] == "ConfigMap")["data"]
     assert set(config) <= known
     image = re.findall(r"^(?:ENV)?\s+([A-Z_]+)=/", DOCKERFILE, re.M)
     assert {"VAR_DIR", "STATIC_ROOT"} <= set(image) <= known | {"HOME"}
@@ -233,28 +235,28 @@ def test_the_kustomization_names_every_manifest():
 
 def test_labels_services_volumes_and_references_fit_together():
     pods = {}
-    for one in MANIFESTS:
-        if one["kind"] in ("Deployment", "Job"):
-            template = one["spec"]["template"]
-            pods[one["metadata"]["name"]] = template["metadata"]["labels"]
-            if one["kind"] == "Deployment":
-                assert one["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
-    claims = {one["metadata"]["name"] for one in MANIFESTS if one["kind"] == "PersistentVolumeClaim"}
+    for manifest in MANIFESTS:
+        if manifest["kind"] in ("Deployment", "Job"):
+            template = manifest["spec"]["template"]
+            pods[manifest["metadata"]["name"]] = template["metadata"]["labels"]
+            if manifest["kind"] == "Deployment":
+                assert manifest["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+    claims = {manifest["metadata"]["name"] for manifest in MANIFESTS if manifest["kind"] == "PersistentVolumeClaim"}
     for name, pod in WORKLOADS.items():
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         for volume in volumes.values():
             assert volume.get("persistentVolumeClaim", {}).get("claimName") in claims | {None}
         for container in pod["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes), name
-    for one in MANIFESTS:
-        if one["kind"] == "Service":
-            target = next(name for name, labels in pods.items() if labels == one["spec"]["selector"])
+    for manifest in MANIFESTS:
+        if manifest["kind"] == "Service":
+            target = next(name for name, labels in pods.items() if labels == manifest["spec"]["selector"])
             ports = {port["containerPort"] for port in WORKLOADS[target]["containers"][0]["ports"]}
-            assert {port["port"] for port in one["spec"]["ports"]} <= ports
-    ingress = next(one for one in MANIFESTS if one["kind"] == "Ingress")
+            assert {port["port"] for port in manifest["spec"]["ports"]} <= ports
+    ingress = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Ingress")
     backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
     assert backend == {"name": "web", "port": {"number": 8000}}
-    config = next(one for one in MANIFESTS if one["kind"] == "ConfigMap")["data"]
+    config = next(manifest for manifest in MANIFESTS if manifest["kind"] == "ConfigMap")["data"]
     assert config["DJANGO_ALLOWED_HOSTS"] == ingress["spec"]["rules"][0]["host"]
 
 
@@ -278,10 +280,10 @@ def test_pods_have_no_more_rights_than_they_need(name):
 def test_the_proxy_lets_event_streams_flow_and_nothing_else():
     pattern, body = re.search(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S).groups()
     assert "proxy_buffering off;" in body and "gzip off;" in body
-    one = "0b2a6a0e-5f3c-4c53-9f2e-0d6d1c3b8f11"
-    for path in (reverse("events"), reverse("api-events", args=[one])):
+    pk = "0b2a6a0e-5f3c-4c53-9f2e-0d6d1c3b8f11"
+    for path in (reverse("events"), reverse("api-events", args=[pk])):
         assert re.match(pattern, path), path
-    for path in (reverse("gallery"), reverse("api-generate"), reverse("api-status", args=[one])):
+    for path in (reverse("gallery"), reverse("api-generate"), reverse("api-status", args=[pk])):
         assert not re.match(pattern, path), path
 
 

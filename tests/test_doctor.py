@@ -21,7 +21,7 @@ def look(monkeypatch):
 
     def run(*names):
         monkeypatch.setattr(doctor, "CHECKS", {name: check for name, check in doctor.CHECKS.items() if name in names})
-        return [(one.state, one.said, one.mend) for one in doctor.examine()]
+        return [(finding.state, finding.said, finding.mend) for finding in doctor.examine()]
 
     return run
 
@@ -29,25 +29,25 @@ def look(monkeypatch):
 def test_the_servers_and_the_storage_of_a_sound_installation_are_well(look, media_folder):
     findings = look("Python", "Postgres", "Redis", "Storage")
     assert [state for state, _, _ in findings] == ["ok"] * 5, findings
-    assert "All migrations are applied" in [said for _, said, _ in findings]
+    assert "All migrations are applied" in [message for _, message, _ in findings]
     assert [path for path in media_folder.rglob("*") if path.is_file()] == []  # the probe is gone again
 
 
 def test_pytorch_is_tried_in_a_process_of_its_own(look):
-    (state, said, _), (_, device, _), *_ = look("PyTorch")
-    assert state == "ok" and said.startswith("PyTorch 2.13.0")
+    (state, message, _), (_, device, _), *_ = look("PyTorch")
+    assert state == "ok" and message.startswith("PyTorch 2.13.0")
     assert "threads" in device or "GiB" in device or "mps" in device
 
 
 def test_a_broken_pytorch_is_told_with_its_last_words(look, monkeypatch):
     monkeypatch.setattr(doctor, "TORCH_PROGRAM", "raise ImportError('libtorch.so: cannot open shared object file')")
-    ((state, said, mend),) = look("PyTorch")
-    assert state == "wrong" and "libtorch.so" in said and "troubleshooting" in mend
+    ((state, message, mend),) = look("PyTorch")
+    assert state == "wrong" and "libtorch.so" in message and "troubleshooting" in mend
 
 
 def test_a_device_that_is_not_there_is_wrong(look, settings):
     settings.DEVICE = "mps"
-    assert ("wrong", "DEVICE=mps, but PyTorch sees no mps device.") in [one[:2] for one in look("PyTorch")]
+    assert ("wrong", "DEVICE=mps, but PyTorch sees no mps device.") in [finding[:2] for finding in look("PyTorch")]
 
 
 def test_servers_that_are_away(look, settings):
@@ -68,8 +68,8 @@ def test_storage_that_cannot_be_written(look, settings, tmp_path):
             "OPTIONS": {"location": settings.MEDIA_ROOT},
         }
     }
-    ((state, said, mend),) = look("Storage")
-    assert state == "wrong" and str(settings.MEDIA_ROOT) in said and "MEDIA_ROOT" in mend
+    ((state, message, mend),) = look("Storage")
+    assert state == "wrong" and str(settings.MEDIA_ROOT) in message and "MEDIA_ROOT" in mend
 
 
 def test_a_full_disk(look, settings):
@@ -83,12 +83,12 @@ def test_models_that_are_missing(look, settings, tmp_path, monkeypatch):
     settings.ENABLED_MODELS, settings.DEFAULT_MODEL = ["sdxl-base"], "sdxl"
     catalog.cache_clear()
     try:
-        ((state, said, mend),) = look("Models")
-        assert state == "warning" and "not downloaded" in said and "preload_models --models sdxl-base" in mend
+        ((state, message, mend),) = look("Models")
+        assert state == "warning" and "not downloaded" in message and "preload_models --models sdxl-base" in mend
         settings.MODEL_DOWNLOADS = False
         assert [state for state, _, _ in look("Models")] == ["wrong"]
         settings.DEFAULT_MODEL = "dreamsketch-tiny"
-        ((state, said, mend),) = look("Models")
+        ((state, message, mend),) = look("Models")
         assert state == "wrong" and "DEFAULT_MODEL" in mend
     finally:
         catalog.cache_clear()
@@ -97,8 +97,8 @@ def test_models_that_are_missing(look, settings, tmp_path, monkeypatch):
 def test_work_without_a_worker_is_wrong_and_a_worker_is_named(look, free_user, make_generation):
     assert [state for state, _, _ in look("Workers")] == ["warning"]
     make_generation(free_user)
-    ((state, said, _),) = look("Workers")
-    assert state == "wrong" and "1 wait in the queue" in said
+    ((state, message, _),) = look("Workers")
+    assert state == "wrong" and "1 wait in the queue" in message
     store.worker_seen("host-17", {"device": "cpu", "device_name": "A processor", "running": 2})
     findings = look("Workers")
     assert ("ok", "Worker host-17 on A processor, drawing 2", "") in findings
@@ -113,7 +113,7 @@ def test_leases_that_nobody_sweeps_are_wrong(look, free_user, make_generation):
 
 
 @pytest.mark.parametrize(
-    ("changes", "state", "words"),
+    ("changes", "state", "text"),
     [
         ({"DEBUG": True}, "warning", "DEBUG"),
         ({"ALLOWED_HOSTS": ["*"]}, "warning", "every name"),
@@ -122,10 +122,10 @@ def test_leases_that_nobody_sweeps_are_wrong(look, free_user, make_generation):
         ({"ALLOWED_HOSTS": ["a.example.com"], "HTTPS": True, "ALLAUTH_TRUSTED_PROXY_COUNT": 1}, "ok", "a.example.com"),
     ],
 )
-def test_what_an_open_site_needs(look, settings, changes, state, words):
+def test_what_an_open_site_needs(look, settings, changes, state, text):
     for name, value in changes.items():
         setattr(settings, name, value)
-    assert [said for one, said, _ in look("Security") if one == state and words in said]
+    assert [message for finding_state, message, _ in look("Security") if finding_state == state and text in message]
 
 
 def test_one_broken_check_hides_no_other(monkeypatch):

@@ -16,8 +16,8 @@ from generation.catalog import catalog
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_KEY = "4rT-9wq_Zc7KmB2x" * 4
-# Given, so that a process that only reads settings starts no servers.
-GIVEN = {
+# Set, so that a process that only reads settings starts no servers.
+REQUIRED = {
     "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "SECRET_KEY": LONG_KEY,
@@ -28,7 +28,7 @@ READERS = {"number", "choice", "flag", "names"}
 
 def settings_read() -> dict[str, str | None]:
     """Each environment variable that settings.py reads, with its default as text where the code states one."""
-    found = {}
+    variables = {}
     for node in ast.walk(ast.parse((ROOT / "dreamsketch" / "settings.py").read_text())):
         name = default = None
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
@@ -41,8 +41,8 @@ def settings_read() -> dict[str, str | None]:
         elif isinstance(node, ast.Tuple) and node.elts and "embedded." in ast.unparse(node):
             name = getattr(node.elts[0], "value", None)  # the loop that starts what no URL is given for
         if isinstance(name, str) and re.fullmatch("[A-Z][A-Z0-9_]+", name):
-            found[name] = found.get(name) or default
-    return found
+            variables[name] = variables.get(name) or default
+    return variables
 
 
 def _default(reader, arguments):
@@ -97,7 +97,7 @@ def read_settings(monkeypatch):
     def read(**environment):
         for name in settings_read():
             monkeypatch.delenv(name, raising=False)
-        for name, value in (GIVEN | environment).items():
+        for name, value in (REQUIRED | environment).items():
             monkeypatch.setenv(name, value)
         # A module of the package, so that its relative imports work, but not the one that Django uses.
         path = ROOT / "dreamsketch" / "settings.py"
@@ -110,7 +110,7 @@ def read_settings(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"FREE_DAILY_IMAGES": "many"}, "FREE_DAILY_IMAGES='many' is not a number"),
         ({"MAX_BATCH": "0"}, "MAX_BATCH=0 must lie between 1 and 64"),
@@ -132,8 +132,8 @@ def read_settings(monkeypatch):
         ({"INFERENCE_WEBHOOK_SECRET": "short"}, "INFERENCE_WEBHOOK_SECRET is too short"),
     ],
 )
-def test_a_bad_value_is_refused_and_named(read_settings, environment, said):
-    with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
+def test_a_bad_value_is_refused_and_named(read_settings, environment, message):
+    with pytest.raises(ImproperlyConfigured, match=re.escape(message)):
         read_settings(**environment)
 
 
@@ -146,7 +146,7 @@ def test_with_a_bad_value_no_command_starts():
 def test_empty_values_mean_the_defaults(read_settings):
     """Compose and Kubernetes pass variables that somebody left empty."""
     default = read_settings()
-    empty = read_settings(**{name: "" for name in settings_read() if name not in GIVEN})
+    empty = read_settings(**{name: "" for name in settings_read() if name not in REQUIRED})
     for name in (
         "REGISTRATION_OPEN",
         "ALLOWED_HOSTS",
@@ -171,11 +171,11 @@ PUBLIC_SITE = {"HTTPS": "1", "TRUSTED_PROXY_COUNT": "1", "DJANGO_ALLOWED_HOSTS":
 
 
 def manage(*arguments, **environment):
-    given = {name: value for name, value in os.environ.items() if name not in settings_read()}
+    inherited = {name: value for name, value in os.environ.items() if name not in settings_read()}
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
-        env=given | GIVEN | environment,
+        env=inherited | REQUIRED | environment,
         capture_output=True,
         text=True,
         timeout=120,

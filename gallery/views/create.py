@@ -35,7 +35,7 @@ from generation.services.parse import read_request
 from generation.services.resolve import resolve_request
 from generation.storage.uploads import undone_on_refusal
 
-from ..controls import COMPOSER_FIELDS, MORE_FIELDS, is_available
+from ..controls import COMPOSER_FIELDS, MORE_FIELDS, feature_of, is_available, is_chosen
 from ..forms import CUSTOM_SHAPE, SHAPES, ComposerForm
 from ..htmx import PageRequest, announce, wants_fragment
 from ..panels import duration_words, panels
@@ -160,7 +160,7 @@ def _composer_context(request: PageRequest, form: ComposerForm) -> dict[str, Any
         "client_token": uuid.uuid4(),
         "offer": Offer(spec, upscalers(), spec.max_steps),
         "models": [(spec, is_ready(spec)) for spec in catalog()],
-        "more_fields": [{"field": field, "available": is_available(field, spec)} for field in MORE_FIELDS],
+        "more_fields": [(field, feature_of(field), is_available(field, spec)) for field in MORE_FIELDS],
         "styles": STYLES.values(),
         "shapes": [
             {"key": key, "name": name, "across": ASPECT_RATIOS[key][0], "down": ASPECT_RATIOS[key][1]}
@@ -180,7 +180,9 @@ def _is_fine_tuned(form: ComposerForm, values: Any) -> bool:
     """Whether something in the drawer was chosen, or is wrong: then it is open."""
     if values.get("shape") == CUSTOM_SHAPE:
         return True
-    chosen = [name for name in CHOSEN if values.get(name) not in (None, "", False, COMPOSER_FIELDS[name].default)]
+    chosen = [
+        name for name in CHOSEN if is_chosen(values.get(name)) and values.get(name) != COMPOSER_FIELDS[name].default
+    ]
     return bool(chosen) or any(name in form.errors for name in FINE_TUNING)
 
 

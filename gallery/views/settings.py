@@ -58,7 +58,7 @@ def keys(request: PageRequest) -> HttpResponse:
     if form.is_bound:
         if form.is_valid():
             try:
-                context["new_key"], context["secret"] = issue_key(user=request.user, **form.asked())
+                context["new_key"], context["secret"] = issue_key(user=request.user, **form.key_fields())
                 context["form"] = KeyForm()
             except (KeyRefused, Conflict) as refusal:
                 form.add_error(refusal.param if refusal.param in form.fields else None, str(refusal))

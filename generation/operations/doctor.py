@@ -78,8 +78,8 @@ def examine() -> Iterator[Finding]:
     """Run every check, in an order in which earlier findings explain later ones."""
     for name, check in CHECKS.items():
         try:
-            for state, said, *mend in check():
-                yield Finding(name, state, said, *mend)
+            for state, message, *mend in check():
+                yield Finding(name, state, message, *mend)
         except Exception as error:  # a check that breaks is a finding, and the others still count
             yield Finding(
                 name,

@@ -49,8 +49,8 @@ def matched_rules(prompt: str, spec: ModelSpec) -> list[dict]:
 
     Only those that are installed and made for this model: nobody asked for them, so they refuse nobody.
     """
-    words = _padded_words(prompt)
-    matches = [rule for rule in LoraRule.objects.filter(enabled=True) if _padded_words(rule.keyword) in words]
+    padded_prompt = _padded_words(prompt)
+    matches = [rule for rule in LoraRule.objects.filter(enabled=True) if _padded_words(rule.keyword) in padded_prompt]
     if not matches or "loras" not in spec.features:
         return []
     installed, width = addons().loras, text_width(spec, settings.MODELS_DIR)

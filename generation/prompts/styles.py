@@ -9,16 +9,16 @@ from generation.engine.request.fields import ImageRequest
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A preset. `words` are joined to the prompt, `negative` to the negative prompt."""
+    """A preset. `prompt` is joined to the prompt, `negative` to the negative prompt."""
 
     key: str
     title: str
-    words: str
+    prompt: str
     negative: str
 
     def compose(self, prompt: str, negative_prompt: str) -> tuple[str, str]:
         """Prompt and negative prompt with this style's words behind the user's own."""
-        return _join(prompt, self.words), _join(negative_prompt, self.negative)
+        return _join(prompt, self.prompt), _join(negative_prompt, self.negative)
 
 
 def _join(*parts: str) -> str:

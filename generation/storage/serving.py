@@ -118,5 +118,5 @@ def _read(name: str) -> bytes:
 
 def file_name(image: GeneratedImage, format: str = "png") -> str:
     """A friendly name: words of the prompt and the image's number. `a-red-boat-at-sea-17.png`."""
-    words = re.findall(r"[a-z0-9]+", image.generation.prompt.lower())[:8]
-    return f"{'-'.join(words)[:60] or 'dreamsketch'}-{image.number}.{'jpg' if format == 'jpeg' else format}"
+    name_parts = re.findall(r"[a-z0-9]+", image.generation.prompt.lower())[:8]
+    return f"{'-'.join(name_parts)[:60] or 'dreamsketch'}-{image.number}.{'jpg' if format == 'jpeg' else format}"

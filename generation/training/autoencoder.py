@@ -98,7 +98,7 @@ def tensor(pixels: np.ndarray, device) -> torch.Tensor:
     return torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def likeness(out: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+def picture_loss(out: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """How far two pictures differ: L1 at three scales, and L1 of the edges, where ink lines live."""
     loss = F.l1_loss(out, real)
     for k in (4, 16):
@@ -162,7 +162,7 @@ def train(recipe: Recipe, work: Path, device: str, say=print) -> None:
             # A fixed little noise instead of the learned one: with that, detail never gets started,
             # because channels that carry little are drowned before the decoder can find a use for them.
             out = model.decode(means + 0.05 * torch.randn_like(means)).sample
-        loss = likeness(out.float(), real)
+        loss = picture_loss(out.float(), real)
         if anchor:
             with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
                 known = anchor.encode(real).latent_dist.mean
@@ -296,7 +296,7 @@ def train_decoder(recipe: Recipe, work: Path, device: str, say=print) -> None:
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             out = model[1](model[0](noisy))
         inner = slice(None) if whole else slice(16, -16)
-        loss = likeness(out.float()[..., inner, inner], tensor(real, device)[..., inner, inner])
+        loss = picture_loss(out.float()[..., inner, inner], tensor(real, device)[..., inner, inner])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

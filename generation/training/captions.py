@@ -138,7 +138,7 @@ def style_words(scene: Scene, rng: random.Random) -> tuple[str, str]:
     """Words before and behind; the site's own words for the style often, free ones otherwise."""
     style = STYLE[scene.style]
     if rng.random() < (0.15 if scene.style == "sketch" else 0.4):
-        return "", style.words
+        return "", style.prompt
     return (rng.choice(style.before), "") if rng.random() < 0.5 else ("", rng.choice(style.after))
 
 

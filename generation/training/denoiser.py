@@ -103,13 +103,13 @@ class Captioner:
         self.length = recipe.tokens
 
     @staticmethod
-    def words(scene: Scene, rng: random.Random) -> str:
+    def caption_of(scene: Scene, rng: random.Random) -> str:
         """A caption; now and then of the place alone, so that a prompt may leave open what is there."""
         return caption(replace(scene, items=()) if rng.random() < UNTOLD else scene, rng)
 
     def ids(self, scenes: list[Scene], rng: random.Random, dropout: float) -> torch.Tensor:
         """(n, length) token ids, padded as in use; a dropped caption asks for nothing."""
-        return self.tokens([nothing(rng) if rng.random() < dropout else self.words(s, rng) for s in scenes])
+        return self.tokens([nothing(rng) if rng.random() < dropout else self.caption_of(s, rng) for s in scenes])
 
     def tokens(self, texts: list[str], padding: str = "max_length") -> torch.Tensor:
         return self.tokenizer(

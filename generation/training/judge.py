@@ -267,7 +267,7 @@ def write(whole: Whole, close: nn.Sequential, out: Path, figures: dict[str, floa
 
 
 @dataclass(frozen=True)
-class Found:
+class Detection:
     """An object in a picture. `sure`: 0 to 1. `region`: bool (64, 64), where it is."""
 
     thing: str
@@ -285,16 +285,16 @@ class Found:
 class Seen:
     """What a picture shows; the surest objects first."""
 
-    found: tuple[Found, ...]
+    objects: tuple[Detection, ...]
     place: str
     style: str
 
-    def where(self, thing: str) -> Found | None:
+    def where(self, thing: str) -> Detection | None:
         """The surest object of that kind, or None."""
-        return next((match for match in self.found if match.thing == thing), None)
+        return next((match for match in self.objects if match.thing == thing), None)
 
     def count(self, thing: str) -> int:
-        return sum(match.thing == thing for match in self.found)
+        return sum(match.thing == thing for match in self.objects)
 
 
 def patches(on: np.ndarray) -> list[np.ndarray]:
@@ -342,32 +342,32 @@ class Judge:
                 out.append(Seen(self.named(picture, sure), self.places[place], self.styles[style]))
         return out
 
-    def named(self, picture: Image.Image, there: np.ndarray) -> tuple[Found, ...]:
+    def named(self, picture: Image.Image, there: np.ndarray) -> tuple[Detection, ...]:
         """The objects at the spots of the map `there`, how sure each cell is to show any."""
         picture = picture.convert("RGB")
         wide = Image.fromarray(there.astype(np.float32)).resize((REGION, REGION), Image.Resampling.BILINEAR)
         views = [self.explained(picture, np.asarray(wide) > level) for level in LEVELS]
-        found = max(views, key=lambda view: view[1])[0]
-        return tuple(sorted((match for match in found if match.thing), key=lambda match: -match.sure))
+        detected = max(views, key=lambda view: view[1])[0]
+        return tuple(sorted((match for match in detected if match.thing), key=lambda match: -match.sure))
 
-    def explained(self, picture: Image.Image, on: np.ndarray) -> tuple[list[Found], float]:
+    def explained(self, picture: Image.Image, on: np.ndarray) -> tuple[list[Detection], float]:
         """What is at the connected spots of `on`, and how well that explains them."""
-        found, well = [], []
+        detected, well = [], []
         for region in patches(on):
             readings = [[self.read(picture, part) for part in parts] for parts in divisions(region)]
             best = max(readings, key=likelihood)
-            found += best
+            detected += best
             well.append(likelihood(best))
-        return found, sum(well) / len(well) if well else 0.0
+        return detected, sum(well) / len(well) if well else 0.0
 
-    def read(self, picture: Image.Image, region: np.ndarray) -> Found:
+    def read(self, picture: Image.Image, region: np.ndarray) -> Detection:
         """What is there, looked at with more and less around it; an empty name for nothing."""
         ys, xs = np.nonzero(region)
         box = (xs.min() / REGION, ys.min() / REGION, (xs.max() + 1) / REGION, (ys.max() + 1) / REGION)
         spots = np.stack([spot(picture, box, margin, shift) for margin in MARGINS for shift in SHIFTS])
         sure, which = self.close(tensor(spots)).softmax(1).max(1)
         best = int(sure.argmax())
-        return Found([*self.things, ""][which[best]], float(sure[best]), region)
+        return Detection([*self.things, ""][which[best]], float(sure[best]), region)
 
 
 def divisions(region: np.ndarray) -> list[list[np.ndarray]]:
@@ -385,7 +385,7 @@ def divisions(region: np.ndarray) -> list[list[np.ndarray]]:
     return [parts for parts in out if all(part.any() for part in parts)]
 
 
-def likelihood(reading: list[Found]) -> float:
+def likelihood(reading: list[Detection]) -> float:
     """How well a region is explained; a spot that shows nothing explains little, and one object is likelier."""
     return sum(match.sure if match.thing else 0.3 for match in reading) / len(reading) + 0.02 * (len(reading) == 1)
 
@@ -400,7 +400,7 @@ def accuracy(judge: Judge, scenes: list[Scene]) -> dict[str, float]:
     for i in range(0, len(scenes), 64):
         some = scenes[i : i + 64]
         for scene, seen in zip(some, judge.look([draw(scene) for scene in some]), strict=True):
-            there, read = {item.thing for item in scene.items}, {match.thing for match in seen.found}
+            there, read = {item.thing for item in scene.items}, {match.thing for match in seen.objects}
             shown += len(there)
             named += len(there & read)
             absent += len(judge.things) - len(there)

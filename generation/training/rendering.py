@@ -267,8 +267,8 @@ def grunge_behind(sheet, shape, rng):
 def grunge_over(pixels, shape, rng):
     """Paint has come off in specks."""
     h, w = pixels.shape[:2]
-    worn = np.clip((cut("grain", rng, w, h) + 0.6 * cut("wash", rng, w, h) - 0.95) * 3, 0, 0.8)
-    return pixels * (1 + 0.05 * cut("grain", rng, w, h)) * (1 - worn) + np.array((52, 46, 46), np.float32) * worn
+    scuffs = np.clip((cut("grain", rng, w, h) + 0.6 * cut("wash", rng, w, h) - 0.95) * 3, 0, 0.8)
+    return pixels * (1 + 0.05 * cut("grain", rng, w, h)) * (1 - scuffs) + np.array((52, 46, 46), np.float32) * scuffs
 
 
 LOOKS = {

@@ -72,7 +72,7 @@ def random_colour(rng: random.Random, thing: str, avoid: str) -> tuple[str, bool
     return rng.choice([c.key for c in COLOURS if c.key != avoid]), True
 
 
-def one(rng: random.Random, things: list[str], avoid: str, tall: float) -> list[Item]:
+def one_object(rng: random.Random, things: list[str], avoid: str, tall: float) -> list[Item]:
     thing = rng.choice(things)
     scale = rng.choices(("", "small", "big"), (0.68, 0.16, 0.16))[0]
     size = rng.uniform(*EXTENTS[scale])
@@ -82,7 +82,7 @@ def one(rng: random.Random, things: list[str], avoid: str, tall: float) -> list[
     return [Item(thing, *random_colour(rng, thing, avoid), x, y + rng.uniform(-loose, loose) * 0.8, size, scale)]
 
 
-def two(rng: random.Random, things: list[str], avoid: str, tall: float, above: bool) -> list[Item]:
+def two_objects(rng: random.Random, things: list[str], avoid: str, tall: float, above: bool) -> list[Item]:
     """Two different things, side by side or one above the other."""
     scales = rng.choice((("small", "big"), ("big", "small"))) if rng.random() < 0.15 else ("", "")
     items = []
@@ -150,9 +150,9 @@ def random_scene(
         elif kind == "group":
             items, relation = group(rng, known, backdrop, tall), "group"
         elif kind == "two" and len(known) > 1:
-            items, relation = two(rng, known, backdrop, tall, above), "above" if above else "beside"
+            items, relation = two_objects(rng, known, backdrop, tall, above), "above" if above else "beside"
         else:
-            items = one(rng, known, backdrop, tall)
+            items = one_object(rng, known, backdrop, tall)
         if not any(held_out(i.thing, i.colour, place) for i in items):
             return Scene(tuple(items), place, backdrop, style, seed, width, height, relation)
     raise ValueError("every picture of these things and places is held out")

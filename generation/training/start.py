@@ -18,9 +18,9 @@ def take(folder: Path, work: Path) -> None:
     text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    words = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+    token_ids = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
     parts = {"vae": vae.state_dict(), "unet": unet.state_dict(), "text": text.state_dict()}
-    save(work / "start.pt", parts | {"words": words})
+    save(work / "start.pt", parts | {"words": token_ids})
 
 
 def take_text(model: CLIPTextModel, tokenizer: CLIPTokenizer, known: dict) -> int:

@@ -48,12 +48,12 @@ class Place:
 class Style:
     """A way of drawing. Captions put `before` in front or `after` behind; "" means unnamed.
 
-    `words` are what the site's preset of this style joins to a prompt; `share` is how often it is drawn.
+    `prompt` is what the site's preset of this style joins to a prompt; `share` is how often it is drawn.
     """
 
     key: str
     share: float
-    words: str
+    prompt: str
     before: tuple[str, ...]
     after: tuple[str, ...]
 

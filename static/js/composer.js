@@ -29,8 +29,17 @@
     for (const side of [$("#width"), $("#height")]) {
       Object.assign(side, { max: spec.maxSide, min: spec.minSide, step: spec.multiple });
     }
+    showFeatures(spec.features.split(" "));
     estimate();
   });
+
+  /** Show the controls of what the chosen model can do, and no others; what is hidden is not sent. */
+  function showFeatures(features) {
+    for (const holder of $$("#composer [data-feature]")) {
+      holder.hidden = !features.includes(holder.dataset.feature);
+      for (const control of $$("input, select", holder)) control.disabled = holder.hidden;
+    }
+  }
 
   on("change", "#width, #height", () => {
     const custom = $("#composer [name=shape][value=custom]");

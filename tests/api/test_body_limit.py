@@ -9,7 +9,7 @@ from dreamsketch.asgi import application
 from dreamsketch.limits import MARGIN
 
 
-def ask(path, content, headers):
+def post(path, content, headers):
     async def call():
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
@@ -24,15 +24,15 @@ async def in_pieces(size):
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/api/generate/webhook", "/v1/images/generations", "/gallery/bulk/"])
-@pytest.mark.parametrize("told", [True, False])
-@pytest.mark.parametrize("given", ["my-own-id-1", "<short>", None])
-def test_it_is_refused_in_the_one_shape(path, told, given, settings):
+@pytest.mark.parametrize("has_length", [True, False])
+@pytest.mark.parametrize("request_id", ["my-own-id-1", "<short>", None])
+def test_it_is_refused_in_the_one_shape(path, has_length, request_id, settings):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
     size = MARGIN + 2**17
-    headers = {"X-Request-Id": given} if given else {}
-    answer = ask(path, b"x" * size if told else in_pieces(size), headers)
+    headers = {"X-Request-Id": request_id} if request_id else {}
+    answer = post(path, b"x" * size if has_length else in_pieces(size), headers)
     assert (answer.status_code, answer.headers["content-type"]) == (413, "application/json")
     error = answer.json()["error"]
     assert error["code"] == "too_large" and error["message"]
     assert error["request_id"] == answer.headers["x-request-id"] and len(error["request_id"]) >= 8
-    assert (error["request_id"] == given) == (given == "my-own-id-1")
+    assert (error["request_id"] == request_id) == (request_id == "my-own-id-1")

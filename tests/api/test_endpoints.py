@@ -87,7 +87,7 @@ def test_wrong_methods(path, ids, free_user, api_client, refused):
     for method in sorted(METHODS - allowed):
         response = call(api_client(free_user), method, path.format(**ids))
         refused(response, 405, "method_not_allowed")
-        assert {one.lower() for one in response["Allow"].split(", ")} >= allowed
+        assert {name.lower() for name in response["Allow"].split(", ")} >= allowed
 
 
 def test_head_is_answered_as_get_without_a_body(ids, free_user, api_client):
@@ -224,8 +224,8 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     }
     for key in ("stable-diffusion-v1-5", "sdxl-base", "qwen-image"):
         for field, value in fields.items():
-            asked = {"prompt": "a boat", "model": key, "dry_run": True, field: value}
-            accepted = client.post("/api/generate", asked, "application/json").status_code == 200
+            body = {"prompt": "a boat", "model": key, "dry_run": True, field: value}
+            accepted = client.post("/api/generate", body, "application/json").status_code == 200
             assert accepted == (field in models[key]["features"]), (key, field)
 
 

@@ -45,11 +45,11 @@ def read_stream(client, job, **headers):
 @pytest.fixture(scope="module")
 def people(fault_site):
     """Two accounts of a site whose engine takes a tenth of a second for a step."""
-    one = fault_site.user()
-    two = fault_site.user()
-    yield one, two
-    one.close()
-    two.close()
+    first = fault_site.user()
+    second = fault_site.user()
+    yield first, second
+    first.close()
+    second.close()
 
 
 def test_generate_watch_fetch(site):

@@ -156,8 +156,8 @@ def test_names_of_fields(post, fields, expected):
     ],
 )
 def test_what_is_said_about_starts_and_second_passes(post, fields, part, expected):
-    found = made(post({"prompt": "a boat"} | fields)).options[part]
-    assert {name: found[name] for name in expected} == expected
+    options = made(post({"prompt": "a boat"} | fields)).options[part]
+    assert {name: options[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_it_draws_and_fetches_and_understands_refusals(generated, fault_site):
     (default,) = [model for model in offered.models if model.is_default]
     assert models.Mode.INPAINT in default.modes and offered.upscalers[0] == "lanczos"
 
-    asked = models.GenerateRequest(
+    body = models.GenerateRequest(
         "a red boat at sea",
         model=default.key,
         width=256,
@@ -70,13 +70,13 @@ def test_it_draws_and_fetches_and_understands_refusals(generated, fault_site):
         num_images=2,
         hires_fix=models.HiresFix(scale=1.5, steps=1),
     )
-    job = api("generations.generate", body=asked, idempotency_key="order-1742")
+    job = api("generations.generate", body=body, idempotency_key="order-1742")
     assert isinstance(job, models.Submitted) and job.status is models.GenerationStatusName.QUEUED
-    assert api("generations.generate", body=asked, idempotency_key="order-1742").id == job.id
+    assert api("generations.generate", body=body, idempotency_key="order-1742").id == job.id
 
     def finished():
-        told = api("generations.generation_status", generation_id=job.id)
-        return told.status is models.GenerationStatusName.COMPLETED and told
+        status = api("generations.generation_status", generation_id=job.id)
+        return status.status is models.GenerationStatusName.COMPLETED and status
 
     drawn = wait_for(finished, seconds=30, what="the images")
     assert (drawn.progress, drawn.error, [image.seed for image in drawn.images]) == (1, None, [7, 8])
@@ -101,8 +101,8 @@ def test_it_draws_and_fetches_and_understands_refusals(generated, fault_site):
     usage = api("account.usage")
     assert (usage.used, usage.held, usage.receipts[0].charged) == (3, 0, 1)
 
-    asked.steps = 5000
-    refused = api("generations.generate", body=asked)
+    body.steps = 5000
+    refused = api("generations.generate", body=body)
     assert isinstance(refused, models.Error)
     assert (refused.error.code, refused.error.param) == ("invalid_request", "steps")
     missing = api("generations.generation_status", generation_id=drawn.images[0].id)

@@ -50,16 +50,16 @@ def test_the_examples_run(language, where, tmp_path):
 def test_the_examples_run_in_a_browser(where):
     from playwright.sync_api import sync_playwright
 
-    said = []
+    lines = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(240_000)
-        page.on("console", lambda message: said.append(message.text))
+        page.on("console", lambda message: lines.append(message.text))
         page.goto(f"{where['DREAMSKETCH_URL']}/api/health")
         page.evaluate(f"globalThis.process = {{env: {json.dumps(where)}}}")
         page.evaluate(f"async () => {{\n{examples('javascript')}\n}}")
         browser.close()
-    text = "\n".join(said)
+    text = "\n".join(lines)
     assert "image/png" in text and "invalid_request" in text
     assert "event: progress" in text and "event: status" in text

@@ -133,8 +133,8 @@ def test_a_key_that_may_not_manage(free_user, make_image, refused):
 def test_download(format, kind, ending, client, free_user, make_image):
     image = make_image(free_user)
     answers = {
-        said: client.get(f"/api/images/{image.id}/download?format={format}&metadata={said}&quality=80")
-        for said in ("keep", "strip")
+        metadata: client.get(f"/api/images/{image.id}/download?format={format}&metadata={metadata}&quality=80")
+        for metadata in ("keep", "strip")
     }
     for answer in answers.values():
         assert answer["Content-Type"] == kind

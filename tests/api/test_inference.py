@@ -29,10 +29,10 @@ def drawn_at_once(settings, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 class TestTheEndpoint:
-    asked = {"prompt": "a red boat", "steps": 3, "width": 128, "height": 160, "seed": 7}
+    body = {"prompt": "a red boat", "steps": 3, "width": 128, "height": 160, "seed": 7}
 
     def test_it_answers_with_the_picture_itself(self, api_client, pro_user, drawn_at_once):
-        response = api_client(pro_user).post(URL, self.asked, content_type="application/json")
+        response = api_client(pro_user).post(URL, self.body, content_type="application/json")
         assert response.status_code == 200 and response["Content-Type"] == "image/png"
         with Image.open(io.BytesIO(response.content)) as picture:
             assert picture.size == (128, 160)
@@ -42,7 +42,7 @@ class TestTheEndpoint:
     def test_a_repeat_with_its_key_gives_the_same_picture_and_counts_once(self, api_client, pro_user, drawn_at_once):
         client = api_client(pro_user)
         first, again = (
-            client.post(f"{URL}/", self.asked, content_type="application/json", headers={"Idempotency-Key": "abc:1:0"})
+            client.post(f"{URL}/", self.body, content_type="application/json", headers={"Idempotency-Key": "abc:1:0"})
             for _ in range(2)
         )
         assert first.content == again.content and Generation.objects.count() == 1
@@ -57,16 +57,16 @@ class TestTheEndpoint:
         ],
     )
     def test_it_refuses_as_the_api_does_and_nothing_is_kept(self, api_client, pro_user, refused, wrong, param):
-        response = api_client(pro_user).post(URL, self.asked | wrong, content_type="application/json")
+        response = api_client(pro_user).post(URL, self.body | wrong, content_type="application/json")
         refused(response, 400, param=param)
         assert not Generation.objects.exists()
 
     def test_it_needs_a_key(self, client, refused):
-        refused(client.post(URL, self.asked, content_type="application/json"), 401)
+        refused(client.post(URL, self.body, content_type="application/json"), 401)
 
     def test_what_is_not_drawn_in_time_is_cancelled(self, api_client, pro_user, refused, monkeypatch):
         monkeypatch.setattr("generation.api.native.inference.WAIT_SECONDS", 0.05)
-        refused(api_client(pro_user).post(URL, self.asked, content_type="application/json"), 504, "timed_out")
+        refused(api_client(pro_user).post(URL, self.body, content_type="application/json"), 504, "timed_out")
         assert Generation.objects.get().status == "cancelled"
 
 
@@ -85,8 +85,8 @@ def test_one_dreamsketch_draws_for_another(fault_site, tmp_path):
         site.user() as here,
     ):
         assert [worker["device"] for worker in site.workers()] == ["remote"]
-        asked = {"prompt": "a red boat", "steps": 4, "width": 128, "height": 128, "seed": 40, "num_images": 2}
-        status = here.post("/api/generate", json=asked).json()["status_url"]
+        body = {"prompt": "a red boat", "steps": 4, "width": 128, "height": 128, "seed": 40, "num_images": 2}
+        status = here.post("/api/generate", json=body).json()["status_url"]
         done = wait_for(lambda: (answer := here.get(status).json())["status"] in ("completed", "failed") and answer)
         assert done["status"] == "completed", done["error"]
         theirs = there.get("/api/images/history/").json()["images"]

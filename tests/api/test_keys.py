@@ -60,22 +60,22 @@ def api_routes():
 
 def test_no_key_does_what_it_has_no_scope_for(with_key, refused):
     """Every address × every method, by a key that has all scopes but the one that is needed."""
-    without = {scope: with_key(scopes=[one for one in Scope.values if one != scope]) for scope in Scope.values}
-    asked = 0
+    without = {scope: with_key(scopes=[other for other in Scope.values if other != scope]) for scope in Scope.values}
+    calls = 0
     for method, address, scope in api_routes():
         response = getattr(without[scope], method)(address, data="{}" if method != "get" else None, content_type=JSON)
         assert response.status_code == 403, (method, address, response.status_code, response.content[:200])
         if address.startswith("/api/"):  # the dialects have shapes of errors of their own
             refused(response, 403, "insufficient_scope")
-        asked += 1
-    assert asked > 60
+        calls += 1
+    assert calls > 60
 
 
 def test_what_changes_something_needs_more_than_reading():
     """Posts that only look something up. A new one must be thought about before it is named here."""
     harmless = {"/api/parse-prompt", "/sdapi/v1/png-info", "/internal/progress", "/sdapi/v1/interrogate"}
-    found = {address.rstrip("/") for method, address, scope in api_routes() if method != "get" and scope == "read"}
-    assert found <= harmless
+    addresses = {address.rstrip("/") for method, address, scope in api_routes() if method != "get" and scope == "read"}
+    assert addresses <= harmless
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_managing_keys_revoke_but_never_make(with_key, free_user, refused):
 
 
 def test_a_key_with_everything(free_user, page_client, documented):
-    asked = {
+    body = {
         "name": " robot ",
         "scopes": ["generate", "read"],
         "expires_in_days": 30,
         "daily_images": 3,
         "requests_per_minute": 10,
     }
-    response = page_client(free_user).post("/api/keys", asked, JSON)
+    response = page_client(free_user).post("/api/keys", body, JSON)
     made = documented(response, "post", "/api/keys")
     assert "no-store" in response["Cache-Control"]
     assert (made["name"], made["scopes"]) == ("robot", ["read", "generate"])
@@ -205,18 +205,18 @@ def test_an_expired_key_and_a_revoked_one_stop_at_once(with_key, refused):
 def test_a_keys_own_images_a_day(with_key, pro_user, page_client, refused, free_user):
     client, other = with_key(daily_images=3), with_key()
 
-    def ask(asker, count):
-        return asker.post("/api/generate", {"prompt": "a boat", "n": count}, JSON)
+    def generate(caller, count):
+        return caller.post("/api/generate", {"prompt": "a boat", "n": count}, JSON)
 
-    job = ask(client, 2)
+    job = generate(client, 2)
     assert job.status_code == 202
-    error = refused(ask(client, 2), 429, "quota_exceeded")
+    error = refused(generate(client, 2), 429, "quota_exceeded")
     assert "3 images a day" in error["message"] and "1 are left" in error["message"]
-    assert ask(client, 1).status_code == 202
-    assert ask(other, 1).status_code == 202, "the account has more"
-    refused(ask(client, 1), 429, "quota_exceeded")
+    assert generate(client, 1).status_code == 202
+    assert generate(other, 1).status_code == 202, "the account has more"
+    refused(generate(client, 1), 429, "quota_exceeded")
     client.post(f"/api/generate/{job.json()['id']}/cancel")
-    assert ask(client, 2).status_code == 202, "what was given back counts no more"
+    assert generate(client, 2).status_code == 202, "what was given back counts no more"
 
 
 def test_yesterdays_images_of_a_key_do_not_count(with_key):
@@ -232,7 +232,7 @@ def test_a_keys_images_are_exact_under_simultaneous_requests(make_user):
     key, _ = issue_key(user=user, name="x", daily_images=10)
     barrier = threading.Barrier(16)
 
-    def ask(number):
+    def generate(number):
         from accounts.refusals import QuotaExceeded
 
         try:
@@ -245,7 +245,7 @@ def test_a_keys_images_are_exact_under_simultaneous_requests(make_user):
             connection.close()
 
     with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(ask, range(16))) == 9
+        assert sum(pool.map(generate, range(16))) == 9
     assert Generation.objects.filter(api_key=key).count() == 3
 
 
@@ -253,4 +253,4 @@ def test_webhooks_of_a_user_outlive_the_key_that_made_them(with_key, free_user):
     client = with_key()
     client.post("/api/webhooks", {"url": "https://hooks.example.com/"}, JSON)
     client.key.revoke()
-    assert [one.owner for one in events.WebhookEndpoint.objects.all()] == [free_user]
+    assert [endpoint.owner for endpoint in events.WebhookEndpoint.objects.all()] == [free_user]

@@ -37,7 +37,7 @@ def at_once(clients, count, body):
     """`count` requests by threads that start at the same moment, through the clients in turn; their answers."""
     barrier = threading.Barrier(THREADS)
 
-    def ask(first):
+    def post_share(first):
         try:
             barrier.wait()
             return [post(clients[number % len(clients)], body) for number in range(first, count, THREADS)]
@@ -45,7 +45,7 @@ def at_once(clients, count, body):
             connection.close()
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return [answer for answers in pool.map(ask, range(THREADS)) for answer in answers]
+        return [answer for answers in pool.map(post_share, range(THREADS)) for answer in answers]
 
 
 def post(client, body):
@@ -59,7 +59,7 @@ def post(client, body):
 def codes(answers) -> Counter:
     for answer in answers:
         assert answer.status_code == 202 or int(answer["Retry-After"]) > 0
-    return Counter("accepted" if one.status_code == 202 else one.json()["error"]["code"] for one in answers)
+    return Counter("accepted" if answer.status_code == 202 else answer.json()["error"]["code"] for answer in answers)
 
 
 @pytest.fixture
@@ -191,17 +191,17 @@ def test_calls_are_not_counted_while_redis_is_away(settings, free_user, api_clie
 def test_an_idempotency_key_is_known_for_a_day(pro_user, api_client):
     client = api_client(pro_user)
 
-    def ask(prompt):
+    def generate(prompt):
         return client.post("/api/generate", {"prompt": prompt}, JSON, headers={"Idempotency-Key": "k"})
 
-    first = ask("a boat").json()["id"]
+    first = generate("a boat").json()["id"]
     Generation.objects.update(created_at=F("created_at") - dt.timedelta(hours=23, minutes=59))
-    assert ask("a boat").json()["id"] == first
-    assert ask("a ship").status_code == 409
+    assert generate("a boat").json()["id"] == first
+    assert generate("a ship").status_code == 409
     Generation.objects.update(status="cancelled", created_at=F("created_at") - dt.timedelta(minutes=2))
-    second = ask("a ship")
+    second = generate("a ship")
     assert second.status_code == 202 and second.json()["id"] != first
-    assert ask("a ship").json()["id"] == second.json()["id"]
+    assert generate("a ship").json()["id"] == second.json()["id"]
     assert Generation.objects.get(pk=first).status == "cancelled"
 
 
@@ -209,7 +209,7 @@ def test_an_idempotency_key_is_known_for_a_day(pro_user, api_client):
 def test_many_repeats_at_once_make_one_job(clients):
     barrier = threading.Barrier(20)
 
-    def ask(number):
+    def generate(number):
         try:
             barrier.wait()
             return (
@@ -221,5 +221,5 @@ def test_many_repeats_at_once_make_one_job(clients):
             connection.close()
 
     with ThreadPoolExecutor(20) as pool:
-        assert len(set(pool.map(ask, range(20)))) == 1
+        assert len(set(pool.map(generate, range(20)))) == 1
     assert Generation.objects.count() == QuotaHold.objects.count() == 1

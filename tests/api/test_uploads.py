@@ -61,12 +61,12 @@ def nothing_kept(media_folder):
 
 
 def chunks(png: bytes) -> list[bytes]:
-    found, at = [], 8
+    kinds, at = [], 8
     while at < len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
-        found.append(png[at + 4 : at + 8])
+        kinds.append(png[at + 4 : at + 8])
         at += 12 + length
-    return found
+    return kinds
 
 
 # --- how pictures come ------------------------------------------------------------------------------------------
@@ -96,9 +96,9 @@ def test_the_ways_to_give_one(free_user, stored):
         "\n".join(plain),
         base64.urlsafe_b64encode(data).decode(),
     ]
-    found = {uploads.read_picture(free_user, way, "image").pk for way in ways}
-    assert len(found) == 1, "the same picture is kept once"
-    (known,) = found
+    uploaded = {uploads.read_picture(free_user, way, "image").pk for way in ways}
+    assert len(uploaded) == 1, "the same picture is kept once"
+    (known,) = uploaded
     assert uploads.read_picture(free_user, str(known), "image").pk == known
 
 
@@ -154,8 +154,8 @@ def test_photographs_stand_upright(orientation, free_user, pixels):
     image.paste((0, 255, 0), (0, 10, 40, 20))
     data = encoded(image, "PNG", exif=exif)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    found = pixels(uploads.store_upload(free_user, data, param="image"))
-    assert found.size == expected.size and found.tobytes() == expected.convert("RGB").tobytes()
+    stored_image = pixels(uploads.store_upload(free_user, data, param="image"))
+    assert stored_image.size == expected.size and stored_image.tobytes() == expected.convert("RGB").tobytes()
 
 
 def test_a_broken_note_about_orientation_turns_nothing(free_user, pixels):
@@ -194,25 +194,29 @@ def test_colours_come_out_in_srgb(free_user, pixels):
     ids=["grey", "bits", "palette", "16bit", "rgba", "grey-alpha", "palette-alpha", "cmyk"],
 )
 def test_modes_of_pictures(image, format, left, right, free_user, pixels):
-    found = pixels(uploads.store_upload(free_user, encoded(image, format), param="image"))
-    assert found.mode == "RGB"
+    stored_image = pixels(uploads.store_upload(free_user, encoded(image, format), param="image"))
+    assert stored_image.mode == "RGB"
     for expected, place in ((left, (4, 4)), (right, (36, 4))):
-        assert expected is None or max(abs(a - b) for a, b in zip(found.getpixel(place), expected, strict=True)) < 5
+        assert (
+            expected is None or max(abs(a - b) for a, b in zip(stored_image.getpixel(place), expected, strict=True)) < 5
+        )
 
 
 def test_masks(free_user, pixels):
     white_right = encoded(half_and_half("RGB", (0, 0, 0), (255, 255, 255)))
-    found = pixels(uploads.store_upload(free_user, white_right, param="mask", mask=True))
-    assert (found.mode, found.getpixel((4, 4)), found.getpixel((36, 4))) == ("L", 0, 255)
+    stored_mask = pixels(uploads.store_upload(free_user, white_right, param="mask", mask=True))
+    assert (stored_mask.mode, stored_mask.getpixel((4, 4)), stored_mask.getpixel((36, 4))) == ("L", 0, 255)
     drawn = encoded(half_and_half("RGBA", (255, 255, 255, 0), (255, 255, 255, 255)))
-    found = pixels(uploads.store_upload(free_user, drawn, param="mask", mask=True))
-    assert (found.getpixel((4, 4)), found.getpixel((36, 4))) == (0, 255), "what is not drawn on is not changed"
+    stored_mask = pixels(uploads.store_upload(free_user, drawn, param="mask", mask=True))
+    assert (stored_mask.getpixel((4, 4)), stored_mask.getpixel((36, 4))) == (0, 255), (
+        "what is not drawn on is not changed"
+    )
 
 
 def test_masks_whose_transparent_part_changes(free_user, pixels):
     clear_right = encoded(half_and_half("RGBA", (9, 9, 9, 255), (9, 9, 9, 0)))
-    found = pixels(uploads.store_upload(free_user, clear_right, param="mask", mask="alpha"))
-    assert (found.mode, found.getpixel((4, 4)), found.getpixel((36, 4))) == ("L", 0, 255)
+    stored_mask = pixels(uploads.store_upload(free_user, clear_right, param="mask", mask="alpha"))
+    assert (stored_mask.mode, stored_mask.getpixel((4, 4)), stored_mask.getpixel((36, 4))) == ("L", 0, 255)
     for opaque in (picture(), half_and_half("RGBA", (9, 9, 9, 255), (0, 0, 0, 255))):
         with pytest.raises(InvalidRequest, match="transparent"):
             uploads.store_upload(free_user, encoded(opaque), param="mask", mask="alpha")

@@ -63,7 +63,7 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
 
         receiver.behave = answer
         hooks = [endpoints.create_endpoint(user=pro_user, url=receiver.url) for _ in range(ENDPOINTS)]
-        expected = {one.message_id for hook in hooks for one in queue(hook, EACH)}
+        expected = {queued.message_id for hook in hooks for queued in queue(hook, EACH)}
         for _ in range(KILLS):
             enough = len(receiver.messages) + dice.randint(1, 6)
             connection.close()  # no process may find the other's
@@ -76,7 +76,7 @@ def test_ten_kills_lose_nothing_and_repeat_what_was_in_flight(pro_user):
             leases_run_out()
         deliver()
 
-        received = Counter(one.headers["webhook-id"] for one in receiver.messages)
+        received = Counter(message.headers["webhook-id"] for message in receiver.messages)
         assert received.keys() == expected
         assert received.total() - len(expected) <= KILLS * ENDPOINTS
         secrets = {str(hook.pk): hook.secret for hook in hooks}
@@ -99,14 +99,14 @@ def test_a_receiver_that_takes_half_a_minute_holds_up_nobody(pro_user, other_use
             delivery.bell()
             wait_for(lambda: slow.messages, seconds=20, what="the slow one")
             expected = {
-                one.message_id
+                queued.message_id
                 for user in (pro_user, other_user)
                 for _ in range(2)
-                for one in queue(endpoints.create_endpoint(user=user, url=receiver.url), 5)
+                for queued in queue(endpoints.create_endpoint(user=user, url=receiver.url), 5)
             }
             delivery.bell()
             wait_for(lambda: len(receiver.messages) >= len(expected), seconds=20, what="the others")
-            assert {one.headers["webhook-id"] for one in receiver.messages} == expected
+            assert {message.headers["webhook-id"] for message in receiver.messages} == expected
             assert len(slow.messages) == 1, "one at a time, and that one still waits"
         finally:
             released.set()

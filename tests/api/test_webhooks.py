@@ -44,7 +44,7 @@ def test_the_whole_life_of_a_webhook(client, made, documented):
     assert made["secret"].startswith("whsec_") and made["events"] == list(events.EVENTS) and made["enabled"]
     listed = client.get("/api/webhooks/")
     assert made["secret"] not in listed.content.decode()
-    assert [one["id"] for one in documented(listed, "get", "/api/webhooks")["webhooks"]] == [made["id"]]
+    assert [webhook["id"] for webhook in documented(listed, "get", "/api/webhooks")["webhooks"]] == [made["id"]]
     change = {"events": ["quota.exhausted"], "description": "shop", "enabled": False, "url": URL + "?a=1"}
     changed = documented(client.patch(where, change, JSON), "patch", path)
     assert {name: changed[name] for name in change} == change
@@ -54,8 +54,8 @@ def test_the_whole_life_of_a_webhook(client, made, documented):
 
     sent = documented(client.post(f"{where}/test"), "post", path + "/test")
     assert (sent["event"], sent["state"], sent["attempts"]) == ("webhook.test", "pending", 0)
-    found = documented(client.get(f"{where}/deliveries"), "get", path + "/deliveries")["deliveries"]
-    assert found == [sent]
+    deliveries = documented(client.get(f"{where}/deliveries"), "get", path + "/deliveries")["deliveries"]
+    assert deliveries == [sent]
 
     rotated = client.post(f"{where}/rotate")
     assert "no-store" in rotated["Cache-Control"]
@@ -97,7 +97,7 @@ def test_the_newest_fifty_deliveries_are_listed(client, made):
     )
     listed = client.get(f"/api/webhooks/{made['id']}/deliveries").json()["deliveries"]
     newest = WebhookDelivery.objects.order_by("-created_at")[:50]
-    assert [one["id"] for one in listed] == [str(one.pk) for one in newest]
+    assert [delivery["id"] for delivery in listed] == [str(delivery.pk) for delivery in newest]
 
 
 def test_nobody_reaches_anothers_webhooks(client, made, other_user, api_client, page_client, refused):
@@ -227,12 +227,12 @@ def outside(settings, free_user, make_generation):
 def signed(content, *, secret=SECRET, at=None, **headers):
     body = content if isinstance(content, str) else json.dumps(content)
     at = at or dt.datetime.now(dt.UTC)
-    given = {
+    signed_headers = {
         "webhook-id": "msg_1",
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign("msg_1", at, body),
     } | headers
-    return Client().post(RESULT, body, JSON, headers=given)
+    return Client().post(RESULT, body, JSON, headers=signed_headers)
 
 
 def picture(width=64, height=48, kind="PNG", colour=(30, 160, 90)) -> str:
@@ -262,7 +262,7 @@ def test_a_result_finishes_the_generation_and_repeats_change_nothing(outside, do
     generation.refresh_from_db()
     assert (generation.status, generation.image_count) == ("completed", 2)
     images = list(generation.images.order_by("index"))
-    assert [(one.index, one.seed, one.width, one.height, one.generation_time) for one in images] == [
+    assert [(image.index, image.seed, image.width, image.height, image.generation_time) for image in images] == [
         (0, 7, 64, 48, 2.5),
         (1, 8, 64, 48, 2.5),
     ]
@@ -310,7 +310,7 @@ def test_a_wish_to_cancel_that_came_first_wins(outside):
 def test_held_back_images_are_neither_kept_nor_charged(outside, media_folder):
     generation = outside()
     assert signed(result(generation, images=[picture(), picture()], flagged=[0])).json()["status"] == "completed"
-    assert [one.index for one in generation.images.all()] == [1]
+    assert [image.index for image in generation.images.all()] == [1]
     both = outside()
     assert signed(result(both, images=[picture(), picture()], flagged=[0, 1])).json()["status"] == "blocked"
     assert QuotaHold.objects.get(generation_id=both.pk).charged == 0

@@ -64,12 +64,12 @@ def test_from_sign_up_to_deletion(open_page, sign_up, size):
     job = page.locator("#jobs .job").first
     expect(job).to_be_visible()
     expect(job).to_have_class(re.compile("tone-done"), timeout=DRAWING_MS)
-    told = seen()
-    shares = [share for share in told["shares"] if share is not None]
+    watched = seen()
+    shares = [share for share in watched["shares"] if share is not None]
     assert len(set(shares)) >= 3, "the progress moves"
     assert shares == sorted(shares), "and never goes back"
     assert max(shares) < 100, "nor is it full before the picture is there"
-    assert len(set(told["previews"])) >= 2, "the preview changes"
+    assert len(set(watched["previews"])) >= 2, "the preview changes"
     expect(page.locator("#announcer")).to_contain_text("Done. 1 image ready.")
     if size == "desktop":
         expect(page.get_by_label("Describe your image")).to_be_focused()
@@ -192,13 +192,13 @@ def test_the_draft_survives_a_reload_and_ideas_fill_the_field(open_page, sign_up
     page.reload()
     expect(page.get_by_label("Describe your image")).to_have_value("half a thou")
     idea = page.locator("#ideas .pill").first
-    words = idea.inner_text()
+    prompt = idea.inner_text()
     idea.click()
-    expect(page.get_by_label("Describe your image")).to_have_value(words)
+    expect(page.get_by_label("Describe your image")).to_have_value(prompt)
     page.get_by_role("button", name="Improve").click()
     expect(page.get_by_role("button", name="Put mine back")).to_be_visible()
     page.get_by_role("button", name="Put mine back").click()
-    expect(page.get_by_label("Describe your image")).to_have_value(words)
+    expect(page.get_by_label("Describe your image")).to_have_value(prompt)
     first = page.locator("#ideas").inner_text()
     page.get_by_role("link", name="More ideas").click()
     expect(page.locator("#ideas")).not_to_have_text(first)

@@ -38,11 +38,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def _t5(width: int) -> tuple[T5EncoderModel, T5TokenizerFast]:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     pieces += [(letter, -3.0) for letter in LETTERS] + [(f"▁{letter}", -3.0) for letter in LETTERS]
-    words = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=77)
+    t5_tokenizer = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=77)
     config = T5Config(
         vocab_size=len(pieces), d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0
     )
-    return T5EncoderModel(config), words
+    return T5EncoderModel(config), t5_tokenizer
 
 
 def _vae(channels: int) -> AutoencoderKL:
@@ -62,14 +62,14 @@ def _vae(channels: int) -> AutoencoderKL:
 
 
 def save_flux(folder: Path, *, guidance: bool = False) -> Path:
-    words = tokenizer()
+    clip_tokenizer = tokenizer()
     torch.manual_seed(0)
     second, second_words = _t5(32)
     FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=_vae(4),
-        text_encoder=CLIPTextModel(_text_config(len(words))),
-        tokenizer=words,
+        text_encoder=CLIPTextModel(_text_config(len(clip_tokenizer))),
+        tokenizer=clip_tokenizer,
         text_encoder_2=second,
         tokenizer_2=second_words,
         transformer=FluxTransformer2DModel(
@@ -89,16 +89,16 @@ def save_flux(folder: Path, *, guidance: bool = False) -> Path:
 
 
 def save_sd3(folder: Path) -> Path:
-    words = tokenizer()
+    clip_tokenizer = tokenizer()
     torch.manual_seed(0)
     third, third_words = _t5(64)
     StableDiffusion3Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(16),
-        text_encoder=CLIPTextModelWithProjection(_text_config(len(words))),
-        tokenizer=words,
-        text_encoder_2=CLIPTextModelWithProjection(_text_config(len(words), layers=3)),
-        tokenizer_2=words,
+        text_encoder=CLIPTextModelWithProjection(_text_config(len(clip_tokenizer))),
+        tokenizer=clip_tokenizer,
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(len(clip_tokenizer), layers=3)),
+        tokenizer_2=clip_tokenizer,
         text_encoder_3=third,
         tokenizer_3=third_words,
         transformer=SD3Transformer2DModel(
@@ -121,8 +121,10 @@ def save_qwen(folder: Path) -> Path:
     torch.manual_seed(0)
     letters = sorted(ByteLevel.alphabet())
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    words = Qwen2Tokenizer(vocab={letter: number for number, letter in enumerate([*letters, *special])}, merges=[])
-    words.add_special_tokens({"additional_special_tokens": special[1:]})
+    qwen_tokenizer = Qwen2Tokenizer(
+        vocab={letter: number for number, letter in enumerate([*letters, *special])}, merges=[]
+    )
+    qwen_tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
     rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default", "rope_theta": 1e6}
     text = Qwen2_5_VLConfig(
         text_config={
@@ -132,7 +134,7 @@ def save_qwen(folder: Path) -> Path:
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
             "rope_parameters": rope,
-            "vocab_size": len(words),
+            "vocab_size": len(qwen_tokenizer),
         },
         vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
         image_token_id=3,
@@ -140,7 +142,7 @@ def save_qwen(folder: Path) -> Path:
         vision_start_token_id=5,
         vision_end_token_id=6,
         vision_token_id=7,
-        vocab_size=len(words),
+        vocab_size=len(qwen_tokenizer),
     )
     QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -154,7 +156,7 @@ def save_qwen(folder: Path) -> Path:
             latents_std=[1.0] * 4,
         ),
         text_encoder=Qwen2_5_VLForConditionalGeneration(text),
-        tokenizer=words,
+        tokenizer=qwen_tokenizer,
         transformer=QwenImageTransformer2DModel(
             patch_size=2,
             in_channels=16,

@@ -36,22 +36,22 @@ def tokenizer() -> CLIPTokenizer:
     """Byte-level, with a few merges; CLIP's window of 77."""
     letters = sorted(ByteLevel.alphabet())
     merges = [("r", "e"), ("re", "d</w>"), ("c", "a"), ("ca", "t</w>"), ("b", "o"), ("bo", "a")]
-    words = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
-    vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    pieces = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
+    vocabulary = {word: number for number, word in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
-def _text_config(words: int, layers: int = 2) -> CLIPTextConfig:
+def _text_config(vocab_size: int, layers: int = 2) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=words,
+        vocab_size=vocab_size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=layers,
         num_attention_heads=4,
         projection_dim=32,
-        bos_token_id=words - 2,
-        eos_token_id=words - 1,
-        pad_token_id=words - 1,
+        bos_token_id=vocab_size - 2,
+        eos_token_id=vocab_size - 1,
+        pad_token_id=vocab_size - 1,
     )
 
 
@@ -86,7 +86,7 @@ def _unet(seed: int, **changes) -> UNet2DConditionModel:
 
 def save_sd(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **unet) -> Path:
     """A Stable Diffusion 1.x folder, or 2.x with `v_prediction`; 2 x 2 pixels to a latent."""
-    words = tokenizer()
+    clip_tokenizer = tokenizer()
     torch.manual_seed(seed)
     scheduler = {
         "epsilon": PNDMScheduler(**SCHEDULE, steps_offset=1, skip_prk_steps=True),
@@ -97,8 +97,8 @@ def save_sd(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **unet)
     }[prediction]
     StableDiffusionPipeline(
         vae=_vae(seed),
-        text_encoder=CLIPTextModel(_text_config(len(words))),
-        tokenizer=words,
+        text_encoder=CLIPTextModel(_text_config(len(clip_tokenizer))),
+        tokenizer=clip_tokenizer,
         unet=_unet(seed, **unet),
         scheduler=scheduler,
         safety_checker=None,
@@ -109,7 +109,7 @@ def save_sd(folder: Path, *, prediction: str = "epsilon", seed: int = 0, **unet)
 
 
 def save_sdxl(folder: Path) -> Path:
-    words = tokenizer()
+    clip_tokenizer = tokenizer()
     torch.manual_seed(0)
     unet = _unet(
         0,
@@ -123,10 +123,10 @@ def save_sdxl(folder: Path) -> Path:
     )
     StableDiffusionXLPipeline(
         vae=_vae(0),
-        text_encoder=CLIPTextModel(_text_config(len(words))),
-        tokenizer=words,
-        text_encoder_2=CLIPTextModelWithProjection(_text_config(len(words), layers=3)),
-        tokenizer_2=words,
+        text_encoder=CLIPTextModel(_text_config(len(clip_tokenizer))),
+        tokenizer=clip_tokenizer,
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(len(clip_tokenizer), layers=3)),
+        tokenizer_2=clip_tokenizer,
         unet=unet,
         scheduler=EulerDiscreteScheduler(**SCHEDULE, steps_offset=1),
     ).save_pretrained(folder, safe_serialization=True)
@@ -250,16 +250,18 @@ def save_adapter(folder: Path, model: Path, *, kind: str = "plain", seed: int = 
 
 def _projection_shapes(kind: str, width: int) -> dict[str, tuple[int, ...]]:
     """What makes tokens of that width, as the files of each kind of IP-Adapter name it."""
-    both = ("weight", "bias")
+    parts = ("weight", "bias")
     if kind == "plain":
-        return {"proj.weight": (4 * width, 24), "proj.bias": (4 * width,)} | {f"norm.{one}": (width,) for one in both}
+        return {"proj.weight": (4 * width, 24), "proj.bias": (4 * width,)} | {
+            f"norm.{part}": (width,) for part in parts
+        }
     if kind == "full":
         return {
             "proj.0.weight": (32, 32),
             "proj.0.bias": (32,),
             "proj.2.weight": (width, 32),
             "proj.2.bias": (width,),
-            **{f"proj.3.{one}": (width,) for one in both},
+            **{f"proj.3.{part}": (width,) for part in parts},
         }
     inner, heads = 40, 64 * 2
     shapes = {
@@ -268,10 +270,10 @@ def _projection_shapes(kind: str, width: int) -> dict[str, tuple[int, ...]]:
         "proj_in.bias": (inner,),
         "proj_out.weight": (width, inner),
         "proj_out.bias": (width,),
-        **{f"norm_out.{one}": (width,) for one in both},
+        **{f"norm_out.{part}": (width,) for part in parts},
     }
     for layer in (f"layers.{number}" for number in range(4)):
-        shapes |= {f"{layer}.{norm}.{one}": (inner,) for norm in ("0.norm1", "0.norm2", "1.0") for one in both}
+        shapes |= {f"{layer}.{norm}.{part}": (inner,) for norm in ("0.norm1", "0.norm2", "1.0") for part in parts}
         shapes |= {
             f"{layer}.0.to_q.weight": (heads, inner),
             f"{layer}.0.to_kv.weight": (2 * heads, inner),

@@ -146,20 +146,20 @@ def test_bits_do_not_depend_on_who_else_is_there(engine, catalog):
     """Also where the company shrinks to a single guided picture, as it does when others are cancelled."""
     model = engine.models.get(catalog.get("sd1"))
 
-    def latents(company, leaving):
-        rows = [start_row(model, request, 0) for request in company]
+    def latents(requests, leaving):
+        rows = [start_row(model, request, 0) for request in requests]
         stayers = rows[:1]
         while not stayers[0].finished:
             here = rows if stayers[0].position < leaving else stayers
             advance(model, [row for row in here if not row.finished])
         return stayers[0].latents
 
-    company = [
+    requests = [
         make(catalog, seed=seed, steps=6, sampler=name) for seed, name in enumerate(["DPM++ 2M", "Euler a", "UniPC"])
     ]
-    expected = latents(company, leaving=6)
+    expected = latents(requests, leaving=6)
     for leaving in range(6):
-        assert torch.equal(latents(company, leaving), expected)
+        assert torch.equal(latents(requests, leaving), expected)
 
 
 def test_sizes_and_models_take_turns(engine, catalog, alone, monkeypatch):

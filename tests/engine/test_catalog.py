@@ -26,8 +26,8 @@ from .models import extended, save_sd, tiny_spec
 from .original import save_original
 
 
-def draw(engine, spec, **asked):
-    return engine.submit(build_request(spec, **{"prompt": "a red cat", "seed": 5, "steps": 3} | asked)).result(120)[0]
+def draw(engine, spec, **fields):
+    return engine.submit(build_request(spec, **{"prompt": "a red cat", "seed": 5, "steps": 3} | fields)).result(120)[0]
 
 
 class TestData:
@@ -68,7 +68,7 @@ class TestData:
         }
 
 
-class TestFound:
+class TestLocalModels:
     @pytest.fixture
     def folder(self, tmp_path):
         (tmp_path / "loras").mkdir()
@@ -80,18 +80,18 @@ class TestFound:
         save_flux(folder / "my-flux")
         save_sd3(folder / "my-sd3")
         save_qwen(folder / "my-qwen")
-        found = {spec.key: spec for spec in scan_models_dir(folder)}
-        assert {key: spec.family for key, spec in found.items()} == {
+        specs = {spec.key: spec for spec in scan_models_dir(folder)}
+        assert {key: spec.family for key, spec in specs.items()} == {
             "my-sd1": "sd",
             "my-sdxl": "sdxl",
             "my-flux": "flux",
             "my-sd3": "sd3",
             "my-qwen": "qwen-image",
         }
-        assert found["my-sd1"].native_width == 256, "its UNet's sample size"
-        assert (found["my-flux"].modes, found["my-flux"].features) == (MODES, ("loras",))
+        assert specs["my-sd1"].native_width == 256, "its UNet's sample size"
+        assert (specs["my-flux"].modes, specs["my-flux"].features) == (MODES, ("loras",))
         manager = ModelManager(device="cpu", allow_download=False, models_dir=folder)
-        assert all(manager.get(spec).nbytes for spec in found.values())
+        assert all(manager.get(spec).nbytes for spec in specs.values())
 
     def test_single_files_are_told_by_their_tensors(self, folder, models, torch_engine, catalog):
         shutil.copytree(models["sd1"], folder / "anime", ignore=shutil.ignore_patterns("*.safetensors"))
@@ -100,8 +100,8 @@ class TestFound:
         assert spec.key == "anime" and spec.sources == (str(folder / "anime.safetensors"),)
         torch_engine.catalog = LiveCatalog(tuple(catalog), folder)
         size = {"width": 64, "height": 64}
-        one, other = draw(torch_engine, spec, **size), draw(torch_engine, catalog.get("sd1"), **size)
-        assert np.abs(np.asarray(one.pixels, int) - np.asarray(other.pixels, int)).max() <= 1
+        image, other = draw(torch_engine, spec, **size), draw(torch_engine, catalog.get("sd1"), **size)
+        assert np.abs(np.asarray(image.pixels, int) - np.asarray(other.pixels, int)).max() <= 1
 
     @pytest.mark.parametrize(
         "width, channels, family, side, modes",
@@ -123,6 +123,13 @@ class TestFound:
         )
         [spec] = scan_models_dir(folder)
         assert (spec.family, spec.native_width, spec.modes) == (family, side, modes)
+
+    def test_zero_snr_is_told_by_the_noise_schedule(self, folder, models):
+        for name, value in (("plain", False), ("zero", True)):
+            shutil.copytree(models["sd1"], folder / name)
+            schedule = folder / name / "scheduler" / "scheduler_config.json"
+            schedule.write_text(json.dumps(json.loads(schedule.read_text()) | {"rescale_betas_zero_snr": value}))
+        assert {spec.key: spec.zero_snr for spec in scan_models_dir(folder)} == {"plain": False, "zero": True}
 
     def test_what_is_no_model_is_left_out(self, folder, models):
         (folder / "notes.txt").write_text("x")
@@ -160,8 +167,8 @@ class TestOtherCheckpoints:
         file = save_original(models["sd2"], tmp_path / "sd2-768.safetensors")
         single = replace(catalog.get("sd2"), key="single-v", sources=(str(file),))
         torch_engine.catalog = extended(catalog, single)
-        one, other = draw(torch_engine, single), draw(torch_engine, catalog.get("sd2"))
-        assert np.abs(np.asarray(one.pixels, int) - np.asarray(other.pixels, int)).max() <= 1
+        image, other = draw(torch_engine, single), draw(torch_engine, catalog.get("sd2"))
+        assert np.abs(np.asarray(image.pixels, int) - np.asarray(other.pixels, int)).max() <= 1
         assert torch_engine.models.get(single).scheduler_config["prediction_type"] == "v_prediction"
 
     @pytest.mark.parametrize("single", [False, True])
@@ -174,13 +181,13 @@ class TestOtherCheckpoints:
         spec = tiny_spec("inpainting", path)
         torch_engine.catalog = extended(catalog, spec)
         assert torch_engine.models.get(spec).unet.config.in_channels == 9
-        given = np.full((32, 32, 3), 120, np.uint8)
+        start = np.full((32, 32, 3), 120, np.uint8)
         mask = np.zeros((32, 32), np.uint8)
         mask[:, 16:] = 255
         image = draw(
             torch_engine,
             spec,
-            image=Picture.of(Image.fromarray(given)),
+            image=Picture.of(Image.fromarray(start)),
             width=32,
             height=32,
             mask=Picture.of(Image.fromarray(mask)),

@@ -37,12 +37,12 @@ class Copies(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        given = {each.device for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each.ndim}
+        sources = {each.device for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each.ndim}
         made = {each.device for each in tree_leaves(result) if isinstance(each, torch.Tensor)}
         if function is torch.ops.aten._local_scalar_dense.default or function is torch.ops.aten.nonzero.default:
             self.awaited.append(str(function))
-        elif given and made - given:
-            (self.sent if kwargs.get("non_blocking") else self.awaited).append(f"{function}: {given} to {made}")
+        elif sources and made - sources:
+            (self.sent if kwargs.get("non_blocking") else self.awaited).append(f"{function}: {sources} to {made}")
         return result
 
 
@@ -113,7 +113,7 @@ def load(gpu, catalog, files):
     return load
 
 
-def ask(catalog, key, **fields):
+def make(catalog, key, **fields):
     return build_request(catalog.get(key), **{"prompt": "a red cat", "steps": 2, "seed": 5} | fields)
 
 
@@ -158,11 +158,11 @@ def test_nothing_is_mixed_and_steps_wait_for_no_copy(gpu, load, catalog, key):
     model = load(key)
     mask = {"image": PICTURE, "mask": Picture.of(hole())}
     requests = [
-        ask(catalog, key, sampler=name, guidance_scale=1 + 3 * (number % 2))
+        make(catalog, key, sampler=name, guidance_scale=1 + 3 * (number % 2))
         for number, name in enumerate(catalog.get(key).samplers)
     ]
-    requests += [ask(catalog, key, image=PICTURE, strength=0.5), ask(catalog, key, **mask, fill="noise")]
-    requests += [ask(catalog, key, quality="fast", steps=3, guidance_scale=scale) for scale in (1, 4)]
+    requests += [make(catalog, key, image=PICTURE, strength=0.5), make(catalog, key, **mask, fill="noise")]
+    requests += [make(catalog, key, quality="fast", steps=3, guidance_scale=scale) for scale in (1, 4)]
     with gpu:
         sent, noisy = draw(model, requests)
     assert len(sent) == noisy, "one copy for the noise of a step"
@@ -176,11 +176,11 @@ def test_add_ons_are_where_they_work(gpu, load, catalog, key):
         draw(
             model,
             [
-                ask(catalog, key),
-                ask(catalog, key, loras=[key]),
-                ask(catalog, key, control=control),
-                ask(catalog, key, reference={"image": PICTURE}),
-                ask(catalog, key, loras=[key], control=control),
+                make(catalog, key),
+                make(catalog, key, loras=[key]),
+                make(catalog, key, control=control),
+                make(catalog, key, reference={"image": PICTURE}),
+                make(catalog, key, loras=[key], control=control),
             ],
         )
 
@@ -188,7 +188,7 @@ def test_add_ons_are_where_they_work(gpu, load, catalog, key):
 @pytest.mark.parametrize("key", ["sd1", "sdxl"])
 def test_second_passes_begin_where_the_first_ones_ended(gpu, load, catalog, key):
     model = load(key)
-    request = ask(catalog, key, hires={"scale": 1.5})
+    request = make(catalog, key, hires={"scale": 1.5})
     with gpu:
         row = start_row(model, request, 0)
         while not row.finished:

@@ -98,8 +98,8 @@ def test_a_picture_that_is_not_square(torch_engine, catalog, models):
 
 
 def test_a_prompt_of_exactly_one_window(torch_engine, catalog, models):
-    words = "x " * 75  # and the start and end tokens
-    request = build_request(catalog.get("sd1"), prompt=words, negative_prompt="y", seed=3)
+    prompt = "x " * 75  # and the start and end tokens
+    request = build_request(catalog.get("sd1"), prompt=prompt, negative_prompt="y", seed=3)
     assert_same(torch_engine.submit(request).result(60)[0].pixels, reference(models["sd1"], request))
 
 

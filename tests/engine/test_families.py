@@ -81,12 +81,12 @@ def start_picture(width=64, height=64) -> Picture:
     return Picture.of(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def draw(engine, spec, **asked):
-    return engine.submit(build_request(spec, **{"prompt": "a red cat", "seed": 5, "steps": 3} | asked)).result(120)
+def draw(engine, spec, **fields):
+    return engine.submit(build_request(spec, **{"prompt": "a red cat", "seed": 5, "steps": 3} | fields)).result(120)
 
 
-def difference(one, other) -> int:
-    return np.abs(np.asarray(one, int) - np.asarray(other, int)).max()
+def difference(image, other) -> int:
+    return np.abs(np.asarray(image, int) - np.asarray(other, int)).max()
 
 
 MASK = Image.new("L", (64, 64))
@@ -118,15 +118,15 @@ def reference(folder, family, request, picture=None, mask=None, loras=()):
         pipeline.load_lora_weights(str(file), adapter_name=f"l{number}")
     if loras:
         pipeline.set_adapters([f"l{number}" for number in range(len(loras))], [weight for _, weight in loras])
-    words = {
+    kwargs = {
         "flux": {"guidance_scale": request.guidance_scale, "max_sequence_length": 256},
         "sd3": {"guidance_scale": request.guidance_scale, "negative_prompt": request.negative_prompt},
         "qwen-image": {"true_cfg_scale": request.guidance_scale, "negative_prompt": request.negative_prompt or " "},
     }[family]
     if picture is not None:
-        words |= {"image": picture.load(), "strength": request.start.strength}
+        kwargs |= {"image": picture.load(), "strength": request.start.strength}
     if mask is not None:
-        words["mask_image"] = mask
+        kwargs["mask_image"] = mask
     unshifted = mask is not None and family == "sd3"  # diffusers' pipeline forgets that when it decodes
     drawn = pipeline(
         prompt=request.prompt,
@@ -135,12 +135,12 @@ def reference(folder, family, request, picture=None, mask=None, loras=()):
         num_inference_steps=request.steps,
         generator=torch.Generator().manual_seed(request.seed),
         output_type="latent" if unshifted else "pil",
-        **words,
+        **kwargs,
     ).images
     if unshifted:
         with torch.no_grad():
-            given = pipeline.vae.config
-            drawn = pipeline.vae.decode(drawn / given.scaling_factor + given.shift_factor).sample
+            config = pipeline.vae.config
+            drawn = pipeline.vae.decode(drawn / config.scaling_factor + config.shift_factor).sample
         drawn = pipeline.image_processor.postprocess(drawn)
     return drawn[0]
 
@@ -179,24 +179,24 @@ class TestEveryFamily:
 
     @pytest.mark.parametrize("strength", [0.01, 0.34, 0.6, 0.99, 1.0])
     def test_a_strength_draws_as_many_steps_as_the_request_counts(self, engine, mixed, family, strength):
-        told = []
+        reports = []
         request = build_request(
             mixed.get(family), prompt="a red cat", steps=3, image=start_picture(), strength=strength
         )
-        engine.submit(request, on_progress=told.append).result(120)
-        steps = [report.step for report in told if report.phase == "generating" and report.step]
+        engine.submit(request, on_progress=reports.append).result(120)
+        steps = [report.step for report in reports if report.phase == "generating" and report.step]
         assert steps == list(range(1, request.total_steps + 1))
 
     def test_several_images_have_their_own_seeds_and_progress_never_goes_back(self, engine, mixed, family):
-        told = []
+        reports = []
         request = build_request(mixed.get(family), prompt="a red cat", seed=9, steps=2, num_images=2)
-        images = engine.submit(request, on_progress=told.append, wants_preview=lambda: True).result(120)
+        images = engine.submit(request, on_progress=reports.append, wants_preview=lambda: True).result(120)
         assert [image.seed for image in images] == [9, 10]
         [second] = draw(engine, mixed.get(family), seed=10, steps=2)
         assert difference(images[1].pixels, second.pixels) == 0
-        steps = [report.step for report in told]
+        steps = [report.step for report in reports]
         assert steps == sorted(steps) and steps[-1] == request.total_steps == 4
-        assert told[-1].preview, "the first picture has taught the colours"
+        assert reports[-1].preview, "the first picture has taught the colours"
 
     def test_a_cancel_acts_at_the_next_step_and_keeps_what_was_finished(self, engine, mixed, family):
         reached = []
@@ -231,7 +231,7 @@ class TestEveryFamily:
         [image] = draw(engine, mixed.get(family), **masked(**changes))
         assert difference(outside(image.pixels), outside(start_picture().load())) == 0
         assert (difference(image.pixels, plain.pixels) > 0) == bool(changes)
-        assert [one.pixels.tobytes() for one in draw(engine, mixed.get(family), **masked())] == [
+        assert [image.pixels.tobytes() for image in draw(engine, mixed.get(family), **masked())] == [
             plain.pixels.tobytes()
         ], "what one asked for is gone with it"
 
@@ -251,12 +251,12 @@ class TestEveryFamily:
         assert image.pixels.size == (96, 64) and difference(kept, start_picture().load()) == 0
 
     def test_masked_pictures_have_their_own_seeds_and_can_be_cancelled(self, engine, mixed, family):
-        told = []
+        reports = []
         request = build_request(mixed.get(family), prompt="a red cat", seed=9, num_images=2, **masked())
-        images = engine.submit(request, on_progress=told.append).result(120)
+        images = engine.submit(request, on_progress=reports.append).result(120)
         [second] = draw(engine, mixed.get(family), seed=10, **masked())
         assert difference(images[1].pixels, second.pixels) == 0
-        assert max(report.step for report in told) == request.total_steps == 4
+        assert max(report.step for report in reports) == request.total_steps == 4
         assert difference(images[0].pixels, images[1].pixels) > 0
         reached = []
 
@@ -273,21 +273,21 @@ class TestEveryFamily:
     def test_loras_draw_what_diffusers_draws_with_them_and_are_gone_afterwards(
         self, engine, mixed, folders, site, family
     ):
-        spec, words = mixed.get(family), {"prompt": "a red cat", "seed": 5, "steps": 3, "width": 64, "height": 64}
-        [plain] = draw(engine, spec, **words)
+        spec, fields = mixed.get(family), {"prompt": "a red cat", "seed": 5, "steps": 3, "width": 64, "height": 64}
+        [plain] = draw(engine, spec, **fields)
         before = hooks(engine.models.get(spec))
         files = [
             (site / "loras" / f"{family}-{number}.safetensors", weight) for number, weight in ((1, 0.8), (2, -0.5))
         ]
-        for worn in (files[:1], files):
-            loras = [{"key": file.stem, "weight": weight} for file, weight in worn]
-            request = build_request(spec, loras=loras, **words)
+        for chosen in (files[:1], files):
+            loras = [{"key": file.stem, "weight": weight} for file, weight in chosen]
+            request = build_request(spec, loras=loras, **fields)
             [image] = engine.submit(request).result(120)
-            assert difference(image.pixels, reference(folders[family], family, request, loras=worn)) <= 1
+            assert difference(image.pixels, reference(folders[family], family, request, loras=chosen)) <= 1
             assert difference(image.pixels, plain.pixels) > 5, "it must change something to prove anything"
-            assert [told["key"] for told in image.recipe["loras"]] == [file.stem for file, _ in worn]
-            assert all(len(told["hash"]) == 64 for told in image.recipe["loras"])
-            [again] = draw(engine, spec, **words)
+            assert [lora["key"] for lora in image.recipe["loras"]] == [file.stem for file, _ in chosen]
+            assert all(len(lora["hash"]) == 64 for lora in image.recipe["loras"])
+            [again] = draw(engine, spec, **fields)
             assert difference(again.pixels, plain.pixels) == 0 and "loras" not in again.recipe
             assert hooks(engine.models.get(spec)) == before
 
@@ -311,7 +311,7 @@ class TestEveryFamily:
 
     def test_what_it_cannot_do_is_refused_when_it_is_asked_for(self, mixed, family):
         spec = mixed.get(family)
-        asked = {
+        unsupported = {
             "control": {"control": {"key": "canny", "image": start_picture()}},
             "reference": {"reference": {"image": start_picture()}},
             "variation": {"variation": {"seed": 1, "strength": 0.5}},
@@ -321,10 +321,10 @@ class TestEveryFamily:
             "clip_skip": {"clip_skip": 1},
             "sampler": {"sampler": "DDIM"},
         }
-        for param, words in asked.items():
+        for param, fields in unsupported.items():
             with pytest.raises(InvalidRequest) as caught:
-                build_request(spec, prompt="a cat", **words)
-            assert caught.value.param == param, words
+                build_request(spec, prompt="a cat", **fields)
+            assert caught.value.param == param, fields
 
     def test_nothing_that_a_folder_names_is_imported_and_no_pickle_is_read(self, folders, family, tmp_path):
         folder = tmp_path / family
@@ -449,8 +449,8 @@ def test_sd3_draws_without_its_largest_text_encoder(engine, mixed, folders, tmp_
     spec = family_spec("sd3", tmp_path / "small", key="sd3-small")
     assert model_files.is_ready(spec)
     engine.catalog = extended(mixed, spec)
-    one, other = (draw(engine, each)[0].pixels for each in (spec, mixed.get("sd3")))
-    assert difference(one, other) > 1
+    reduced, complete = (draw(engine, sd3)[0].pixels for sd3 in (spec, mixed.get("sd3")))
+    assert difference(reduced, complete) > 1
 
 
 def test_rows_of_the_step_loop_go_on_between_the_steps(engine, mixed):
@@ -531,7 +531,7 @@ def test_in_half_precision_with_little_memory_masks_fills_and_loras_work_as_well
 def test_a_black_picture_is_no_picture(engine, mixed, monkeypatch):
     black = SimpleNamespace(images=[Image.new("RGB", (64, 64))])
     for kind in (diffusers.FluxPipeline, pipelines._inpaint_class("FluxInpaintPipeline")):
-        monkeypatch.setattr(kind, "__call__", lambda *args, **words: black)
+        monkeypatch.setattr(kind, "__call__", lambda *args, **kwargs: black)
     with pytest.raises(BadOutput):
         draw(engine, mixed.get("flux"), **masked())
     with pytest.raises(BadOutput):
@@ -581,7 +581,7 @@ class TestEightBits:
         assert small.recipe["dtype"] == "int8"
         apart = np.abs(np.asarray(small.pixels, float) - np.asarray(whole.pixels, float)).mean()
         assert 0 < apart < 8
-        [worn] = draw(engine, spec, loras=[f"{family}-1"])
-        assert difference(worn.pixels, small.pixels) > 5
+        [styled] = draw(engine, spec, loras=[f"{family}-1"])
+        assert difference(styled.pixels, small.pixels) > 5
         models = engine.models
         assert models.get(spec).nbytes < models.get(mixed.get(family)).nbytes

@@ -49,15 +49,15 @@ def layout(picture):
     return np.asarray(picture.convert("L").resize((6, 6), Image.Resampling.BOX), float).ravel()
 
 
-def alike(one, other):
-    return np.corrcoef(layout(one), layout(other))[0, 1]
+def alike(picture, other):
+    return np.corrcoef(layout(picture), layout(other))[0, 1]
 
 
 @pytest.fixture(scope="module")
 def drawn(engine, folder, first):
     """All the modes by name, drawn together."""
     picture, hole = Picture.of(first), Picture.of(mask())
-    asked = {
+    modes = {
         "picture, a little": {"image": picture, "strength": 0.3},
         "picture, a lot": {"image": picture, "strength": 0.8, "prompt": "a green boat at night"},
         "mask": {"image": picture, "mask": hole, "strength": 1.0, "prompt": "a blue balloon"},
@@ -70,7 +70,7 @@ def drawn(engine, folder, first):
     }
     jobs = {
         name: engine.submit(build_request(SPEC, **{"prompt": PROMPT} | FIELDS | fields))
-        for name, fields in asked.items()
+        for name, fields in modes.items()
     }
     pictures = {name: job.result(300)[0].pixels for name, job in jobs.items()}
     for name, picture in pictures.items():
@@ -91,9 +91,9 @@ def test_image_to_image_keeps_the_layout_the_weaker_the_better(drawn, first):
 @pytest.mark.parametrize("name", ["mask", "mask only"])
 def test_inpainting_leaves_what_is_outside_alone(drawn, first, name):
     outside = np.asarray(mask()) == 0
-    ours, given = np.asarray(drawn[name], int), np.asarray(first, int)
-    assert np.array_equal(ours[outside], given[outside])
-    assert np.abs(ours - given)[~outside].mean() > 4
+    ours, original = np.asarray(drawn[name], int), np.asarray(first, int)
+    assert np.array_equal(ours[outside], original[outside])
+    assert np.abs(ours - original)[~outside].mean() > 4
 
 
 def test_outpainting_leaves_the_picture_alone(drawn, first):

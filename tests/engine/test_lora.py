@@ -124,7 +124,7 @@ def test_halves_and_every_layer(engine, catalog, models, files, name):
 
 
 @pytest.mark.parametrize(
-    "tensors,words",
+    "tensors,message",
     [
         ({"hada_w1_a": (8, 4), "hada_w1_b": (4, 8), "hada_w2_a": (8, 4), "hada_w2_b": (4, 8)}, "a LoHa"),
         ({"lokr_w1": (2, 2), "lokr_w2": (4, 4)}, "a LoKr"),
@@ -135,7 +135,7 @@ def test_halves_and_every_layer(engine, catalog, models, files, name):
         ({"other": (4, 8)}, "it holds"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused_when_it_is_asked_for(catalog, tmp_path, tensors, words):
+def test_what_is_no_plain_lora_is_refused_when_it_is_asked_for(catalog, tmp_path, tensors, message):
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     (tmp_path / "loras").mkdir()
     save_file(
@@ -143,7 +143,7 @@ def test_what_is_no_plain_lora_is_refused_when_it_is_asked_for(catalog, tmp_path
         tmp_path / "loras" / "own.safetensors",
     )
     assert Addons(tmp_path).loras == {}
-    with pytest.raises(InvalidRequest, match=f"own.*{words}") as caught:
+    with pytest.raises(InvalidRequest, match=f"own.*{message}") as caught:
         complete_request(make(catalog, loras=[("own", 1.0)]), catalog.get("sd1"), Addons(tmp_path))
     assert caught.value.param == "loras"
 
@@ -206,7 +206,7 @@ def test_the_model_is_as_it_was_afterwards(engine, catalog):
 
 
 @pytest.mark.parametrize(
-    "key,name,words",
+    "key,name,message",
     [
         ("sd1", "sdxl-kohya", "not made for"),
         ("sdxl", "sd1-peft", "not made for"),
@@ -215,9 +215,9 @@ def test_the_model_is_as_it_was_afterwards(engine, catalog):
         ("sd1", "../loras/sd1-peft", "no LoRA called"),
     ],
 )
-def test_one_that_does_not_fit_is_named_and_the_next_request_is_clean(engine, catalog, key, name, words):
+def test_one_that_does_not_fit_is_named_and_the_next_request_is_clean(engine, catalog, key, name, message):
     plain = draw(engine, make(catalog, key))
-    with pytest.raises(InvalidRequest, match=words) as caught:
+    with pytest.raises(InvalidRequest, match=message) as caught:
         draw(engine, make(catalog, key, loras=[(name, 1.0)]))
     assert caught.value.param == "loras" and name in str(caught.value)
     assert np.array_equal(draw(engine, make(catalog, key)), plain)
@@ -251,7 +251,7 @@ def test_on_a_single_checkpoint(engine, catalog, models, files, tmp_path, monkey
     single = replace(catalog.get("sd1"), key="single", sources=(str(file),))
     monkeypatch.setattr(engine, "catalog", extended(catalog, single))
     loras = [("sd1-kohya", 0.8)]
-    asked = build_request(
+    request = build_request(
         single,
         prompt=PROMPT,
         negative_prompt="grey",
@@ -260,10 +260,10 @@ def test_on_a_single_checkpoint(engine, catalog, models, files, tmp_path, monkey
         guidance_scale=4,
         loras=[{"key": name, "weight": weight} for name, weight in loras],
     )
-    assert_same(draw(engine, asked), draw(engine, make(catalog, loras=loras)))
+    assert_same(draw(engine, request), draw(engine, make(catalog, loras=loras)))
 
 
 def test_the_recipe_names_them(engine, catalog):
     image = engine.submit(make(catalog, loras=[("sd1-kohya", 0.8)])).result(60)[0]
-    [told] = image.recipe["loras"]
-    assert told["key"] == "sd1-kohya" and told["weight"] == 0.8 and len(told["hash"]) == 64
+    [lora] = image.recipe["loras"]
+    assert lora["key"] == "sd1-kohya" and lora["weight"] == 0.8 and len(lora["hash"]) == 64

@@ -48,7 +48,7 @@ def picture(prompt, negative="grey, dull"):
     return pixels, encode_png(pixels, request=request, seed=8, recipe=RECIPE)
 
 
-def said_of(**fields):
+def metadata_of(**fields):
     request = build_request(Catalog().get("dreamsketch-tiny"), prompt="a boat", seed=7, steps=12, **fields)
     loras = {"loras": [{"key": "ink", "weight": 0.5, "hash": "cd" * 32}]} if fields.get("loras") else {}
     return read_png(encode_png(draw(request, 8), request=request, seed=8, recipe=RECIPE | loras))
@@ -59,7 +59,7 @@ def picture_of(size=(256, 256), mode="RGB"):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words", "told"),
+    ("fields", "parameters", "recipe"),
     [
         ({"image": picture_of(), "strength": 0.4}, {"Denoising strength": "0.4"}, {"mode": "img2img"}),
         (
@@ -97,19 +97,19 @@ def picture_of(size=(256, 256), mode="RGB"):
         ({"loras": ["ink"]}, {"Lora hashes": "ink: cdcdcdcdcdcd"}, {}),
     ],
 )
-def test_a_png_tells_what_was_asked_for_beyond_words(fields, words, told):
-    said = said_of(**fields)
-    assert said["parameters"].items() >= words.items()
-    assert said["recipe"].items() >= told.items()
-    plain = said_of()
-    assert set(said["parameters"]) - set(plain["parameters"]) == set(words) | (
-        {"Mask blur"} if said["recipe"]["mode"] == "outpaint" else set()
+def test_a_png_tells_what_was_asked_for_beyond_words(fields, parameters, recipe):
+    metadata = metadata_of(**fields)
+    assert metadata["parameters"].items() >= parameters.items()
+    assert metadata["recipe"].items() >= recipe.items()
+    plain = metadata_of()
+    assert set(metadata["parameters"]) - set(plain["parameters"]) == set(parameters) | (
+        {"Mask blur"} if metadata["recipe"]["mode"] == "outpaint" else set()
     )
 
 
 def test_a_png_tells_pictures_by_their_digest_alone():
     picture = picture_of()
-    start = said_of(image=picture)["recipe"]["start"]
+    start = metadata_of(image=picture)["recipe"]["start"]
     assert start["image"] == {"width": 256, "height": 256, "digest": picture.digest}
 
 
@@ -121,9 +121,9 @@ def marked(data):
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_a_png_tells_how_it_was_made(prompt):
     pixels, data = picture(prompt)
-    said = read_png(data)
-    assert said["machine_made"]
-    assert said["recipe"] == RECIPE | {
+    metadata = read_png(data)
+    assert metadata["machine_made"]
+    assert metadata["recipe"] == RECIPE | {
         "version": 1,
         "prompt": prompt,
         "negative_prompt": "grey, dull",
@@ -135,7 +135,7 @@ def test_a_png_tells_how_it_was_made(prompt):
         "seed": 8,
         "mode": "txt2img",
     }
-    assert said["parameters"] == {
+    assert metadata["parameters"] == {
         "Prompt": prompt,
         "Negative prompt": "grey, dull",
         "Steps": "12",
@@ -158,9 +158,9 @@ def test_strip_takes_the_words_and_leaves_the_mark(format):
     assert image.format == format.upper() and image.size == pixels.size
     assert marked(bare) and SOURCE_TYPE in str(image.info.get("xmp") or image.info[XMP_KEY])
     # Also as EXIF would hold them, two bytes to a letter, at even and odd places.
-    said = bare + b"".join(part.decode("utf-16-be", "ignore").encode() for part in (bare, bare[1:]))
+    content = bare + b"".join(part.decode("utf-16-be", "ignore").encode() for part in (bare, bare[1:]))
     for word in ("東京".encode(), b"grey", b"DPM++", b"abab", b"dreamsketch", b"parameters"):
-        assert word not in said
+        assert word not in content
     if format == "png":
         assert image.tobytes() == pixels.tobytes()
         assert read_png(bare) == {"text": "", "parameters": {}, "recipe": {}, "machine_made": True}
@@ -242,6 +242,6 @@ def _png(*chunks):
 )
 def test_a_strangers_bytes_do_no_harm(data):
     began = time.monotonic()
-    said = read_png(data)
+    metadata = read_png(data)
     assert time.monotonic() - began < 2
-    assert said["recipe"] == {} and not said["machine_made"]
+    assert metadata["recipe"] == {} and not metadata["machine_made"]

@@ -156,7 +156,7 @@ def test_predicted_samples(name):
     assert_same_path(SCHEDULE | {"prediction_type": "sample"}, [(name, 7)])
 
 
-ASKED = [
+SCHEDULER_OPTIONS = [
     {"use_karras_sigmas": True},
     {"final_sigmas_type": "sigma_min"},
     {"set_alpha_to_one": False},
@@ -186,7 +186,7 @@ DIFFUSERS_FAILS = [
     [
         pytest.param(name, options, id=f"{name},{','.join(f'{key}={value}' for key, value in options.items())}")
         for name in NAMES
-        for options in ASKED
+        for options in SCHEDULER_OPTIONS
         if (name, next(iter(options))) not in DIFFUSERS_FAILS
     ],
 )

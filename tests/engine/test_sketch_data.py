@@ -21,7 +21,7 @@ PALETTE = np.array([c.rgb for c in COLOURS], np.float32)
 EYE = np.array([2.0, 4.0, 3.0], np.float32)
 
 
-def one(thing: str, colour: str, place: str = "paper", style: str = "sketch", seed: int = 1, **kw) -> Scene:
+def simple_scene(thing: str, colour: str, place: str = "paper", style: str = "sketch", seed: int = 1, **kw) -> Scene:
     item = Item(thing, colour, True, 0.5, 0.52, 0.33)
     return Scene((item,), place, "grey" if place == "plain" else "", style, seed, **kw)
 
@@ -47,8 +47,8 @@ def test_the_overview_shows_every_word():
 
 
 def test_styles_are_those_of_the_site_in_its_own_words():
-    site = {"sketch" if key == "standard" else key: style.words for key, style in SITE_STYLES.items()}
-    assert site == {s.key: s.words for s in STYLES}
+    site = {"sketch" if key == "standard" else key: style.prompt for key, style in SITE_STYLES.items()}
+    assert site == {s.key: s.prompt for s in STYLES}
 
 
 def test_a_seed_always_gives_the_same_picture():
@@ -64,7 +64,7 @@ def test_everything_draws_in_every_size(width, height):
     for i, thing in enumerate(THINGS):
         for k in range(2):
             place, style = PLACES[(i + 5 * k) % len(PLACES)].key, STYLES[(i + k) % len(STYLES)].key
-            scene = one(thing.key, "red", place, style, width=width, height=height)
+            scene = simple_scene(thing.key, "red", place, style, width=width, height=height)
             picture, where = draw(scene), np.asarray(mask(scene))
             assert picture.size == (width, height) and picture.mode == "RGB"
             assert where.shape == (height, width) and where.max() == 1 and where.mean() > 0.03
@@ -72,7 +72,7 @@ def test_everything_draws_in_every_size(width, height):
 
 def test_shapes_are_not_distorted():
     for width, height in SIZES:
-        rows, columns = np.nonzero(np.asarray(mask(one("circle", "red", width=width, height=height))))
+        rows, columns = np.nonzero(np.asarray(mask(simple_scene("circle", "red", width=width, height=height))))
         assert np.ptp(rows) == pytest.approx(np.ptp(columns), rel=0.05)
         assert np.ptp(rows) == pytest.approx(0.33 * 2 * 0.92 * min(width, height), rel=0.06)
 
@@ -80,7 +80,9 @@ def test_shapes_are_not_distorted():
 @pytest.mark.parametrize("style", list(STYLE))
 def test_objects_wear_the_named_colour_in_every_style(style):
     shares = {
-        (thing.key, colour.key): share(one(thing.key, colour.key, PLACES[1 + (i + j) % 12].key, style, i * 12 + j))
+        (thing.key, colour.key): share(
+            simple_scene(thing.key, colour.key, PLACES[1 + (i + j) % 12].key, style, i * 12 + j)
+        )
         for i, thing in enumerate(THINGS)
         for j, colour in enumerate(COLOURS)
         if (i + j) % 4 == 0
@@ -91,8 +93,8 @@ def test_objects_wear_the_named_colour_in_every_style(style):
 
 def test_styles_and_places_look_different():
     for keys, make in (
-        (STYLE, lambda key: one("fish", "blue", "meadow", key)),
-        (PLACE, lambda key: one("fish", "blue", key)),
+        (STYLE, lambda key: simple_scene("fish", "blue", "meadow", key)),
+        (PLACE, lambda key: simple_scene("fish", "blue", key)),
     ):
         pictures = [np.asarray(draw(make(key)).resize((64, 64)), float) for key in keys]
         for i, a in enumerate(pictures):
@@ -144,8 +146,8 @@ def test_captions_say_what_is_shown():
         for item in scene.items:
             assert any((plural(n) if many else n) in text for n in THING[item.thing].names), text
             assert not item.named or any(n in text for n in COLOUR[item.colour].names), text
-            words = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge"), "": ("",)}[item.scale]
-            assert any(w in text for w in words), text
+            sizes = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge"), "": ("",)}[item.scale]
+            assert any(w in text for w in sizes), text
         if many:
             assert any(w in text for w in ("", "", "two 2 pair", "three 3")[len(scene.items)].split()), text
         if scene.backdrop:
@@ -154,7 +156,7 @@ def test_captions_say_what_is_shown():
             assert any(p in text for p in PLACE[scene.place].phrases), text
         if scene.style != "sketch":
             style = STYLE[scene.style]
-            assert any(w in text for w in (style.words, *style.before, *style.after)), text
+            assert any(w in text for w in (style.prompt, *style.before, *style.after)), text
 
 
 def test_captions_tell_sides_truly():
@@ -168,13 +170,13 @@ def test_captions_tell_sides_truly():
             caption(Scene(items, relation=relation), rng).lower().replace("kitten", "cat").replace("puppy", "dog")
             for _ in range(300)
         ]
-        assert all(any(words in text for text in texts) for words in true)
-        assert not any(words in text for text in texts for words in false)
+        assert all(any(phrase in text for text in texts) for phrase in true)
+        assert not any(phrase in text for text in texts for phrase in false)
 
 
 def test_captions_vary_and_use_synonyms():
     rng = random.Random(0)
-    texts = [caption(one("boat", "red", "sunset"), rng).lower() for _ in range(400)]
+    texts = [caption(simple_scene("boat", "red", "sunset"), rng).lower() for _ in range(400)]
     assert len(set(texts)) > 300
     for word in ("sailboat", "crimson", "at dusk", "sunset"):
         assert any(word in text for text in texts)

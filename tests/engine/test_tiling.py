@@ -75,9 +75,9 @@ def test_the_edges_join_where_memory_is_short_too(model):
     assert parts.size == (112, 112)
     assert np.abs(np.asarray(parts, float) - whole).mean() < 0.1 * np.ptp(whole)
     assert all(seam <= 1.5 * inside for seam, inside in seams(parts))
-    given = encode(model, texture(112), tiling=True).mean
-    assert given.shape == latents.shape[1:]
-    assert all(seam <= 1.5 * inside for seam, inside in seams(given.movedim(0, -1)))
+    encoded = encode(model, texture(112), tiling=True).mean
+    assert encoded.shape == latents.shape[1:]
+    assert all(seam <= 1.5 * inside for seam, inside in seams(encoded.movedim(0, -1)))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_edges_of_a_finished_picture_fit(built_in, fields):
     """Of one drawn by the built-in model, which knows colours and shapes; without joined edges they do not."""
     spec = Catalog().get("dreamsketch-tiny")
     for tiling in (True, False):
-        asked = build_request(
+        request = build_request(
             spec,
             prompt="blue waves",
             steps=4,
@@ -112,5 +112,5 @@ def test_the_edges_of_a_finished_picture_fit(built_in, fields):
             image=Picture.of(texture(256)),
             **fields,
         )
-        found = list(seams(built_in.submit(asked).result(60)[0].pixels))
-        assert all((seam <= 1.5 * inside) == tiling for seam, inside in found), found
+        steps = list(seams(built_in.submit(request).result(60)[0].pixels))
+        assert all((seam <= 1.5 * inside) == tiling for seam, inside in steps), steps

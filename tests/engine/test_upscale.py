@@ -105,16 +105,18 @@ def engine(catalog, models_dir):
     engine.stop()
 
 
-def asked(catalog, pixels, models_dir=None, **upscale_words):
+def make_request(catalog, pixels, models_dir=None, **upscale_fields):
     return build_request(
-        catalog.get("sd1"), upscale={"image": Picture.of(pixels), **upscale_words}, upscalers=upscaler_names(models_dir)
+        catalog.get("sd1"),
+        upscale={"image": Picture.of(pixels), **upscale_fields},
+        upscalers=upscaler_names(models_dir),
     )
 
 
 @pytest.mark.parametrize("how, filter", [("lanczos", Image.Resampling.LANCZOS), ("nearest", Image.Resampling.NEAREST)])
 def test_plain_upscalers_are_pillows(how, filter):
-    given = picture()
-    assert (numbers(upscale.enlarge(given, (80, 48), how)) == numbers(given.resize((80, 48), filter))).all()
+    original = picture()
+    assert (numbers(upscale.enlarge(original, (80, 48), how)) == numbers(original.resize((80, 48), filter))).all()
 
 
 @pytest.mark.parametrize("named", [as_published, as_trained, as_first_released])
@@ -122,11 +124,11 @@ def test_plain_upscalers_are_pillows(how, filter):
 def test_a_network_is_told_from_its_tensors(tmp_path, named, doublings, shrink):
     net = rrdb(doublings, shrink)
     save_file(named(net), tmp_path / "net.safetensors")
-    found = upscale.load_upscaler(tmp_path / "net.safetensors")
-    assert found.scale == 2**doublings // shrink
+    upscaler = upscale.load_upscaler(tmp_path / "net.safetensors")
+    assert upscaler.scale == 2**doublings // shrink
     values = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        assert torch.equal(found(values), net(values))
+        assert torch.equal(upscaler(values), net(values))
 
 
 def test_the_small_network_too(tmp_path):
@@ -136,22 +138,22 @@ def test_the_small_network_too(tmp_path):
         {f"params.{name}": tensor.contiguous() for name, tensor in net.state_dict().items()},
         tmp_path / "net.safetensors",
     )
-    found = upscale.load_upscaler(tmp_path / "net.safetensors")
+    upscaler = upscale.load_upscaler(tmp_path / "net.safetensors")
     values = torch.rand(1, 3, 9, 12)
     with torch.inference_mode():
-        assert found.scale == 4 and torch.equal(found(values), net(values))
+        assert upscaler.scale == 4 and torch.equal(upscaler(values), net(values))
 
 
 def test_tiles_show_no_seams(models_dir, monkeypatch):
-    given = picture(100, 70)
-    whole = upscale.enlarge(given, (400, 280), "tiny-4x", models_dir=models_dir)
+    original = picture(100, 70)
+    whole = upscale.enlarge(original, (400, 280), "tiny-4x", models_dir=models_dir)
     upscale.forget_upscalers()
     monkeypatch.setattr(upscale, "TILE_BYTES", {"cpu": 0})
-    told = []
+    reports = []
     tiled = upscale.enlarge(
-        given, (400, 280), "tiny-4x", models_dir=models_dir, between=lambda *progress: told.append(progress)
+        original, (400, 280), "tiny-4x", models_dir=models_dir, between=lambda *progress: reports.append(progress)
     )
-    assert told == [(done, 12) for done in range(1, 13)], "32 pixels a tile"
+    assert reports == [(done, 12) for done in range(1, 13)], "32 pixels a tile"
     assert np.abs(numbers(whole) - numbers(tiled)).max() <= 1
 
 
@@ -182,10 +184,10 @@ def test_a_wrong_file_is_said_plainly_and_never_run(models_dir, models, tmp_path
 def test_only_installed_upscalers_can_be_asked_for(catalog, models_dir):
     (models_dir / "upscalers" / "old.pth").write_bytes(b"")
     assert upscaler_names(models_dir) == ("lanczos", "nearest", "sketch-2x", "tiny-4x")
-    assert asked(catalog, picture(), models_dir, upscaler="tiny-4x").upscale.upscaler == "tiny-4x"
+    assert make_request(catalog, picture(), models_dir, upscaler="tiny-4x").upscale.upscaler == "tiny-4x"
     for name in ("old", "../tiny-4x", "tiny-4x.safetensors"):
         with pytest.raises(InvalidRequest) as caught:
-            asked(catalog, picture(), models_dir, upscaler=name)
+            make_request(catalog, picture(), models_dir, upscaler=name)
         assert caught.value.param == "upscaler"
     with pytest.raises(InvalidRequest):
         upscale.enlarge(picture(), (80, 48), "../upscalers/tiny-4x", models_dir=models_dir)
@@ -193,14 +195,14 @@ def test_only_installed_upscalers_can_be_asked_for(catalog, models_dir):
 
 @pytest.mark.parametrize("upscaler", ["lanczos", "tiny-4x"])
 def test_an_upscale_is_a_job_like_any_other(engine, catalog, models_dir, upscaler):
-    told = []
-    request = asked(catalog, picture(), models_dir, upscaler=upscaler, factor=4)
-    job = engine.submit(request, on_progress=told.append, wants_preview=lambda: True)
+    reports = []
+    request = make_request(catalog, picture(), models_dir, upscaler=upscaler, factor=4)
+    job = engine.submit(request, on_progress=reports.append, wants_preview=lambda: True)
     [image] = job.result(60)
     expected = upscale.enlarge(picture(), (160, 96), upscaler, models_dir=models_dir)
     assert (numbers(image.pixels) == numbers(expected)).all()
     assert image.recipe["upscaler"] == upscaler
-    assert (told[-1].step, told[-1].steps) == (1, 1) and told[-1].preview
+    assert (reports[-1].step, reports[-1].steps) == (1, 1) and reports[-1].preview
 
 
 def test_others_are_drawn_between_the_tiles_and_a_cancel_acts_there(engine, catalog, models_dir, monkeypatch):
@@ -218,7 +220,9 @@ def test_others_are_drawn_between_the_tiles_and_a_cancel_acts_there(engine, cata
             overtaken.set()
             engine.cancel(job)
 
-    job = engine.submit(asked(catalog, picture(400, 400), models_dir, upscaler="tiny-4x"), on_progress=after_tile)
+    job = engine.submit(
+        make_request(catalog, picture(400, 400), models_dir, upscaler="tiny-4x"), on_progress=after_tile
+    )
     with pytest.raises(Cancelled):
         job.result(120)
     assert overtaken.is_set(), "the whole upscale went before"
@@ -228,5 +232,5 @@ def test_others_are_drawn_between_the_tiles_and_a_cancel_acts_there(engine, cata
 def test_the_engine_is_well_after_an_upscaler_that_fails(engine, catalog, models_dir):
     (models_dir / "upscalers" / "bad.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(ModelUnavailable):
-        engine.submit(asked(catalog, picture(), models_dir, upscaler="bad")).result(60)
-    assert engine.submit(asked(catalog, picture())).result(60)[0].pixels.size == (80, 48)
+        engine.submit(make_request(catalog, picture(), models_dir, upscaler="bad")).result(60)
+    assert engine.submit(make_request(catalog, picture())).result(60)[0].pixels.size == (80, 48)

@@ -51,10 +51,10 @@ def test_actions_lead_visitors_to_sign_in_and_take_no_get(client, anna, name):
 def test_another_users_job_looks_like_none(anna, stranger, client, pro_user, make_generation, name, htmx):
     job = make_generation(pro_user)
     for pk in (job.pk, uuid.uuid4()):
-        ask = stranger.post if name in JOB_POSTS else stranger.get
-        assert ask(reverse(name, args=[pk])).status_code == 404
-    ask = client.post if name in JOB_POSTS else client.get
-    assert ask(reverse(name, args=[job.pk])).status_code == 302
+        call = stranger.post if name in JOB_POSTS else stranger.get
+        assert call(reverse(name, args=[pk])).status_code == 404
+    call = client.post if name in JOB_POSTS else client.get
+    assert call(reverse(name, args=[job.pk])).status_code == 302
     job.refresh_from_db()
     assert job.status == "queued"
 

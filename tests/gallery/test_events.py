@@ -62,16 +62,16 @@ def test_it_tells_everything_from_snapshot_to_picture(browser_like):
     with browser_like.stream("GET", "/events/?panes=dock,panel") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-store"
-        told = list(messages(response))
-    assert f'hx-target="#job-{job}"' in told[0][1] and 'hx-target="#quota"' in told[0][1], "a snapshot first"
-    assert all("<b>red</b>" not in data for event, data in told if not event), "prompts are text"
-    named = [event for event, _ in told if event]
+        events = list(messages(response))
+    assert f'hx-target="#job-{job}"' in events[0][1] and 'hx-target="#quota"' in events[0][1], "a snapshot first"
+    assert all("<b>red</b>" not in data for event, data in events if not event), "prompts are text"
+    named = [event for event, _ in events if event]
     assert named[-1] == "stream-end" and named.count("job-done") == 1 and "gallery-changed" in named
-    done = next(data for event, data in told if event == "job-done")
+    done = next(data for event, data in events if event == "job-done")
     assert done["id"] == job and done["say"] == "Done. 1 image ready." and len(done["images"]) == 1
-    shares = [int(found) for event, data in told if not event for found in re.findall(r'aria-valuenow="(\d+)"', data)]
+    shares = [int(share) for event, data in events if not event for share in re.findall(r'aria-valuenow="(\d+)"', data)]
     assert shares == sorted(shares) and len(set(shares)) > 2 and max(shares) < 100
-    assert next(data for event, data in told if event == "quota")["used"] == 1
+    assert next(data for event, data in events if event == "quota")["used"] == 1
 
 
 def test_with_nothing_at_work_it_ends_at_once(browser_like):

@@ -26,7 +26,7 @@ def test_restoring_history_gets_the_whole_page(anna, htmx):
 def test_pages_and_fragments_are_kept_apart_by_caches(anna, htmx):
     page, fragment = anna.get("/gallery/"), anna.get("/gallery/", headers=htmx)
     for response in (page, fragment):
-        assert {"HX-Request", "HX-History-Restore-Request"} <= {one.strip() for one in response["Vary"].split(",")}
+        assert {"HX-Request", "HX-History-Restore-Request"} <= {name.strip() for name in response["Vary"].split(",")}
     assert page["Cache-Control"] == "private, no-cache" and fragment["Cache-Control"] == "private, no-store"
 
 

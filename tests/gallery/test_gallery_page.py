@@ -40,8 +40,8 @@ def test_the_whole_gallery_is_not_counted_to_tell_its_size(anna, three):
     for address, query in ((GALLERY, {}), (GALLERY, {"q": "boat"}), (FAVOURITES, {}), (TRASH, {})):
         with CaptureQueriesContext(connection) as queries:
             page = anna.get(address, query)
-        asked = any("COUNT(" in each["sql"] and "generatedimage" in each["sql"] for each in queries)
-        counted[address, query.get("q")] = (page.context["count"], asked)
+        was_counted = any("COUNT(" in query["sql"] and "generatedimage" in query["sql"] for query in queries)
+        counted[address, query.get("q")] = (page.context["count"], was_counted)
     assert counted == {
         (GALLERY, None): (2, False),
         (GALLERY, "boat"): (0, True),
@@ -144,8 +144,8 @@ def test_deleting_for_good_asks_once_more_and_takes_the_files(
     anna, three, media_folder, django_capture_on_commit_callbacks
 ):
     anna.post(BULK, {"action": "trash", "ids": [three[0].number, three[1].number]})
-    ask = anna.post(BULK, {"action": "delete", "ids": [three[0].number]})
-    assert "Delete 1 image for good?" in ask.content.decode()
+    question = anna.post(BULK, {"action": "delete", "ids": [three[0].number]})
+    assert "Delete 1 image for good?" in question.content.decode()
     assert GeneratedImage.objects.filter(pk=three[0].pk).exists()
     with django_capture_on_commit_callbacks(execute=True):
         anna.post(BULK, {"action": "delete", "ids": [three[0].number], "sure": "yes"})

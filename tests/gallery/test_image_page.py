@@ -20,7 +20,7 @@ def image(pro_user, make_image):
 
 def test_the_owner_sees_the_picture_and_how_it_was_made(anna, image):
     page = anna.get(url("image", image)).content.decode()
-    for words in (
+    for text in (
         "a red boat at sea",
         "fog",
         "DreamSketch Tiny",
@@ -31,7 +31,7 @@ def test_the_owner_sees_the_picture_and_how_it_was_made(anna, image):
         f"/create/?from={image.short_id}",
         reverse("image-file", args=[image.id]),
     ):
-        assert words in page, words
+        assert text in page, text
 
 
 def test_a_private_image_is_404_for_others(client, stranger, image):

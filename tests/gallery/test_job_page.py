@@ -14,7 +14,7 @@ def url(name, job):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "text"),
     [
         ({"status": "queued"}, "in line"),
         ({"status": "processing", "phase": "loading"}, "Warming up DreamSketch Tiny"),
@@ -30,9 +30,9 @@ def url(name, job):
         ({"status": "expired", "error_code": "deadline", "error_message": "It waited too long."}, "given up"),
     ],
 )
-def test_it_says_how_the_job_fares(anna, pro_user, make_generation, fields, words):
+def test_it_says_how_the_job_fares(anna, pro_user, make_generation, fields, text):
     page = anna.get(url("job", make_generation(pro_user, **fields)))
-    assert page.status_code == 200 and words in page.content.decode()
+    assert page.status_code == 200 and text in page.content.decode()
 
 
 def test_a_finished_job_shows_its_pictures(anna, pro_user, make_image):

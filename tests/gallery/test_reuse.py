@@ -1,5 +1,6 @@
 """Reuse settings: everything that an image was drawn with comes back, and what cannot is said."""
 
+import io
 import json
 import re
 
@@ -10,7 +11,6 @@ from PIL import Image
 from generation.models import Generation, Upload
 from generation.services.generations import create_generation
 from generation.storage.uploads import store_upload
-from tests.engine.pictures import png_bytes
 
 pytestmark = pytest.mark.django_db
 OPTIONS = {
@@ -23,7 +23,9 @@ OPTIONS = {
 
 @pytest.fixture
 def upload(pro_user):
-    return store_upload(pro_user, png_bytes(Image.new("RGB", (128, 128), (200, 60, 40))), param="image")
+    buffer = io.BytesIO()
+    Image.new("RGB", (128, 128), (200, 60, 40)).save(buffer, "PNG")
+    return store_upload(pro_user, buffer.getvalue(), param="image")
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_a_picture_that_is_gone_is_said(anna, pro_user, finished, upload):
     image = finished(pro_user, prompt="a red boat", image=upload, hires=True)
     Upload.objects.all().delete()
     page = anna.get(f"/create/?from={image.short_id}").content.decode()
-    assert "The picture of “Starting picture” is no longer kept" in page
+    assert "“Starting picture” was left out: its picture is no longer kept." in page
     assert form_of(page)["keep"] == ["hires_fix"]
 
 

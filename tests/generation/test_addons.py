@@ -63,7 +63,7 @@ def test_what_was_asked_for_outright_counts(free_user, installed):
 
 
 @pytest.mark.parametrize(
-    "fields,param,words",
+    "fields,param,message",
     [
         ({"loras": [{"key": "absent"}]}, "loras", "absent"),
         ({"loras": [{"key": "../loras/ink"}]}, "loras", "../loras/ink"),
@@ -71,19 +71,19 @@ def test_what_was_asked_for_outright_counts(free_user, installed):
         ({"loras": ["for-sd1"]}, "loras", "not made for"),
     ],
 )
-def test_one_that_is_not_here_is_refused_and_nothing_is_made(free_user, installed, fields, param, words):
-    with pytest.raises(InvalidRequest, match=words) as refusal:
+def test_one_that_is_not_here_is_refused_and_nothing_is_made(free_user, installed, fields, param, message):
+    with pytest.raises(InvalidRequest, match=message) as refusal:
         create(free_user, **fields)
     assert refusal.value.param == param
     assert not Generation.objects.exists()
 
 
 def test_fast_takes_few_steps_where_a_lora_for_that_is_installed(free_user, pro_user, installed):
-    asked = {"quality": "fast", "steps": 30, "guidance_scale": 7}
-    without = create(pro_user, **asked)
+    fields = {"quality": "fast", "steps": 30, "guidance_scale": 7}
+    without = create(pro_user, **fields)
     assert (without.steps, without.sampler, without.guidance_scale) == (30, "Euler", 7), "there is none for it"
     installed("lcm-lora-tiny")
-    generation = create(pro_user, **asked, loras=["ink"])
+    generation = create(pro_user, **fields, loras=["ink"])
     assert (generation.steps, generation.sampler, generation.guidance_scale) == (8, "LCM", 2)
     assert loras_of(generation) == {"ink": 1.0, "lcm-lora-tiny": 1.0}
     assert create(pro_user, steps=30).sampler == "Euler"

@@ -29,8 +29,8 @@ def run(*arguments, **options):
 @pytest.mark.django_db
 class TestCreateUser:
     def test_it_prints_the_key_once_and_stores_only_its_hash(self):
-        said = run("create_user", "Ada@Example.com", "--plan", "pro", "--password", "correct horse", "--api-key")
-        token = said.strip()
+        output = run("create_user", "Ada@Example.com", "--plan", "pro", "--password", "correct horse", "--api-key")
+        token = output.strip()
         user = User.objects.get(email="ada@example.com")
         assert user.plan == "pro" and user.check_password("correct horse")
         assert ApiKey.find(token).user == user
@@ -65,8 +65,8 @@ class TestAudit:
         out = io.StringIO()
         with pytest.raises(SystemExit):
             call_command("audit", "--json", "--contents", stdout=out)
-        found = {what: count for what, count in json.loads(out.getvalue()).items() if count}
-        assert found == {
+        counts = {what: count for what, count in json.loads(out.getvalue()).items() if count}
+        assert counts == {
             "usage that differs from its holds": 1,
             "pictures without their file": 1,
             "files that differ from their hash": 1,
@@ -136,15 +136,15 @@ def drawn(settings, tmp_path, monkeypatch):
     width = text_width(model_named("dreamsketch-tiny"))
     for key in ("ink", "chalk", "lcm-lora-tiny"):
         save_file({name: np.zeros((4, width), np.float32)}, settings.MODELS_DIR / "loras" / f"{key}.safetensors")
-    asked = []
+    requests = []
     submit = FakeEngine.submit
     monkeypatch.setattr(
-        FakeEngine, "submit", lambda self, request, **how: asked.append(request) or submit(self, request, **how)
+        FakeEngine, "submit", lambda self, request, **how: requests.append(request) or submit(self, request, **how)
     )
 
     def draw(*arguments):
         run("generate", *arguments, "--steps", "2", "--out", str(tmp_path / "x.png"))
-        return asked[-1]
+        return requests[-1]
 
     return draw
 
@@ -152,10 +152,10 @@ def drawn(settings, tmp_path, monkeypatch):
 @pytest.mark.django_db
 def test_generate_asks_for_what_the_site_asks_for(drawn, pro_user):
     LoraRule.objects.create(keyword="chalk drawing", lora="chalk", weight=0.4)
-    words = "a cat, chalk drawing <lora:ink:0.6>"
-    request = drawn(words, "--seed", "3", "--style", "anime", "--quality", "fast", "--negative-prompt", "grey")
+    prompt = "a cat, chalk drawing <lora:ink:0.6>"
+    request = drawn(prompt, "--seed", "3", "--style", "anime", "--quality", "fast", "--negative-prompt", "grey")
     generation, _ = create_generation(
-        user=pro_user, prompt=words, seed=3, style="anime", quality="fast", steps=2, negative_prompt="grey"
+        user=pro_user, prompt=prompt, seed=3, style="anime", quality="fast", steps=2, negative_prompt="grey"
     )
     assert request == request_of(generation)
     assert {lora.key: lora.weight for lora in request.loras} == {"ink": 0.6, "chalk": 0.4, "lcm-lora-tiny": 1.0}
@@ -166,8 +166,8 @@ def test_generate_asks_for_what_the_site_asks_for(drawn, pro_user):
 def test_generate_takes_loras_as_options(drawn, tmp_path):
     request = drawn("a cat <lora:ink:0.1>", "--lora", "ink:-0.5", "--lora", "chalk")
     assert {lora.key: lora.weight for lora in request.loras} == {"ink": -0.5, "chalk": 1.0}
-    for wrong, words in (("ink:much", "ink:0.8"), ("absent", "loras: .*absent"), ("ink:99", "loras: ")):
-        with pytest.raises(CommandError, match=words):
+    for wrong, message in (("ink:much", "ink:0.8"), ("absent", "loras: .*absent"), ("ink:99", "loras: ")):
+        with pytest.raises(CommandError, match=message):
             drawn("a cat", "--lora", wrong)
 
 
@@ -182,10 +182,10 @@ def test_generate_needs_no_database(drawn, monkeypatch):
 @pytest.mark.django_db
 def test_generate_draws_from_the_shell(tmp_path):
     out = tmp_path / "boat.png"
-    said = run("generate", "a red boat at sea", "--steps", "2", "--seed", "7", "--size", "256x128", "--out", str(out))
+    output = run("generate", "a red boat at sea", "--steps", "2", "--seed", "7", "--size", "256x128", "--out", str(out))
     with Image.open(out) as picture:
         assert picture.size == (256, 128)
-    assert "seed 7" in said
+    assert "seed 7" in output
 
 
 @pytest.mark.django_db

@@ -28,9 +28,9 @@ def seed(*arguments):
 
 def test_it_makes_people_who_can_sign_in_and_pictures_that_all_can_see():
     client = Client(headers={"host": "localhost"})
-    said = seed()
+    output = seed()
     for email in PEOPLE:
-        assert f"Sign in as {email} with the password: {PASSWORD}" in said
+        assert f"Sign in as {email} with the password: {PASSWORD}" in output
         client.logout()
         answer = client.post("/accounts/login/", {"login": email, "password": PASSWORD})
         assert answer.status_code == 302 and client.session["_auth_user_id"]

@@ -73,9 +73,11 @@ def drawn(generation, count=1):
     return [store_image(image, request_of(generation)) for image in images]
 
 
-def told() -> list[tuple[str, dict]]:
+def recorded_events() -> list[tuple[str, dict]]:
     """Every event that is written down, oldest first."""
-    return [(one.event, json.loads(one.body)["data"]) for one in WebhookDelivery.objects.order_by("created_at", "pk")]
+    return [
+        (entry.event, json.loads(entry.body)["data"]) for entry in WebhookDelivery.objects.order_by("created_at", "pk")
+    ]
 
 
 def make_due():
@@ -87,12 +89,15 @@ def make_due():
 
 
 ENDS = {
-    "completed": ("generation.completed", lambda one: jobs.finish(one, drawn(one))),
-    "failed": ("generation.failed", lambda one: jobs.fail(one, code="bad_output", message="No.", transient=False)),
+    "completed": ("generation.completed", lambda generation: jobs.finish(generation, drawn(generation))),
+    "failed": (
+        "generation.failed",
+        lambda generation: jobs.fail(generation, code="bad_output", message="No.", transient=False),
+    ),
     "blocked": ("generation.blocked", jobs.block),
-    "cancelled": ("generation.cancelled", lambda one: jobs.finish_cancelled(one, [])),
-    "expired": ("generation.failed", lambda one: expire(one)),
-    "lost": ("generation.failed", lambda one: lose(one)),
+    "cancelled": ("generation.cancelled", lambda generation: jobs.finish_cancelled(generation, [])),
+    "expired": ("generation.failed", lambda generation: expire(generation)),
+    "lost": ("generation.failed", lambda generation: lose(generation)),
 }
 
 
@@ -112,9 +117,9 @@ def test_each_end_is_told_once(end, pro_user, endpoint, running):
     generation = running(pro_user)
     act(generation)
     jobs.sweep()
-    ((told_event, data),) = told()
+    ((recorded_event, data),) = recorded_events()
     generation.refresh_from_db()
-    assert told_event == event
+    assert recorded_event == event
     assert (data["id"], data["status"]) == (str(generation.pk), generation.status)
     assert len(data["images"]) == (1 if end == "completed" else 0)
     assert (data["error"] or {}).get("code", "") == generation.error_code
@@ -126,14 +131,14 @@ def test_a_waiting_one_that_is_cancelled_is_told_once(pro_user, endpoint):
     generation, _ = services.create_generation(user=pro_user, prompt="a boat")
     assert services.cancel_generation(generation) == "cancelled"
     assert services.cancel_generation(generation) == "cancelled"
-    assert [event for event, _ in told()] == ["generation.cancelled"]
+    assert [event for event, _ in recorded_events()] == ["generation.cancelled"]
 
 
 def test_one_that_is_tried_again_is_not_told_of(pro_user, endpoint, running):
     generation = running(pro_user)
     generation.attempt = 1
     jobs.fail(generation, code="storage_unavailable", message="Later.", transient=True)
-    assert told() == []
+    assert recorded_events() == []
 
 
 def test_what_is_rolled_back_is_not_told(pro_user, endpoint, running):
@@ -141,7 +146,7 @@ def test_what_is_rolled_back_is_not_told(pro_user, endpoint, running):
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         jobs.fail(generation, code="bad_output", message="No.", transient=False)
         1 / 0  # noqa: B018
-    assert told() == []
+    assert recorded_events() == []
 
 
 def test_a_worker_that_lost_its_lease_tells_nothing(pro_user, endpoint, running):
@@ -149,14 +154,14 @@ def test_a_worker_that_lost_its_lease_tells_nothing(pro_user, endpoint, running)
     generation.epoch = 0
     with pytest.raises(jobs.LeaseLost):
         jobs.finish(generation, [])
-    assert told() == []
+    assert recorded_events() == []
 
 
 def test_addresses_are_complete_where_the_site_knows_its_own(pro_user, endpoint, running, settings):
     settings.SITE_URL = "https://dreamsketch.example"
     generation = running(pro_user)
     jobs.finish(generation, drawn(generation))
-    ((_, data),) = told()
+    ((_, data),) = recorded_events()
     assert data["status_url"] == f"https://dreamsketch.example/api/status/{generation.pk}"
     assert data["images"][0]["imageUrl"].startswith("https://dreamsketch.example/media/images/")
 
@@ -164,9 +169,11 @@ def test_addresses_are_complete_where_the_site_knows_its_own(pro_user, endpoint,
 def test_deleted_images_are_told_of_and_trashed_ones_are_not(pro_user, endpoint, make_image):
     images = [make_image(pro_user) for _ in range(3)]
     images_service.trash_images(pro_user, images[:2])
-    assert told() == []
+    assert recorded_events() == []
     images_service.delete_images(pro_user, images[:2])
-    assert {data["id"] for event, data in told() if event == "image.removed"} == {str(one.id) for one in images[:2]}
+    assert {data["id"] for event, data in recorded_events() if event == "image.removed"} == {
+        str(image.id) for image in images[:2]
+    }
 
 
 def test_the_last_image_of_the_day_is_told_of_once(free_user, receiver):
@@ -174,11 +181,11 @@ def test_the_last_image_of_the_day_is_told_of_once(free_user, receiver):
     DailyUsage.objects.create(user=free_user, day=dt.datetime.now(dt.UTC).date(), used=8)
     services.quote_generation(user=free_user, prompt="a boat", num_images=2)
     first, _ = services.create_generation(user=free_user, prompt="a boat", num_images=1)
-    assert told() == []
+    assert recorded_events() == []
     services.create_generation(user=free_user, prompt="a boat", num_images=1)
     services.cancel_generation(first)
     services.create_generation(user=free_user, prompt="a boat", num_images=1)
-    ((_, data),) = [one for one in told() if one[0] == "quota.exhausted"]
+    ((_, data),) = [recorded for recorded in recorded_events() if recorded[0] == "quota.exhausted"]
     assert (data["plan"], data["limit"], data["used"], data["held"]) == ("free", 10, 8, 2)
 
 
@@ -206,7 +213,10 @@ def test_an_endpoint_that_is_deleted_meanwhile_spoils_nothing(pro_user, endpoint
         finally:
             connection.close()
 
-    works = [lambda one=one: jobs.fail(one, code="x", message="x", transient=False) for one in generations]
+    works = [
+        lambda generation=generation: jobs.fail(generation, code="x", message="x", transient=False)
+        for generation in generations
+    ]
     with ThreadPoolExecutor(len(works) + 1) as pool:
         futures = [pool.submit(act, work) for work in [*works, lambda: endpoints.delete_endpoint(endpoint)]]
     for future in futures:
@@ -274,9 +284,9 @@ def test_what_the_reference_library_signs_is_believed_and_nothing_else():
         headers(now - dt.timedelta(seconds=310)),
         headers(now + dt.timedelta(seconds=310)),
     ]
-    for one in wrong:
+    for wrong_headers in wrong:
         with pytest.raises(signatures.BadSignature):
-            signatures.verify(secret, one, body)
+            signatures.verify(secret, wrong_headers, body)
     with pytest.raises(signatures.BadSignature):
         signatures.verify(secret, headers(), body + b" ")
 
@@ -298,10 +308,10 @@ def test_the_schedule(endpoint, receiver):
         make_due()
     assert pauses == [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
     assert (queued.state, queued.attempts, queued.answer_status) == ("failed", 10, 500)
-    assert {one.headers["webhook-id"] for one in receiver.messages} == {queued.message_id}
-    for one in receiver.messages:
-        Webhook(endpoint.secret).verify(one.body, one.headers)
-        stamps.add(one.headers["webhook-timestamp"])
+    assert {message.headers["webhook-id"] for message in receiver.messages} == {queued.message_id}
+    for message in receiver.messages:
+        Webhook(endpoint.secret).verify(message.body, message.headers)
+        stamps.add(message.headers["webhook-timestamp"])
     assert all(abs(int(stamp) - timezone.now().timestamp()) < 60 for stamp in stamps)
 
 
@@ -338,7 +348,7 @@ def test_gone_switches_the_webhook_off(endpoint, receiver):
     delivery.deliver_due()
     endpoint.refresh_from_db()
     assert not endpoint.enabled and "410" in endpoint.disabled_reason
-    states = {one.state for one in WebhookDelivery.objects.filter(pk__in=[first.pk, second.pk])}
+    states = {entry.state for entry in WebhookDelivery.objects.filter(pk__in=[first.pk, second.pk])}
     assert (states, len(receiver.messages)) == ({"failed"}, 1)
 
 
@@ -396,13 +406,13 @@ def test_an_attempt_whose_process_died_is_made_again_with_the_same_id(endpoint, 
     make_due()
     WebhookEndpoint.objects.update(busy_until=timezone.now() - dt.timedelta(seconds=1))
     delivery.deliver_due()
-    assert [one.headers["webhook-id"] for one in receiver.messages] == [queued.message_id] * 2
+    assert [message.headers["webhook-id"] for message in receiver.messages] == [queued.message_id] * 2
     queued.refresh_from_db()
     assert (queued.state, queued.attempts) == ("delivered", 2)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_couriers_at_once_deliver_each_message_once(pro_user, other_user, receiver):
+def test_many_deliverers_at_once_deliver_each_message_once(pro_user, other_user, receiver):
     hooks = [
         endpoints.create_endpoint(user=user, url=receiver.url) for user in (pro_user, other_user) for _ in range(3)
     ]
@@ -418,7 +428,7 @@ def test_many_couriers_at_once_deliver_each_message_once(pro_user, other_user, r
 
     with ThreadPoolExecutor(6) as pool:
         counts = [future.result() for future in [pool.submit(run) for _ in range(6)]]
-    ids = [one.headers["webhook-id"] for one in receiver.messages]
+    ids = [message.headers["webhook-id"] for message in receiver.messages]
     assert sorted(ids) == sorted(expected)
     assert sum(counts) == len(expected)
     assert not WebhookDelivery.objects.exclude(state="delivered", attempts=1).exists()
@@ -478,7 +488,7 @@ def test_old_records_are_pruned(endpoint, receiver):
     delivery.deliver_due()
     kept = events.send_test(endpoint)
     old = WebhookDelivery.objects.filter(state="delivered")[:2]
-    WebhookDelivery.objects.filter(pk__in=[kept.pk, *(one.pk for one in old)]).update(
+    WebhookDelivery.objects.filter(pk__in=[kept.pk, *(entry.pk for entry in old)]).update(
         created_at=F("created_at") - dt.timedelta(days=31)
     )
     assert pruning.prune(dry_run=True)["old webhook deliveries"] == 2

@@ -79,7 +79,7 @@ def latent_modes() -> list[dict]:
 
 def styles() -> list[dict]:
     return [
-        {"name": style.title, "prompt": style.words, "negative_prompt": style.negative} for style in STYLES.values()
+        {"name": style.title, "prompt": style.prompt, "negative_prompt": style.negative} for style in STYLES.values()
     ]
 
 

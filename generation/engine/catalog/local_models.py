@@ -95,12 +95,19 @@ def _folder_spec(name: str, folder: Path) -> ModelSpec | None:
     if (folder / "unet" / "config.json").is_file():
         config = _json(folder / "unet" / "config.json")
         family = _family_with_encoders(folder)
-        return _unet_spec(name, folder, family, _native_side(config, family), config.get("in_channels", 4))
+        spec = _unet_spec(name, folder, family, _native_side(config, family), config.get("in_channels", 4))
+        return replace(spec, zero_snr=_is_zero_snr(folder))
     if (folder / "transformer" / "config.json").is_file():
         # A name to look up in our own table; nothing is imported by it.
         family = denoiser_family(_json(folder / "transformer" / "config.json").get("_class_name"))
         return local_model(name, folder, family=family.key) if family else None
     return None
+
+
+def _is_zero_snr(folder: Path) -> bool:
+    """By its noise schedule: diffusers' `rescale_betas_zero_snr`."""
+    schedule = folder / "scheduler" / "scheduler_config.json"
+    return schedule.is_file() and _json(schedule).get("rescale_betas_zero_snr") is True
 
 
 def _family_with_encoders(folder: Path) -> Family:
@@ -117,8 +124,8 @@ def _checkpoint_spec(name: str, file: Path) -> ModelSpec | None:
     beside = file.with_suffix("") / "unet" / "config.json"
     if beside.is_file():
         config = _json(beside)
-        told_size = config.get("addition_embed_type") == "text_time"
-        family = family or next(family for family in _STEP_LOOP_FAMILIES if family.size_conditioning == told_size)
+        takes_sizes = config.get("addition_embed_type") == "text_time"
+        family = family or next(family for family in _STEP_LOOP_FAMILIES if family.size_conditioning == takes_sizes)
         side = _native_side(config, family)
     return _unet_spec(name, file, family, side, channels) if family else None
 

@@ -49,6 +49,9 @@ class ModelSpec:
     """As in diffusers' schedulers, where the model's own config is wrong."""
     int8: bool = False
     """Keep the large matrices as 8-bit integers: half the memory of bf16, and slightly other pictures."""
+    zero_snr: bool = False
+    """Trained on noise that leaves nothing of the picture at the last timestep (Lin et al. 2023), so that its guidance
+    overexposes."""
     hashes: tuple[tuple[str, str], ...] = ()
     """SHA-256 in hex of weight files, by their path within the model (a single file: its name). A model whose
     files differ is not loaded. What the Hub says of its own files comes on top."""

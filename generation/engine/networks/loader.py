@@ -442,7 +442,7 @@ def is_out_of_memory(error: Exception) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 

@@ -83,12 +83,12 @@ class Command(BaseCommand):
             raise CommandError('Describe the picture: manage.py generate "a red boat at sea".')
         return resolve_request(**keywords, rules=self.rules)
 
-    def rules(self, words, spec):
+    def rules(self, prompt, spec):
         """What keyword rules bring along. A picture needs no database, and is drawn without them where it is away."""
         if not addons().loras:
             return []
         try:
-            return matched_rules(words, spec)
+            return matched_rules(prompt, spec)
         except DatabaseError:
             self.stderr.write("Keyword rules for LoRAs are left out: the database cannot be asked.")
             return []

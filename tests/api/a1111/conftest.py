@@ -64,11 +64,11 @@ class Caller:
 
     def later(self, path="txt2img", **fields):
         """The same in a thread; the answer when it is called."""
-        found = []
+        responses = []
 
         def run():
             try:
-                found.append(self.post(path, {"prompt": "a red boat at sea"} | fields))
+                responses.append(self.post(path, {"prompt": "a red boat at sea"} | fields))
             finally:
                 connections.close_all()
 
@@ -77,7 +77,7 @@ class Caller:
 
         def answer():
             thread.join(30)
-            return found[0]
+            return responses[0]
 
         return answer
 

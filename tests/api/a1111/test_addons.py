@@ -121,7 +121,7 @@ def test_what_cannot_be(caller, refused, nothing_happened):
 
 
 def test_loras(caller):
-    assert [one["name"] for one in caller.get("loras").json()] == ["ink"]
+    assert [lora["name"] for lora in caller.get("loras").json()] == ["ink"]
     answer = caller.drawn(prompt="a boat <lora:ink:0.5>")
     assert options()["loras"] == [{"key": "ink", "weight": 0.5}]
     assert answer["info"]["prompt"] == "a boat"
@@ -129,8 +129,8 @@ def test_loras(caller):
 
 def test_the_lists(caller):
     models = ["sketch-2x", "4x-Crisp"]
-    assert [one["name"] for one in caller.get("upscalers").json()] == ["None", "Lanczos", "Nearest", *models]
-    assert [one["name"] for one in caller.get("realesrgan-models").json()] == models
+    assert [upscaler["name"] for upscaler in caller.get("upscalers").json()] == ["None", "Lanczos", "Nearest", *models]
+    assert [upscaler["name"] for upscaler in caller.get("realesrgan-models").json()] == models
     assert caller.get("scripts").json() == {"txt2img": ["controlnet"], "img2img": ["controlnet", "sd upscale"]}
     caller.post("extra-single-image", {"image": picture(32, 32), "upscaler_1": "4x-crisp"})
     assert options()["upscale"]["upscaler"] == "4x-Crisp"

@@ -41,9 +41,9 @@ def test_the_library_draws(api):
     assert [image.size for image in result.images] == [(128, 128)] * 2
     assert result.info["all_seeds"] == [7, 8]
     assert result.info["infotexts"] == [image.info["parameters"] for image in result.images]
-    said = parse_parameters(result.info["infotexts"][1])
-    assert (said["Seed"], said["Sampler"]) == ("8", "Euler a")
-    assert result.info["sd_model_hash"] == said["Model hash"] != ""
+    parameters = parse_parameters(result.info["infotexts"][1])
+    assert (parameters["Seed"], parameters["Sampler"]) == ("8", "Euler a")
+    assert result.info["sd_model_hash"] == parameters["Model hash"] != ""
     assert result.parameters["prompt"] == "a red boat at sea"
     again = api.png_info(result.image)
     assert again.info == result.info["infotexts"][0]
@@ -115,9 +115,12 @@ def test_the_library_is_told_what_is_wrong(api):
 def test_open_webui(site, token):
     with httpx.Client(base_url=site.url, headers=basic(f"me:{token}"), timeout=60) as client:
         assert client.get("/sdapi/v1/options").raise_for_status()
-        models = [{"id": one["title"], "name": one["model_name"]} for one in client.get("/sdapi/v1/sd-models").json()]
+        models = [
+            {"id": checkpoint["title"], "name": checkpoint["model_name"]}
+            for checkpoint in client.get("/sdapi/v1/sd-models").json()
+        ]
         options = client.get("/sdapi/v1/options").json()
-        chosen = next(one["id"] for one in models if one["id"] != options["sd_model_checkpoint"])
+        chosen = next(model["id"] for model in models if model["id"] != options["sd_model_checkpoint"])
         for model in (chosen, "dreamsketch-tiny"):
             options["sd_model_checkpoint"] = model
             client.post("/sdapi/v1/options", json=options).raise_for_status()
@@ -192,11 +195,11 @@ def test_gimp(site, token):
         "inpainting_mask_invert": 0,
     }
     with httpx.Client(base_url=site.url, headers=basic(f"me:{token}"), timeout=60) as client:
-        titles = [one["title"] for one in client.get("/sdapi/v1/sd-models?").json()]
+        titles = [checkpoint["title"] for checkpoint in client.get("/sdapi/v1/sd-models?").json()]
         assert client.get("/sdapi/v1/options?").json()["sd_model_checkpoint"] in titles
         for path, fields in (("txt2img", {}), ("img2img", start), ("img2img", inpainted)):
             answer = client.post(f"/sdapi/v1/{path}?", json=common | fields).raise_for_status().json()
-            assert [opened(one).size for one in answer["images"]] == [(256, 192)]
+            assert [opened(encoded).size for encoded in answer["images"]] == [(256, 192)]
             assert json.loads(answer["info"])["sampler_name"] == "Euler a"
 
 
@@ -235,11 +238,11 @@ def silly_body(site, token, **more):
 def test_sillytavern(site, token):
     with httpx.Client(base_url=site.url, headers=basic(f"me:{token}"), timeout=60) as client:
         assert client.get("/sdapi/v1/options").status_code == 200
-        names = [one["name"] for one in client.get("/sdapi/v1/upscalers").json()]
-        names[1:1] = [one["name"] for one in client.get("/sdapi/v1/latent-upscale-modes").json()]
+        names = [upscaler["name"] for upscaler in client.get("/sdapi/v1/upscalers").json()]
+        names[1:1] = [upscaler["name"] for upscaler in client.get("/sdapi/v1/latent-upscale-modes").json()]
         assert names[:3] == ["None", "Latent", "Lanczos"]
         for path in ("samplers", "schedulers"):
-            assert all(one["name"] for one in client.get(f"/sdapi/v1/{path}").json())
+            assert all(entry["name"] for entry in client.get(f"/sdapi/v1/{path}").json())
         assert isinstance(client.get("/sdapi/v1/sd-vae").json(), list)
         model = client.get("/sdapi/v1/sd-models").json()[0]["title"]
         assert client.post("/sdapi/v1/options", json={"sd_model_checkpoint": model}).is_success
@@ -257,19 +260,19 @@ def test_sillytavern_gives_up(fault_site):
     token = fault_site.user().headers["Authorization"].removeprefix("Bearer ")
     with httpx.Client(base_url=fault_site.url, headers=basic(f"me:{token}"), timeout=60) as client:
 
-        def ask():
+        def generate():
             with pytest.raises(httpx.ReadTimeout):
                 client.post("/sdapi/v1/txt2img", json=silly_body(fault_site, token, steps=100), timeout=2)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        generating = threading.Thread(target=generate)
+        generating.start()
 
         def now():
             return client.get("/sdapi/v1/progress").json()
 
-        seen = wait_for(lambda: (found := now())["state"]["sampling_step"] and found, what="steps")
+        seen = wait_for(lambda: (progress := now())["state"]["sampling_step"] and progress, what="steps")
         assert 0 < seen["progress"] < 0.5 and seen["state"]["job_count"] == 1
-        asking.join(30)
+        generating.join(30)
         assert now()["state"]["job_count"] == 1, "closing the connection alone stops nothing"
         client.post("/sdapi/v1/interrupt").raise_for_status()
         wait_for(lambda: now()["state"]["job_count"] == 0, what="the end")

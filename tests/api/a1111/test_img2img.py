@@ -93,15 +93,15 @@ def test_resize_modes(caller, mode, fit):
 def test_several_pictures_are_drawn_one_by_one(caller):
     answer = caller.drawn("img2img", init_images=[picture(), picture(colour=(0, 0, 255))], n_iter=2, seed=9)
     made = Generation.objects.order_by("created_at")
-    assert [one.seed for one in made] == answer["info"]["all_seeds"] == [9, 10, 11, 12]
-    names = [one.options["start"]["image"]["name"] for one in made]
+    assert [generation.seed for generation in made] == answer["info"]["all_seeds"] == [9, 10, 11, 12]
+    names = [generation.options["start"]["image"]["name"] for generation in made]
     assert names[0] == names[2] != names[1] == names[3]
 
 
 def test_pictures_are_repeated_where_that_is_wanted(caller):
-    given = picture()
-    answer = caller.drawn("img2img", init_images=[given], include_init_images=True)
-    assert answer["parameters"]["init_images"] == [given]
+    encoded = picture()
+    answer = caller.drawn("img2img", init_images=[encoded], include_init_images=True)
+    assert answer["parameters"]["init_images"] == [encoded]
 
 
 @pytest.mark.parametrize("fields", [{}, {"init_images": []}, {"init_images": None}])
@@ -180,7 +180,7 @@ def test_an_enlarged_picture_still_says_where_it_comes_from(caller):
 def test_several_pictures(caller, documented):
     files = [{"data": picture(64, 48), "name": "a"}, {"data": "data:image/png;base64," + picture(32, 32), "name": "b"}]
     answer = documented(caller.post("extra-batch-images", {"imageList": files}), "post", "/sdapi/v1/extra-batch-images")
-    assert [opened(one).size for one in answer["images"]] == [(128, 96), (64, 64)]
+    assert [opened(encoded).size for encoded in answer["images"]] == [(128, 96), (64, 64)]
     assert Generation.objects.count() == 2
 
 

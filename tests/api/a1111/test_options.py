@@ -88,7 +88,7 @@ def test_hashes_of_checkpoints(caller, documented, settings, tmp_path, monkeypat
     settings.MODELS_DIR = tmp_path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     models = documented(caller.get("sd-models"), "get", "/sdapi/v1/sd-models")
-    by_name = {one["model_name"]: (one["hash"], one["sha256"]) for one in models}
+    by_name = {model["model_name"]: (model["hash"], model["sha256"]) for model in models}
     digest = built_in_hash()
     assert by_name["dreamsketch-tiny"] == (digest[:10], digest)
     assert by_name["stable-diffusion-v1-5"] == (None, None)
@@ -100,12 +100,12 @@ def test_hashes_of_checkpoints(caller, documented, settings, tmp_path, monkeypat
 
     monkeypatch.setattr(weights, "SMALL_BYTES", 0)
     caller.post("options", {"sd_model_checkpoint": "stable-diffusion-v1-5"})
-    assert {one["sha256"] for one in caller.get("sd-models").json()} == {None}
+    assert {model["sha256"] for model in caller.get("sd-models").json()} == {None}
     weights.remember("stable-diffusion-v1-5", "ab" * 32)
     weights.remember("dreamsketch-tiny", "cd" * 32)
     weights.remember("no such model", "ef" * 32)
     weights.remember("flux-schnell", "no hash")
-    known = {one["title"]: one["hash"] for one in caller.get("sd-models").json() if one["hash"]}
+    known = {model["title"]: model["hash"] for model in caller.get("sd-models").json() if model["hash"]}
     assert known == {"stable-diffusion-v1-5": "ab" * 5, "dreamsketch-tiny": "cd" * 5}
     assert caller.get("options").json()["sd_checkpoint_hash"] == "ab" * 32
 
@@ -160,14 +160,14 @@ def test_what_the_lists_say(caller):
     assert models[0].keys() == {"title", "model_name", "hash", "sha256", "filename", "config"}
     for model in models:
         assert caller.post("options", {"sd_model_checkpoint": model["title"]}).status_code == 200
-    samplers = {one["name"]: one for one in caller.get("samplers").json()}
-    assert list(samplers) == [one.name for one in SAMPLERS]
+    samplers = {sampler["name"]: sampler for sampler in caller.get("samplers").json()}
+    assert list(samplers) == [sampler.name for sampler in SAMPLERS]
     assert samplers["DPM++ 2M"]["options"] == {"scheduler": "karras"} and samplers["Euler"]["options"] == {}
-    assert [one["label"] for one in caller.get("schedulers").json()] == ["Automatic", "Uniform", "Karras"]
-    assert [one["name"] for one in caller.get("upscalers").json()][:3] == ["None", "Lanczos", "Nearest"]
-    assert [one["name"] for one in caller.get("latent-upscale-modes").json()] == ["Latent"]
+    assert [scheduler["label"] for scheduler in caller.get("schedulers").json()] == ["Automatic", "Uniform", "Karras"]
+    assert [upscaler["name"] for upscaler in caller.get("upscalers").json()][:3] == ["None", "Lanczos", "Nearest"]
+    assert [upscaler["name"] for upscaler in caller.get("latent-upscale-modes").json()] == ["Latent"]
     assert caller.get("scripts").json()["img2img"] == ["sd upscale"]
-    assert {"Anime", "Line art"} <= {one["name"] for one in caller.get("prompt-styles").json()}
+    assert {"Anime", "Line art"} <= {style["name"] for style in caller.get("prompt-styles").json()}
 
 
 @pytest.mark.parametrize("name", ["refresh-checkpoints", "unload-checkpoint", "reload-checkpoint", "interrupt", "skip"])
@@ -328,9 +328,9 @@ def test_names_that_are_in_no_list(field, caller, refused, nothing_happened):
 
 
 HOSTILE_PICTURES = {
-    "init_images": [[one] for one in NOT_PICTURES]
+    "init_images": [[value] for value in NOT_PICTURES]
     + ["x", 7, {}, [None], [picture(4, 4)], [picture()] * 9, [picture(8, 128)], [picture()] * 101],
-    "mask": [one for one in NOT_PICTURES if one],
+    "mask": [value for value in NOT_PICTURES if value],
     "mask_blur": [-1, 65, 1.5, *NOT_NUMBERS],
     "inpainting_fill": [-1, 4, 1.5, *NOT_NUMBERS],
     "inpaint_full_res": NOT_FLAGS,

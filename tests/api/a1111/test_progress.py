@@ -127,7 +127,7 @@ def test_a_named_task(caller, another, start_worker, documented):
     answer = caller.later(**LONG, force_task_id="task(one)")
     wait_until(lambda: task()["queued"], "queued")
     start_worker(seconds_per_step=0.05)
-    now = wait_until(lambda: (found := task())["live_preview"] and found, "a preview")
+    now = wait_until(lambda: (progress := task())["live_preview"] and progress, "a preview")
     assert now["active"] and 0 < now["progress"] < 1 and now["live_preview"].startswith("data:image/png;base64,")
     assert task(id_live_preview=now["id_live_preview"], live_preview=False)["live_preview"] is None
     assert task(who=another)["active"] is False

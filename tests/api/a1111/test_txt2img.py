@@ -42,8 +42,8 @@ def test_the_answer(caller, pro_user):
     assert (info["sd_model_name"], info["index_of_first_image"]) == ("dreamsketch-tiny", 0)
     assert len(info["job_timestamp"]) == 14 and info["version"].startswith("DreamSketch")
     assert info["infotexts"] == [image.info["parameters"]]
-    said = parse_parameters(info["infotexts"][0])
-    assert (said["Seed"], said["Steps"], said["Size"]) == ("7", "4", "128x192")
+    parameters = parse_parameters(info["infotexts"][0])
+    assert (parameters["Seed"], parameters["Steps"], parameters["Size"]) == ("7", "4", "128x192")
     assert answer["parameters"]["prompt"] == "a red boat at sea" and answer["parameters"]["cfg_scale"] == 3.5
 
 
@@ -62,7 +62,7 @@ def test_left_out_fields_have_the_models_defaults(caller):
 
 
 @pytest.mark.parametrize(
-    ("asked", "drawn"),
+    ("requested", "drawn"),
     [
         ((512, 512), (384, 384)),
         ((512, 768), (256, 384)),
@@ -71,8 +71,8 @@ def test_left_out_fields_have_the_models_defaults(caller):
         ((2048, 64), (384, 128)),
     ],
 )
-def test_sizes_become_the_nearest_that_the_model_draws(caller, asked, drawn):
-    answer = caller.drawn(width=asked[0], height=asked[1])
+def test_sizes_become_the_nearest_that_the_model_draws(caller, requested, drawn):
+    answer = caller.drawn(width=requested[0], height=requested[1])
     assert (answer["info"]["width"], answer["info"]["height"]) == opened(answer["images"][0]).size == drawn
 
 
@@ -86,9 +86,9 @@ def test_several_batches_within_the_plan_are_one_generation(caller):
 
 def test_more_are_several_generations_in_sequence(caller):
     answer = caller.drawn(batch_size=3, n_iter=2, seed=2**32 - 3)
-    assert [one.num_images for one in Generation.objects.order_by("created_at")] == [4, 2]
+    assert [generation.num_images for generation in Generation.objects.order_by("created_at")] == [4, 2]
     assert answer["info"]["all_seeds"] == [2**32 - 3, 2**32 - 2, 2**32 - 1, 0, 1, 2]
-    assert [opened(one).info["parameters"] for one in answer["images"]] == answer["info"]["infotexts"]
+    assert [opened(encoded).info["parameters"] for encoded in answer["images"]] == answer["info"]["infotexts"]
 
 
 def test_a_random_seed_is_told_and_draws_the_same_again(caller):
@@ -101,8 +101,10 @@ def test_a_random_seed_is_told_and_draws_the_same_again(caller):
 def test_a_subseed_varies_and_the_seed_stays(caller):
     answer = caller.drawn(seed=5, subseed=100, subseed_strength=0.25, batch_size=3)
     made = list(Generation.objects.order_by("created_at"))
-    assert [one.seed for one in made] == answer["info"]["all_seeds"] == [5, 5, 5]
-    assert [one.options["variation"] for one in made] == [{"seed": 100 + i, "strength": 0.25} for i in range(3)]
+    assert [generation.seed for generation in made] == answer["info"]["all_seeds"] == [5, 5, 5]
+    assert [generation.options["variation"] for generation in made] == [
+        {"seed": 100 + i, "strength": 0.25} for i in range(3)
+    ]
     assert answer["info"]["all_subseeds"] == [100, 101, 102]
 
 

@@ -123,7 +123,7 @@ def test_home_assistant_and_langchain(site, token):
         several = client.images.generate(
             prompt="a boat", n=2, size="1024x1024", model="dall-e-2", quality="standard", extra_body=QUICK
         ).data
-    for address in (image.url, *(one.url for one in several)):
+    for address in (image.url, *(image.url for image in several)):
         assert opened(httpx.get(address).content).format == "PNG"
 
 
@@ -140,7 +140,7 @@ def test_lobechat_and_vercel(client):
         json={"model": "dreamsketch-tiny", "prompt": "a boat", "n": 2, "size": None, "response_format": "b64_json"}
         | QUICK,
     )
-    assert all(isinstance(one["b64_json"], str) for one in answer.raise_for_status().json()["data"])
+    assert all(isinstance(image["b64_json"], str) for image in answer.raise_for_status().json()["data"])
     refused = client.post("/v1/images/generations", json={"model": "nothing", "prompt": "a boat"}).json()["error"]
     assert all(isinstance(refused[name], str) for name in ("message", "type", "param", "code"))
 

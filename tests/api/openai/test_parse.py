@@ -37,7 +37,7 @@ def drawn(monkeypatch):
 
 
 @pytest.fixture
-def ask(pro_user, api_client, drawn):
+def create(pro_user, api_client, drawn):
     """Posts, and returns the generation that came of it."""
     client = api_client(pro_user)
 
@@ -89,14 +89,14 @@ def refused(pro_user, api_client, drawn, media_folder):
         ({"prompt": "x" * 5000}, {"prompt": "x" * 2000}),
     ],
 )
-def test_fields(ask, fields, expected):
-    generation = ask("generations", {"prompt": "a boat"} | fields)
+def test_fields(create, fields, expected):
+    generation = create("generations", {"prompt": "a boat"} | fields)
     assert {name: getattr(generation, name) for name in expected} == expected
 
 
-def test_the_model_that_public_names_stand_for(ask, settings):
+def test_the_model_that_public_names_stand_for(create, settings):
     settings.OPENAI_MODEL = "stable-diffusion-v1-5"
-    assert ask("generations", {"prompt": "a boat", "model": "dall-e-2"}).model == "stable-diffusion-v1-5"
+    assert create("generations", {"prompt": "a boat", "model": "dall-e-2"}).model == "stable-diffusion-v1-5"
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_the_model_that_public_names_stand_for(ask, settings):
         ({"image": HOLE, "model": "gpt-image-1"}, "img2img", 0.75),
     ],
 )
-def test_edits(ask, fields, mode, strength):
-    generation = ask("edits", {"prompt": "a boat"} | fields)
+def test_edits(create, fields, mode, strength):
+    generation = create("edits", {"prompt": "a boat"} | fields)
     assert (generation.mode, generation.options["start"]["strength"]) == (mode, strength)
 
 
-def test_variations(ask):
-    generation = ask("variations", {"image": PNG})
+def test_variations(create):
+    generation = create("variations", {"image": PNG})
     assert (generation.mode, generation.prompt, generation.options["start"]["strength"]) == (
         "img2img",
         "a picture",

@@ -86,7 +86,7 @@ def test_several_with_a_style(client):
         extra_body={"steps": 1, "negative_prompt": "dogs", "cfg_scale": 3},
     )
     assert len(answer.data) == 2
-    assert all("watercolour" in one.revised_prompt for one in answer.data)
+    assert all("watercolour" in image.revised_prompt for image in answer.data)
     assert answer.data[0].b64_json != answer.data[1].b64_json
     assert answer.model_extra["negativePrompt"] == "dogs"
 

@@ -8,7 +8,7 @@ from generation.training.judge import Judge
 from generation.training.measure import colour_in
 from tests.site import wait_for
 
-ASKED = (
+PROMPTS = (
     ("red", "boat", "a red boat at sea", "sea"),
     ("blue", "car", "a blue car in the desert", "desert"),
     ("yellow", "star", "a yellow star at night", "night"),
@@ -18,15 +18,15 @@ ASKED = (
 )
 
 
-def worn(image, seen, thing):
+def shown_colour(image, seen, thing):
     """The colour of that object, or None where there is none."""
-    found = seen.where(thing)
-    return colour_in(image, found.region) if found else None
+    detected = seen.where(thing)
+    return colour_in(image, detected.region) if detected else None
 
 
 def test_pictures_show_the_named_object_in_its_colour(site):
     with site.user() as person:
-        jobs = [person.post("/api/generate", json={"prompt": prompt, "seed": 11}).json() for *_, prompt, _ in ASKED]
+        jobs = [person.post("/api/generate", json={"prompt": prompt, "seed": 11}).json() for *_, prompt, _ in PROMPTS]
 
         def finished():
             states = [person.get(job["status_url"]).json() for job in jobs]
@@ -36,9 +36,9 @@ def test_pictures_show_the_named_object_in_its_colour(site):
         assert {state["status"] for state in states} == {"completed"}
         images = [Image.open(io.BytesIO(person.get(state["result_url"]).content)).convert("RGB") for state in states]
     shown = Judge().look(images)
-    found = {
-        prompt: (seen.where(thing) is not None, worn(image, seen, thing) == colour, seen.place == place)
-        for image, seen, (colour, thing, prompt, place) in zip(images, shown, ASKED, strict=True)
+    marks = {
+        prompt: (seen.where(thing) is not None, shown_colour(image, seen, thing) == colour, seen.place == place)
+        for image, seen, (colour, thing, prompt, place) in zip(images, shown, PROMPTS, strict=True)
     }
     # One of the eighteen marks may be missing: another processor rounds differently, and the model is small.
-    assert sum(map(sum, found.values())) >= 3 * len(ASKED) - 1, found
+    assert sum(map(sum, marks.values())) >= 3 * len(PROMPTS) - 1, marks

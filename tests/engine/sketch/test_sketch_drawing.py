@@ -13,7 +13,9 @@ from generation.training.scene import Item, Scene, held_out, random_scene, rest
 from generation.training.vocabulary import COLOUR, COLOURS, PLACE, PLACES, THING, THINGS
 
 
-def one(thing: str, colour: str, place: str, backdrop: str = "", style: str = "sketch", seed: int = 1) -> Scene:
+def simple_scene(
+    thing: str, colour: str, place: str, backdrop: str = "", style: str = "sketch", seed: int = 1
+) -> Scene:
     return Scene((Item(thing, colour, True, 0.5, rest(thing, 0.33, 1.0), 0.33),), place, backdrop, style, seed)
 
 
@@ -34,7 +36,7 @@ def test_a_scene_always_gives_the_same_picture():
 
 
 def test_seed_changes_details_only():
-    a, b = (np.asarray(draw(one("car", "red", "meadow", seed=s)), float) for s in (1, 2))
+    a, b = (np.asarray(draw(simple_scene("car", "red", "meadow", seed=s)), float) for s in (1, 2))
     assert not np.array_equal(a, b)
     assert np.abs(a - b).mean() < 45
 
@@ -44,19 +46,20 @@ def test_objects_wear_the_named_colour(thing):
     wrong = [
         c.key
         for c in COLOURS
-        if colour_share(draw(one(thing, c.key, "plain", "white" if c.key != "white" else "blue")), c.key) < 0.15
+        if colour_share(draw(simple_scene(thing, c.key, "plain", "white" if c.key != "white" else "blue")), c.key)
+        < 0.15
     ]
     assert not wrong
 
 
 @pytest.mark.parametrize("place", [p.key for p in PLACES if p.key != "plain"])
 def test_places_look_like_themselves(place):
-    assert place_of(draw(one("fish", "orange", place, seed=99))) == place
+    assert place_of(draw(simple_scene("fish", "orange", place, seed=99))) == place
 
 
 def test_backdrops_show():
     for colour in COLOURS:
-        assert colour_share(draw(one("star", "red", "plain", colour.key)), colour.key, middle=False) > 0.9
+        assert colour_share(draw(simple_scene("star", "red", "plain", colour.key)), colour.key, middle=False) > 0.9
 
 
 def test_training_leaves_out_what_is_held_out():
@@ -83,7 +86,7 @@ def test_captions_say_what_is_shown():
 
 def test_captions_vary():
     rng = random.Random(0)
-    assert len({caption(one("boat", "red", "sea"), rng) for _ in range(200)}) > 80
+    assert len({caption(simple_scene("boat", "red", "sea"), rng) for _ in range(200)}) > 80
     assert "" in {nothing(rng) for _ in range(20)}
 
 

@@ -103,8 +103,8 @@ def test_training_begins_from_a_finished_model(folder, tmp_path):
         processes=1,
         say=lines.append,
     )
-    words = len(CLIPTokenizer.from_pretrained(folder / "weights" / "tokenizer"))
-    assert f"text: knows {words} of {words} words already" in lines
+    vocab_size = len(CLIPTokenizer.from_pretrained(folder / "weights" / "tokenizer"))
+    assert f"text: knows {vocab_size} of {vocab_size} words already" in lines
     known = CLIPTextModel.from_pretrained(folder / "weights" / "text_encoder", dtype=torch.float32).state_dict()
     taken = torch.load(tmp_path / "work" / "text.pt", weights_only=True)["model"]
     random = build_text(PRESETS["smoke"], CLIPTokenizer.from_pretrained(tmp_path / "work" / "tokenizer")).state_dict()
@@ -124,7 +124,7 @@ def test_the_judge_is_trained_and_tells_how_good_it_is(folder, tmp_path):
     assert judge.figures == figures and set(figures) == {"thing", "absent", "place", "style"}
     seen = judge.look(dataset.pictures(folder / "work", 256, 256).read()[:3])
     assert len(seen) == 3 and seen[0].place in PLACE and seen[0].style in STYLE
-    assert {one.thing for each in seen for one in each.found} <= set(THING)
+    assert {detected.thing for each in seen for detected in each.objects} <= set(THING)
 
 
 def test_the_upscaler_is_trained_and_can_be_used(tmp_path):

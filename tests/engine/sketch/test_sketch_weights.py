@@ -63,33 +63,33 @@ def test_the_upscaler_keeps_outlines_sharp():
 
 
 def test_the_named_colour_is_visible(pipe):
-    asked = [
+    cases = [
         (c, t)
         for c, t in (("red", "boat"), ("blue", "car"), ("green", "heart"), ("yellow", "star"), ("purple", "circle"))
     ]
-    images = draw(pipe, [f"a {c} {t}" for c, t in asked])
-    shares = [colour_share(image, colour) for image, (colour, _) in zip(images, asked, strict=True)]
+    images = draw(pipe, [f"a {c} {t}" for c, t in cases])
+    shares = [colour_share(image, colour) for image, (colour, _) in zip(images, cases, strict=True)]
     assert min(shares) > 0.08, shares
 
 
 def test_the_named_background_is_visible(pipe):
-    asked = [
+    cases = [
         ("red", "circle", "blue"),
         ("yellow", "heart", "green"),
         ("white", "cat", "black"),
         ("black", "star", "pink"),
     ]
-    images = draw(pipe, [f"a {c} {t} on a {b} background" for c, t, b in asked])
-    rims = [colour_share(image, b, middle=False) for image, (_, _, b) in zip(images, asked, strict=True)]
-    middles = [colour_share(image, c) for image, (c, _, _) in zip(images, asked, strict=True)]
+    images = draw(pipe, [f"a {c} {t} on a {b} background" for c, t, b in cases])
+    rims = [colour_share(image, b, middle=False) for image, (_, _, b) in zip(images, cases, strict=True)]
+    middles = [colour_share(image, c) for image, (c, _, _) in zip(images, cases, strict=True)]
     assert min(rims) > 0.5, rims
     assert min(middles) > 0.08, middles
 
 
-def worn(image, seen, thing):
+def shown_colour(image, seen, thing):
     """The colour of that object, or None where there is none."""
-    found = seen.where(thing)
-    return colour_in(image, found.region) if found else None
+    detected = seen.where(thing)
+    return colour_in(image, detected.region) if detected else None
 
 
 def test_the_judge_is_right_about_drawings_it_has_never_seen(judge):
@@ -102,7 +102,7 @@ def test_the_judge_is_right_about_drawings_it_has_never_seen(judge):
 
 
 def test_objects_places_and_styles_are_those_asked_for(pipe, judge):
-    asked = (
+    cases = (
         ("a red boat at sea", "boat", "red", "sea", "sketch"),
         ("a white moon at night", "moon", "white", "night", "sketch"),
         ("a green tree on a meadow", "tree", "green", "meadow", "sketch"),
@@ -112,14 +112,14 @@ def test_objects_places_and_styles_are_those_asked_for(pipe, judge):
         ("a blue rocket at sunset, anime style", "rocket", "blue", "sunset", "anime"),
         ("a flat logo of a red heart on paper", "heart", "red", "paper", "flat-logo"),
     )
-    images = draw(pipe, [prompt for prompt, *_ in asked])
+    images = draw(pipe, [prompt for prompt, *_ in cases])
     marks = {
-        prompt: (seen.where(thing) is not None, worn(image, seen, thing) == colour,
+        prompt: (seen.where(thing) is not None, shown_colour(image, seen, thing) == colour,
                  seen.place == place, seen.style == style)
         for image, seen, (prompt, thing, colour, place, style)
-        in zip(images, judge.look(images), asked, strict=True)
+        in zip(images, judge.look(images), cases, strict=True)
     }  # fmt: skip
-    assert sum(map(sum, marks.values())) >= 4 * len(asked) - 3, marks
+    assert sum(map(sum, marks.values())) >= 4 * len(cases) - 3, marks
 
 
 @pytest.mark.parametrize("width, height", [(320, 208), (192, 336), (384, 256)])
@@ -127,7 +127,7 @@ def test_other_shapes_show_it_too(pipe, judge, width, height):
     images = draw(pipe, ["a red car in the snow", "a black cat on a yellow background"], width=width, height=height)
     assert [image.size for image in images] == [(width, height)] * 2
     for seen, thing in zip(judge.look(images), ("car", "cat"), strict=True):
-        assert seen.where(thing), [one.thing for one in seen.found]
+        assert seen.where(thing), [detected.thing for detected in seen.objects]
 
 
 def test_any_prompt_gives_some_picture(pipe):

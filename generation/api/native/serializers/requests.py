@@ -1,5 +1,6 @@
 """OpenAPI shapes of what may be sent to draw: DRF serializers made of the table of fields. They read nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 from rest_framework import serializers
@@ -9,6 +10,7 @@ from generation.engine.request.fields import MAX_LORAS, PICTURE, Expand, Hires, 
 from generation.engine.request.fields import Control as ControlPart
 from generation.engine.request.schema import Field, Kind, fields_of
 from generation.fields import FIELDS, HIRES_FIELDS
+from generation.models import Visibility
 
 from .common import OPTIONAL, TEXT, OneOf, PictureFile
 
@@ -29,7 +31,8 @@ def _scalar(field: Field, **options: Any) -> serializers.Field:
     if field.help or field.aliases:
         options["help_text"] = _help(field)
     if field.choices and not callable(field.choices) and field.name not in ("style", "aspect_ratio"):
-        return serializers.ChoiceField(choices=list(field.choices), **options)
+        choices = Visibility.choices if field.name == "visibility" else field.choices
+        return serializers.ChoiceField(choices=list(choices), **options)
     if field.kind is Kind.BOOLEAN:
         return serializers.BooleanField(**options)
     if field.is_number:
@@ -37,7 +40,7 @@ def _scalar(field: Field, **options: Any) -> serializers.Field:
         return number(**options, **_bounds(field))
     if field.name in ("negative_prompt", "style", "sampler"):
         options["allow_blank"] = True
-    if field.kind is Kind.TEXT and field.high and not field.required:
+    if field.kind is Kind.TEXT and field.high:
         options["max_length"] = int(field.high)
     return serializers.CharField(**options)
 
@@ -45,8 +48,6 @@ def _scalar(field: Field, **options: Any) -> serializers.Field:
 def _bounds(field: Field) -> dict[str, Any]:
     """Those that hold for every model."""
     bounds = {"min_value": field.low} | ({} if field.limits else {"max_value": field.high})
-    if field.limits and field.name != "steps":
-        return {}
     number = int if field.kind is Kind.INTEGER else float
     return {name: number(value) for name, value in bounds.items() if value is not None}
 
@@ -62,7 +63,9 @@ def _help(field: Field) -> str:
 def _part(holder: type) -> type[serializers.Serializer]:
     """The serializer of a part; what may be left out takes its default."""
     name, description = _PARTS[holder]
-    fields = {field.name: _scalar(field, **({} if _is_key(field) else OPTIONAL)) for field in fields_of(holder)}
+    # Within the object a field has no other names.
+    own = [replace(field, aliases=()) for field in fields_of(holder)]
+    fields = {field.name: _scalar(field, **({} if _is_key(field) else OPTIONAL)) for field in own}
     return type(name, (serializers.Serializer,), {"__doc__": description} | fields)
 
 
@@ -126,10 +129,14 @@ def _used(field: Field) -> serializers.Field:
         return UsedPicture(required=False)
     if field.of:
         return _used_part(field.of)(many=field.kind is Kind.LIST, required=False)
+    if field.name == "visibility":
+        return serializers.ChoiceField(choices=Visibility.choices)
     kinds = {Kind.INTEGER: serializers.IntegerField, Kind.NUMBER: serializers.FloatField}
     options: dict[str, Any] = {} if field.kind in kinds or field.kind is Kind.BOOLEAN else {"allow_blank": True}
     kind = kinds.get(field.kind, serializers.BooleanField if field.kind is Kind.BOOLEAN else serializers.CharField)
-    if field.name == "seed":
+    if field.name == "prompt":
+        options["help_text"] = "With the words of style and model."
+    if field.name == "seed" and field.column:
         options |= {"allow_null": True, "help_text": "Null in a quote: a random one, chosen when you submit."}
     return kind(required=field.column, **options)
 

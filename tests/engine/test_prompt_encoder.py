@@ -81,11 +81,11 @@ def test_weights_change_their_words_and_keep_the_mean(encoder):
 
 @torch.inference_mode()
 def test_a_long_prompt_takes_more_windows_and_every_word_counts(encoder):
-    words = ["x"] * 100
-    long = encoder.encode(" ".join(words)).tokens
+    letters = ["x"] * 100
+    long = encoder.encode(" ".join(letters)).tokens
     assert long.shape[1] == 2 * 77
-    assert not torch.allclose(long, encoder.encode(" ".join([*words[:-1], "y"])).tokens)
-    pair = encoder.encode_pair(" ".join(words), "grey")
+    assert not torch.allclose(long, encoder.encode(" ".join([*letters[:-1], "y"])).tokens)
+    pair = encoder.encode_pair(" ".join(letters), "grey")
     assert pair[0].tokens.shape == pair[1].tokens.shape == long.shape
     assert torch.equal(pair[0].tokens, long)
 
@@ -140,7 +140,7 @@ def without_negative(torch_engine, catalog, path):
         guidance_scale=6,
         generator=torch.Generator().manual_seed(5),
     ).images[0]
-    return [np.asarray(one, int) for one in (torch_engine.submit(request).result(60)[0].pixels, picture)]
+    return [np.asarray(pixels, int) for pixels in (torch_engine.submit(request).result(60)[0].pixels, picture)]
 
 
 @pytest.mark.parametrize("setting", [True, False, None])
@@ -155,8 +155,8 @@ def test_the_setting_changes_the_picture(torch_engine, catalog, sdxl):
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {SETTING: False}))
     torch_engine.models.unload()
-    words, _ = without_negative(torch_engine, catalog, folder)
-    assert np.abs(zeros - words).max() > 1
+    encoded, _ = without_negative(torch_engine, catalog, folder)
+    assert np.abs(zeros - encoded).max() > 1
 
 
 @pytest.mark.parametrize("setting", [False, None])
@@ -174,13 +174,15 @@ def test_a_single_file_takes_no_negative_prompt_as_diffusers_does(torch_engine, 
 @torch.inference_mode()
 def test_zeros_stand_for_an_empty_negative_prompt_alone_and_are_as_long_as_the_other(manager, catalog):
     encoders = manager.get(catalog.get("sdxl")).text._encoders
-    zeros, words = (PromptEncoder(encoders, torch.device("cpu"), torch.float32, zero_empty=on) for on in (True, False))
+    zeros, encoded = (
+        PromptEncoder(encoders, torch.device("cpu"), torch.float32, zero_empty=on) for on in (True, False)
+    )
     for prompt in ("a red cat", "x " * 100):
-        given, empty = zeros.encode_pair(prompt, "")
-        assert empty.tokens.shape == given.tokens.shape and empty.pooled.shape == given.pooled.shape
+        positive, empty = zeros.encode_pair(prompt, "")
+        assert empty.tokens.shape == positive.tokens.shape and empty.pooled.shape == positive.pooled.shape
         assert not empty.tokens.any() and not empty.pooled.any()
-        assert words.encode_pair(prompt, "")[1].tokens.any()
-        for own, other in zip(zeros.encode_pair(prompt, "grey"), words.encode_pair(prompt, "grey"), strict=True):
+        assert encoded.encode_pair(prompt, "")[1].tokens.any()
+        for own, other in zip(zeros.encode_pair(prompt, "grey"), encoded.encode_pair(prompt, "grey"), strict=True):
             assert torch.equal(own.tokens, other.tokens) and torch.equal(own.pooled, other.pooled)
 
 

@@ -46,7 +46,7 @@ def test_places_are_the_order_of_claims(seed, make_line, api_client):
     places = queue_positions(rows)
     along = {row.pk: row.place for row in with_places(Generation.objects.all())}
     assert places == along and places.keys() == {row.pk for row in line}
-    assert [told["queue_position"] for told in describe_all(rows)] == [places[row.pk] for row in rows]
+    assert [status["queue_position"] for status in describe_all(rows)] == [places[row.pk] for row in rows]
     client = api_client(rows[0].owner)
     assert client.get(f"/api/status/{rows[0].pk}").json()["queue_position"] == places[rows[0].pk]
 

@@ -64,10 +64,10 @@ def test_it_is_the_same_alone_and_in_company(engine, catalog):
 
 def multiplications(unet, forward):
     """Of the convolutions and matrices among the UNet's layers, counted by what comes out of them."""
-    found = []
+    products = []
 
     def count(layer, inputs, output):
-        found.append(layer.weight[0].numel() * output.numel())
+        products.append(layer.weight[0].numel() * output.numel())
 
     hooks = [
         layer.register_forward_hook(count)
@@ -77,7 +77,7 @@ def multiplications(unet, forward):
     forward()
     for hook in hooks:
         hook.remove()
-    return sum(found)
+    return sum(products)
 
 
 def test_a_shallow_step_is_charged_what_it_costs(engine, catalog, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_shallow_step_is_charged_what_it_costs(engine, catalog, monkeypatch):
 
 
 def test_the_recipe_says_that_it_is_lossy(engine, catalog):
-    told = [
+    lossy = [
         engine.submit(make(catalog, quality=quality)).result(60)[0].recipe.get("lossy") for quality in ("fast", "exact")
     ]
-    assert told[0] and told[1] is None
+    assert lossy[0] and lossy[1] is None

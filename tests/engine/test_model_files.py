@@ -85,8 +85,8 @@ class TestASourceThatIsNeitherAPathNorAHubId:
         with pytest.raises(CommandError, match="strange"):
             call_command("preload_models", "--all")
         assert f"strange: {name}: neither" in capsys.readouterr().err
-        [(state, said, mend)] = doctor.models()
-        assert state == "wrong" and f"“{name}”" in said and "ENABLED_MODELS" in mend
+        [(state, message, mend)] = doctor.models()
+        assert state == "wrong" and f"“{name}”" in message and "ENABLED_MODELS" in mend
 
 
 def test_a_folder_is_found(spec, models):
@@ -96,8 +96,8 @@ def test_a_folder_is_found(spec, models):
 
 def test_the_models_folder_is_looked_at_before_the_hub(spec, copy):
     hub_only = at(spec, "somebody/something")
-    found = model_files.fetch(hub_only, models_dir=copy.parent, cache_dir="/nowhere", allow_download=False)
-    assert found.path == copy
+    weights = model_files.fetch(hub_only, models_dir=copy.parent, cache_dir="/nowhere", allow_download=False)
+    assert weights.path == copy
     assert not model_files.is_ready(hub_only, cache_dir="/nowhere")
 
 
@@ -265,12 +265,12 @@ class Hub(BaseHTTPRequestHandler):
     """As much of huggingface.co as the client asks for. `root` holds `<owner>/<name>/` folders."""
 
     root, sha = None, "0123456789abcdef0123456789abcdef01234567"
-    asked: list = []
+    requests: list = []
     lies: dict = {}
     """What the listing says of a file's SHA-256, by name, where that is wrong."""
 
     def do_GET(self):
-        self.asked.append((self.path, self.headers.get("authorization")))
+        self.requests.append((self.path, self.headers.get("authorization")))
         path = self.path.split("?")[0].strip("/").split("/")
         if path[:2] == ["api", "models"]:
             return self._listing(self.root / "/".join(path[2:4]))
@@ -321,7 +321,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, models):
     shutil.copytree(models["sd1"], tmp_path / "hub" / "test" / "sd1")
-    Hub.root, Hub.asked, Hub.lies = tmp_path / "hub", [], {}
+    Hub.root, Hub.requests, Hub.lies = tmp_path / "hub", [], {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -343,12 +343,12 @@ def on_fraction(fraction):
         raise RuntimeError("cancelled by the test")
 before = model_files.is_ready(spec, cache_dir=sys.argv[1])
 try:
-    found = model_files.fetch(spec, cache_dir=sys.argv[1], hf_token="hf_secret", on_fraction=on_fraction)
+    weights = model_files.fetch(spec, cache_dir=sys.argv[1], hf_token="hf_secret", on_fraction=on_fraction)
 except model_files.ModelUnavailable as error:
     sys.exit("; ".join(error.details))
 assert "torch" not in sys.modules
 after = model_files.is_ready(spec, cache_dir=sys.argv[1])
-print(json.dumps([before, found.name, str(found.path), fractions[-1], after]))
+print(json.dumps([before, weights.name, str(weights.path), fractions[-1], after]))
 """
 
 
@@ -376,8 +376,8 @@ def test_a_model_is_fetched_from_the_first_hub_id_that_has_it(hub, tmp_path, spe
     before, name, path, fraction, after = json.loads(result.stdout)
     assert (before, name, fraction, after) == (False, "test/sd1", 1.0, True)
     assert model_files.locate(at(spec, path)).path == Path(path)
-    assert not [asked for asked, _ in Hub.asked if asked.endswith((".bin", "model_index.json"))]
-    assert "Bearer hf_secret" in {authorization for _, authorization in Hub.asked}
+    assert not [url for url, _ in Hub.requests if url.endswith((".bin", "model_index.json"))]
+    assert "Bearer hf_secret" in {authorization for _, authorization in Hub.requests}
     assert "hf_secret" not in result.stdout + result.stderr
 
 
@@ -408,8 +408,8 @@ from generation.engine.catalog import model_files
 from generation.engine.catalog.models import Download, local_model
 cache, models_dir = sys.argv[1:]
 spec = replace(local_model("fast", "x"), sources=("test/sd1",), unet=("test/other:fast_unet.safetensors",))
-found = model_files.fetch(spec, cache_dir=cache)
-print(found.path.name, found.unet.name, model_files.locate(spec, cache_dir=cache) == found)
+weights = model_files.fetch(spec, cache_dir=cache)
+print(weights.path.name, weights.unet.name, model_files.locate(spec, cache_dir=cache) == weights)
 addon = Download("lcm", "", "test/other", (("fast_unet.safetensors", "loras/lcm.safetensors"),), "")
 print(model_files.fetch_addon(addon, models_dir), model_files.fetch_addon(addon, models_dir))
 missing = Download("no", "", "test/other", (("no.safetensors", "loras/no.safetensors"),), "")
@@ -436,8 +436,8 @@ def test_another_unet_and_add_ons_are_fetched_too(hub, tmp_path):
     assert first == f"{Hub.sha} fast_unet.safetensors True" and second == "True False"
     assert third == "['test/other: 'no.safetensors'']" or "no.safetensors" in third
     assert [file.name for file in (tmp_path / "models").rglob("*") if file.is_file()] == ["lcm.safetensors"]
-    asked = [path for path, _ in Hub.asked]
-    assert not [path for path in asked if "sd1" in path and path.endswith("unet/diffusion_pytorch_model.safetensors")]
+    paths = [path for path, _ in Hub.requests]
+    assert not [path for path in paths if "sd1" in path and path.endswith("unet/diffusion_pytorch_model.safetensors")]
 
 
 class TestPinnedHashes:

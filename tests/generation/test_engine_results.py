@@ -55,7 +55,7 @@ def answer(client, job, **content):
 @pytest.mark.django_db(transaction=True)
 def test_a_job_goes_out_and_its_pictures_come_to_the_webhook(function, client, pro_user):
     generation, _ = create_generation(user=pro_user, prompt="a red boat", width=128, height=128, num_images=2, seed=7)
-    wait_for(lambda: function.asked, what="the job")
+    wait_for(lambda: function.requests, what="the job")
     job = function.json()
     assert job["generation"] == str(generation.pk) and job["request"]["num_images"] == 2
     buffer = io.BytesIO()
@@ -67,7 +67,7 @@ def test_a_job_goes_out_and_its_pictures_come_to_the_webhook(function, client, p
     assert answer(client, job, images=[encoded, encoded]).json()["status"] == "already_finished"
     # The worker's thread is free again: it takes the next one.
     create_generation(user=pro_user, prompt="a blue boat", width=128, height=128)
-    wait_for(lambda: len(function.asked) == 2, what="the next job")
+    wait_for(lambda: len(function.requests) == 2, what="the next job")
     assert (
         answer(client, function.json(), error={"code": "out_of_memory", "message": "x", "transient": False}).json()[
             "status"
@@ -78,8 +78,8 @@ def test_a_job_goes_out_and_its_pictures_come_to_the_webhook(function, client, p
 
 
 class TestSettings:
-    def choose(self, settings, **given):
-        for name, value in ({"USE_LOCAL_MODELS": False, "DREAMSKETCH_ENGINE": "torch"} | given).items():
+    def choose(self, settings, **changes):
+        for name, value in ({"USE_LOCAL_MODELS": False, "DREAMSKETCH_ENGINE": "torch"} | changes).items():
             setattr(settings, name, value)
         return catalog.remote_provider()
 
@@ -87,7 +87,7 @@ class TestSettings:
         url = "https://gpu.example"
         for name in ("INFERENCE_SERVICE_URL", "MODAL_GENERATE_ENDPOINT", "OPENAI_IMAGES_URL"):
             setattr(settings, name, "")
-        kind = lambda **given: type(self.choose(settings, **given)).__name__  # noqa: E731
+        kind = lambda **changes: type(self.choose(settings, **changes)).__name__  # noqa: E731
         assert kind(HF_TOKEN="hf_x") == "HuggingFaceProvider"
         assert kind(OPENAI_IMAGES_URL=url) == "OpenAIProvider"
         assert kind(MODAL_GENERATE_ENDPOINT=url) == "WebhookProvider"
@@ -101,13 +101,13 @@ class TestSettings:
         assert read_settings(USE_LOCAL_MODELS="0", HF_TOKEN="hf_x").DEFAULT_MODEL == "sdxl-base"
 
     @pytest.mark.parametrize(
-        "given, said",
+        "environment, message",
         [
             ({"USE_LOCAL_MODELS": "0"}, "needs an engine elsewhere"),
             ({"INFERENCE_SERVICE_URL": "gpu.example"}, "must begin with https"),
             ({"MODAL_GENERATE_ENDPOINT": "https://gpu.example"}, "needs INFERENCE_WEBHOOK_SECRET"),
         ],
     )
-    def test_what_cannot_work_refuses_to_start(self, read_settings, given, said):  # noqa: F811
-        with pytest.raises(ImproperlyConfigured, match=said):
-            read_settings(**given)
+    def test_what_cannot_work_refuses_to_start(self, read_settings, environment, message):  # noqa: F811
+        with pytest.raises(ImproperlyConfigured, match=message):
+            read_settings(**environment)

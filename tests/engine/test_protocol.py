@@ -1,4 +1,4 @@
-"""What every engine promises (request.Engine), tried on the real one and on the fake one."""
+"""What every engine promises (`protocol.Engine`), tried on the real one and on the fake one."""
 
 import io
 import threading
@@ -48,11 +48,11 @@ def test_same_seed_same_image_alone_again_and_in_company(engine, catalog):
     request = make(catalog, sampler="Euler a")
     alone = draw(engine, request)[0]
     again = draw(engine, request)[0]
-    company = [engine.submit(make(catalog, seed=seed, steps=2)) for seed in range(3)]
+    beside = [engine.submit(make(catalog, seed=seed, steps=2)) for seed in range(3)]
     crowded = engine.submit(request)
     later = [engine.submit(make(catalog, key="other", prompt="a boat"))]
     assert same(alone, again) and same(alone, crowded.result(60)[0])
-    for job in company + later:
+    for job in beside + later:
         job.result(60)
     assert same(alone, draw(engine, request)[0])
 
@@ -209,10 +209,10 @@ def test_stop_ends_everything_and_start_begins_anew(engine, catalog):
 def test_many_threads_may_submit_at_once(engine, catalog):
     results = {}
 
-    def ask(seed):
+    def submit(seed):
         results[seed] = draw(engine, make(catalog, seed=seed, steps=1))[0]
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(12)]
+    threads = [threading.Thread(target=submit, args=(seed,)) for seed in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:

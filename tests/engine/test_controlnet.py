@@ -91,9 +91,9 @@ def draw(engine, request):
 
 
 def theirs(folder, files, request, control_map=None, start=None):
-    asked = request.control
-    key = asked.key.split("-")[0]
-    net = diffusers.ControlNetModel.from_pretrained(files / "controlnet" / asked.key)
+    control = request.control
+    key = control.key.split("-")[0]
+    net = diffusers.ControlNetModel.from_pretrained(files / "controlnet" / control.key)
     pipeline = PIPELINES[key, start is not None].from_pretrained(folder, controlnet=net)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
@@ -110,9 +110,9 @@ def theirs(folder, files, request, control_map=None, start=None):
         height=32,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance_scale,
-        controlnet_conditioning_scale=asked.scale,
-        control_guidance_start=asked.begin,
-        control_guidance_end=asked.end,
+        controlnet_conditioning_scale=control.scale,
+        control_guidance_start=control.begin,
+        control_guidance_end=control.end,
         generator=torch.Generator().manual_seed(5),
         **pictures,
     ).images[0]
@@ -199,7 +199,7 @@ def test_a_part_that_is_drawn_alone_is_steered_by_its_part_of_the_map(engine, ca
 
 
 @pytest.mark.parametrize(
-    "key,control,words",
+    "key,control,message",
     [
         ("sd1", {"key": "sdxl-canny"}, "not made for"),
         ("sd1", {"key": "absent"}, "no ControlNet called"),
@@ -208,9 +208,9 @@ def test_a_part_that_is_drawn_alone_is_steered_by_its_part_of_the_map(engine, ca
         ("sd1", {"key": "sd1-depth", "preprocess": True}, "Maps for depth cannot be made here"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_the_next_request_is_clean(engine, catalog, key, control, words):
+def test_what_cannot_be_used_is_named_and_the_next_request_is_clean(engine, catalog, key, control, message):
     plain = draw(engine, make(catalog, key, None))
-    with pytest.raises(InvalidRequest, match=words) as caught:
+    with pytest.raises(InvalidRequest, match=message) as caught:
         draw(engine, make(catalog, key, control))
     assert caught.value.param == "control"
     assert np.array_equal(draw(engine, make(catalog, key, None)), plain)
@@ -225,8 +225,8 @@ def test_the_map_is_made_from_an_ordinary_picture(engine, catalog, models, files
 
 
 def test_the_recipe_names_it(engine, catalog):
-    told = engine.submit(make(catalog, control={"scale": 0.5})).result(60)[0].recipe["control"]
-    assert told["key"] == "sd1-canny" and told["scale"] == 0.5 and len(told["hash"]) == 64
+    recipe = engine.submit(make(catalog, control={"scale": 0.5})).result(60)[0].recipe["control"]
+    assert recipe["key"] == "sd1-canny" and recipe["scale"] == 0.5 and len(recipe["hash"]) == 64
 
 
 # Maps
@@ -285,11 +285,11 @@ def test_depth_is_estimated_where_an_estimator_is_installed(tmp_path):
         )
     ).eval()
     network.save_pretrained(folder)
-    said = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.5, 0.5], "size": {"height": 32, "width": 32}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    config = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.5, 0.5], "size": {"height": 32, "width": 32}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
     picture = photograph().resize((64, 64))
     seen = picture.resize((32, 32), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(seen, np.float32) / 255 - np.float32(said["image_mean"])) / 0.5
+    pixels = (np.asarray(seen, np.float32) / 255 - np.float32(config["image_mean"])) / 0.5
     with torch.inference_mode():
         nearness = network(torch.from_numpy(pixels).movedim(-1, 0)[None]).predicted_depth[0].numpy()
     made = np.asarray(make_map("depth", picture, tmp_path), float)[..., 0]
@@ -324,8 +324,13 @@ def save_estimator(root):
     torch.nn.init.normal_(network.head.conv.weight, std=0.01)
     torch.nn.init.constant_(network.head.conv.bias, 0.5)
     network.save_pretrained(folder)
-    said = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.5, 0.5], "size": SHOWN, "do_normalize": True}
-    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    processor_config = {
+        "image_mean": [0.4, 0.5, 0.6],
+        "image_std": [0.5, 0.5, 0.5],
+        "size": SHOWN,
+        "do_normalize": True,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor_config))
     return network
 
 

@@ -20,7 +20,7 @@ from .models import save_adapter, save_control, save_lora
 from .pictures import hole, scene
 
 SIZE = 9
-"""Requests in a company."""
+"""Requests drawn together."""
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def one_that_fails(chance, spec):
     return build_request(spec, prompt="a red cat", loras=["broken"])
 
 
-class Company:
+class RequestTraffic:
     """Requests that come at step borders, and of which some are cancelled at others. A border is a report of anybody's
     progress, so that the same chance always does the same at the same place."""
 
@@ -190,12 +190,12 @@ def in_memory():
 def left_behind(model, before):
     """What should be gone when nobody is drawn any more. `before`: what lay in memory when all began."""
     known = {id(each) for each in before}
-    found = [each for each in in_memory() if id(each) not in known]
+    remains = [each for each in in_memory() if id(each) not in known]
     for part in (model.unet, model.vae):  # the encoders keep hooks of transformers' own
         for name, layer in part.named_modules():
             if layer._forward_hooks or layer._forward_pre_hooks or getattr(layer, "padding_mode", "") == "circular":
-                found.append(name)
-    return found
+                remains.append(name)
+    return remains
 
 
 @pytest.mark.parametrize("key, seed", [("sd1", 1), ("sdxl", 3), ("sd2", 4), ("inpaint", 5), ("lcm", 6)])
@@ -207,12 +207,12 @@ def test_everybody_who_stays_gets_the_picture_they_would_get_alone(catalog, file
     before = in_memory()
     engine = start_engine(catalog, files, max_rows=chance.choice([4, 8, 16]))
     model = engine.models.get(spec)
-    company = Company(engine, chance, requests, cancelled)
+    traffic = RequestTraffic(engine, chance, requests, cancelled)
     try:
-        company.run()
+        traffic.run()
     finally:
         engine.stop()
-    jobs = company.jobs
+    jobs = traffic.jobs
     assert not left_behind(model, before)
     for place, request in enumerate(requests):
         error = jobs[place].future.exception()

@@ -84,7 +84,7 @@ def test_every_route_needs_a_permission():
 
     default = api_settings.DEFAULT_PERMISSION_CLASSES
     assert default == [IsAuthenticated, HasKeyScope]
-    included = next(one for one in get_resolver().url_patterns if str(one.pattern) == "api/")
+    included = next(resolver for resolver in get_resolver().url_patterns if str(resolver.pattern) == "api/")
     open_views = {
         str(pattern.pattern).rstrip("/")
         for pattern in included.url_patterns
@@ -103,7 +103,9 @@ def test_the_page_shows_the_document_in_a_browser(live_server):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
-        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("requestfailed", lambda request: troubles.append(request.url))
         page.on(

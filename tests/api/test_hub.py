@@ -19,8 +19,8 @@ def generation(owner_id, status="processing"):
     return types.SimpleNamespace(pk=uuid.uuid4(), owner_id=owner_id, status=status)
 
 
-def report(one, step):
-    store.publish_progress(one.pk, one.owner_id, phase="generating", step=step, steps=500)
+def report(row, step):
+    store.publish_progress(row.pk, row.owner_id, phase="generating", step=step, steps=500)
 
 
 async def take(events, count, seconds=10):
@@ -47,13 +47,13 @@ def test_many_streams_share_one_subscription():
             assert store.is_watched(1) and store.is_watched(2)
             await asyncio.to_thread(store.publish_state, mine)
             await asyncio.to_thread(store.publish_state, theirs)
-            (one,), (two,), (three,) = await take(first, 1), await take(second, 1), await take(other, 1)
+            (to_first,), (to_second,), (to_other,) = await take(first, 1), await take(second, 1), await take(other, 1)
             assert (
-                one
-                == two
+                to_first
+                == to_second
                 == {"id": str(mine.pk), "owner": 1, "number": 1, "event": "state", "data": {"status": "processing"}}
             )
-            assert three["id"] == str(theirs.pk), "and nothing of the other account's before it"
+            assert to_other["id"] == str(theirs.pk), "and nothing of the other account's before it"
         await until(lambda: subscriptions() == 0)
         async with hub.subscribe(1) as again:
             await asyncio.to_thread(store.publish_state, mine)
@@ -64,25 +64,25 @@ def test_many_streams_share_one_subscription():
 
 def test_a_slow_reader_gets_the_newest_progress_and_every_state():
     async def run():
-        one, two = generation(1), generation(1)
+        watched, other = generation(1), generation(1)
         async with hub.subscribe(1) as events, hub.subscribe(1) as quick:
-            await asyncio.to_thread(store.publish_state, one)
+            await asyncio.to_thread(store.publish_state, watched)
             for step in range(1, 101):
-                await asyncio.to_thread(report, one, step)
-            await asyncio.to_thread(report, two, 7)
-            one.status = "completed"
-            await asyncio.to_thread(store.publish_state, one)
+                await asyncio.to_thread(report, watched, step)
+            await asyncio.to_thread(report, other, 7)
+            watched.status = "completed"
+            await asyncio.to_thread(store.publish_state, watched)
             while (await anext(quick))["data"].get("status") != "completed":
                 pass  # the quick one reads along; when it has the last event, so has the slow one's queue
             slow = await take(events, 4)
             assert [(event["event"], event["id"]) for event in slow] == [
-                ("state", str(one.pk)),
-                ("progress", str(one.pk)),
-                ("progress", str(two.pk)),
-                ("state", str(one.pk)),
+                ("state", str(watched.pk)),
+                ("progress", str(watched.pk)),
+                ("progress", str(other.pk)),
+                ("state", str(watched.pk)),
             ]
             assert (slow[1]["data"]["step"], slow[2]["data"]["step"]) == (100, 7)
-            assert [event["number"] for event in slow if event["id"] == str(one.pk)] == [1, 101, 102]
+            assert [event["number"] for event in slow if event["id"] == str(watched.pk)] == [1, 101, 102]
 
     asyncio.run(run())
 
@@ -91,10 +91,10 @@ def test_a_reader_that_is_far_behind_is_told_to_read_the_rows_again(monkeypatch)
     monkeypatch.setattr(live, "PENDING_LIMIT", 20)
 
     async def run():
-        one, last = generation(1), generation(1)
+        row, last = generation(1), generation(1)
         async with hub.subscribe(1) as slow, hub.subscribe(1) as quick:
             for _ in range(25):
-                await asyncio.to_thread(store.publish_state, one)
+                await asyncio.to_thread(store.publish_state, row)
             await asyncio.to_thread(store.publish_state, last)
             seen = []
             while not seen or seen[-1].get("id") != str(last.pk):
@@ -128,12 +128,12 @@ def test_heartbeats_come_also_between_events(monkeypatch):
 
 def test_strange_messages_silence_nobody():
     async def run():
-        one = generation(1)
+        row = generation(1)
         async with hub.subscribe(1) as events:
             for text in ("", "not json", "[]", "{}", '{"owner": 1}', '{"owner": [], "event": "state"}'):
                 store._client.publish(store.CHANNEL, text)
-            await asyncio.to_thread(store.publish_state, one)
-            assert (await take(events, 1))[0]["id"] == str(one.pk)
+            await asyncio.to_thread(store.publish_state, row)
+            assert (await take(events, 1))[0]["id"] == str(row.pk)
 
     asyncio.run(run())
 
@@ -185,9 +185,9 @@ def test_redis_goes_and_comes_back(own_redis):
 
     async def run():
         await until(own_redis.answers)
-        one = generation(1)
+        row = generation(1)
         async with hub.subscribe(1) as events:
-            await asyncio.to_thread(store.publish_state, one)
+            await asyncio.to_thread(store.publish_state, row)
             assert (await take(events, 1))[0]["event"] == "state"
             own_redis.stop()
             assert await take(events, 3) == [{"event": "resync"}] * 3, "slow polling while it is away"
@@ -195,11 +195,11 @@ def test_redis_goes_and_comes_back(own_redis):
                 assert await take(newcomer, 1) == [{"event": "resync"}]
             own_redis.start()
             await until(lambda: own_redis.answers() and subscriptions() == 1)
-            await asyncio.to_thread(store.publish_state, one)
+            await asyncio.to_thread(store.publish_state, row)
             async with asyncio.timeout(10):
                 while (event := await anext(events))["event"] == "resync":
                     pass
-            assert (event["id"], event["number"]) == (str(one.pk), 1), "it came back empty and counts anew"
+            assert (event["id"], event["number"]) == (str(row.pk), 1), "it came back empty and counts anew"
 
     asyncio.run(run())
 

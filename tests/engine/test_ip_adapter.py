@@ -163,13 +163,13 @@ def test_one_whose_layers_are_others_is_named(catalog, models, tmp_path):
     with pytest.raises(InvalidRequest, match="own.*not made for"):
         draw(engine, make(catalog))
     save_file(tensors, file)
-    told = engine.submit(make(catalog)).result(60)[0].recipe["reference"]
-    assert told["key"] == "own" and told["scale"] == 0.7 and len(told["hash"]) == 64
+    recipe = engine.submit(make(catalog)).result(60)[0].recipe["reference"]
+    assert recipe["key"] == "own" and recipe["scale"] == 0.7 and len(recipe["hash"]) == 64
     engine.stop()
 
 
 @pytest.mark.parametrize(
-    "kind,change,words",
+    "kind,change,message",
     [
         ("plain", {"proj.": "face."}, "not known"),
         ("plus", {"latents": "perceiver_resampler.latents"}, "face"),
@@ -179,18 +179,18 @@ def test_one_whose_layers_are_others_is_named(catalog, models, tmp_path):
         ("full", {"proj.0.weight": "proj.0.other"}, "its kind"),
     ],
 )
-def test_a_kind_that_cannot_be_used_is_refused_when_it_is_asked_for(catalog, models, tmp_path, kind, change, words):
+def test_a_kind_that_cannot_be_used_is_refused_when_it_is_asked_for(catalog, models, tmp_path, kind, change, message):
     file = save_adapter(tmp_path / "ip_adapter" / "own", models["sd1"], kind=kind) / "ip_adapter.safetensors"
     tensors = load_file(file)
     for old, new in change.items():
         tensors = {name.replace(f"image_proj.{old}", f"image_proj.{new}"): tensor for name, tensor in tensors.items()}
     save_file(tensors, file)
     assert Addons(tmp_path).ip_adapters == {}
-    assert_refused(catalog, tmp_path, f"own.*({words})")
+    assert_refused(catalog, tmp_path, f"own.*({message})")
 
 
-def assert_refused(catalog, root, words):
-    with pytest.raises(InvalidRequest, match=words) as caught:
+def assert_refused(catalog, root, message):
+    with pytest.raises(InvalidRequest, match=message) as caught:
         complete_request(make(catalog), catalog.get("sd1"), Addons(root))
     assert caught.value.param == "reference"
 

@@ -29,7 +29,7 @@ def engine(catalog):
     engine.stop()
 
 
-def ask(catalog, key="sd1", **fields):
+def make(catalog, key="sd1", **fields):
     options = {"prompt": PROMPT, "negative_prompt": "grey", "seed": 7, "steps": 6, "mask_blur": 0}
     return build_request(catalog.get(key), **options | fields)
 
@@ -61,20 +61,20 @@ def reference(path, request, pipeline_class, generator=None, **pictures):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("key", ["sd1", "sd2"])
 def test_img2img(engine, catalog, models, key, sampler):
-    request = ask(catalog, key, image=Picture.of(scene()), strength=0.7, sampler=sampler)
+    request = make(catalog, key, image=Picture.of(scene()), strength=0.7, sampler=sampler)
     theirs = reference(models[key], request, diffusers.StableDiffusionImg2ImgPipeline, image=scene())
     assert_same(draw(engine, request), theirs)
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.5, 1.0])
 def test_img2img_of_any_strength(engine, catalog, models, strength):
-    request = ask(catalog, image=Picture.of(scene()), strength=strength, sampler="DPM++ 2M", guidance_scale=1)
+    request = make(catalog, image=Picture.of(scene()), strength=strength, sampler="DPM++ 2M", guidance_scale=1)
     theirs = reference(models["sd1"], request, diffusers.StableDiffusionImg2ImgPipeline, image=scene())
     assert_same(draw(engine, request), theirs)
 
 
 def test_img2img_with_sdxl(engine, catalog, models):
-    request = ask(catalog, "sdxl", image=Picture.of(scene(32, 48)), strength=0.6, sampler="Euler")
+    request = make(catalog, "sdxl", image=Picture.of(scene(32, 48)), strength=0.6, sampler="Euler")
     assert (request.width, request.height) == (32, 48)
     theirs = reference(models["sdxl"], request, diffusers.StableDiffusionXLImg2ImgPipeline, image=scene(32, 48))
     assert_same(draw(engine, request), theirs)
@@ -83,27 +83,27 @@ def test_img2img_with_sdxl(engine, catalog, models):
 @pytest.mark.parametrize("upscaler", ["lanczos", "nearest"])
 def test_a_second_pass_is_image_to_image_over_the_first(engine, catalog, models, upscaler):
     hires = {"scale": 2, "strength": 0.6, "steps": 5, "upscaler": upscaler}
-    request = ask(catalog, "sd2", hires=hires, sampler="UniPC")
-    first = draw(engine, ask(catalog, "sd2", sampler="UniPC"))
+    request = make(catalog, "sd2", hires=hires, sampler="UniPC")
+    first = draw(engine, make(catalog, "sd2", sampler="UniPC"))
     larger = enlarge(first, (64, 64), upscaler)
     generator = torch.Generator().manual_seed(request.seed)
     torch.randn(4, 16, 16, generator=generator)  # what the first pass took
-    second = ask(catalog, "sd2", image=Picture.of(larger), strength=0.6, steps=5, sampler="UniPC")
+    second = make(catalog, "sd2", image=Picture.of(larger), strength=0.6, steps=5, sampler="UniPC")
     theirs = reference(models["sd2"], second, diffusers.StableDiffusionImg2ImgPipeline, generator, image=larger)
     assert_same(draw(engine, request), theirs)
 
 
 def test_latents_are_enlarged_as_they_are(engine, catalog, models):
-    request = ask(catalog, hires={"scale": 2, "strength": 0.5}, sampler="DDIM")
+    request = make(catalog, hires={"scale": 2, "strength": 0.5}, sampler="DDIM")
     model = engine.models.get(catalog.get("sd1"))
-    row = start_row(model, ask(catalog, sampler="DDIM"), 0)
+    row = start_row(model, make(catalog, sampler="DDIM"), 0)
     while not row.finished:
         advance(model, [row])
     generator = torch.Generator().manual_seed(request.seed)
     torch.randn(4, 16, 16, generator=generator)
     theirs = reference(
         models["sd1"],
-        ask(catalog, image=Picture.of(scene()), strength=0.5, sampler="DDIM"),
+        make(catalog, image=Picture.of(scene()), strength=0.5, sampler="DDIM"),
         diffusers.StableDiffusionImg2ImgPipeline,
         generator,
         image=torch.nn.functional.interpolate(row.latents, (32, 32), mode="bilinear"),
@@ -111,16 +111,16 @@ def test_latents_are_enlarged_as_they_are(engine, catalog, models):
     assert_same(draw(engine, request), theirs)
 
 
-def whole(picture, given, mask):
+def whole(picture, start, mask):
     """What the pipeline drew, with what was not to change put back."""
     keep = np.asarray(mask)[..., None] < 128
-    return np.where(keep, np.asarray(given), np.asarray(picture))
+    return np.where(keep, np.asarray(start), np.asarray(picture))
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M", "UniPC", "Heun"])
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_inpainting_with_any_model(engine, catalog, models, strength, sampler):
-    request = ask(catalog, image=Picture.of(scene()), mask=Picture.of(hole()), strength=strength, sampler=sampler)
+    request = make(catalog, image=Picture.of(scene()), mask=Picture.of(hole()), strength=strength, sampler=sampler)
     theirs = reference(
         models["sd1"],
         request,
@@ -139,7 +139,7 @@ def test_inpainting_with_any_model(engine, catalog, models, strength, sampler):
 @pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M", "Euler a"])
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_inpainting_with_a_unet_made_for_it(engine, catalog, models, strength, sampler):
-    request = ask(
+    request = make(
         catalog, "inpaint", image=Picture.of(scene()), mask=Picture.of(hole()), strength=strength, sampler=sampler
     )
     theirs = reference(
@@ -158,8 +158,8 @@ def test_inpainting_with_a_unet_made_for_it(engine, catalog, models, strength, s
 def test_a_unet_made_for_inpainting_draws_from_words_too(engine, catalog, models):
     """As if everything of a grey picture were to change."""
     grey = Image.new("RGB", (32, 32), (127, 127, 127))
-    request = ask(catalog, "inpaint", steps=4)
-    everything = ask(
+    request = make(catalog, "inpaint", steps=4)
+    everything = make(
         catalog,
         "inpaint",
         steps=4,
@@ -171,7 +171,7 @@ def test_a_unet_made_for_inpainting_draws_from_words_too(engine, catalog, models
 
 
 def test_inpainting_with_sdxl(engine, catalog, models):
-    request = ask(catalog, "sdxl", image=Picture.of(scene()), mask=Picture.of(hole()), strength=0.6, sampler="Euler")
+    request = make(catalog, "sdxl", image=Picture.of(scene()), mask=Picture.of(hole()), strength=0.6, sampler="Euler")
     theirs = reference(
         models["sdxl"],
         request,

@@ -184,25 +184,25 @@ def test_where_private_ones_are_allowed_they_are_still_read_strictly(settings):
 def names(monkeypatch):
     """A resolver that says what the test tells it, and counts how often it is asked."""
     real = socket.getaddrinfo
-    answers, asked = {}, []
+    answers, lookups = {}, []
 
     def resolve(host, port, *arguments, **options):
-        asked.append(host)
+        lookups.append(host)
         if host not in answers:
             return real(host, port, *arguments, **options)
-        found = answers[host].pop(0) if len(answers[host]) > 1 else answers[host][0]
-        return [one for address in found for one in real(address, port, *arguments, **options)]
+        addresses = answers[host].pop(0) if len(answers[host]) > 1 else answers[host][0]
+        return [info for address in addresses for info in real(address, port, *arguments, **options)]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    answers["asked"] = asked
+    answers["lookups"] = lookups
     return answers
 
 
-@pytest.mark.parametrize("found", [["127.0.0.1"], ["::ffff:127.0.0.1"], ["1.1.1.1", "127.0.0.1"], ["10.0.0.1"]])
-def test_a_name_that_leads_inside_is_not_called(found, names, monkeypatch):
+@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::ffff:127.0.0.1"], ["1.1.1.1", "127.0.0.1"], ["10.0.0.1"]])
+def test_a_name_that_leads_inside_is_not_called(addresses, names, monkeypatch):
     with Receiver() as receiver:
         monkeypatch.setattr(egress, "PORTS", (receiver.port,))
-        names["hooks.example.com."] = [found]
+        names["hooks.example.com."] = [addresses]
         with pytest.raises(AddressRefused, match="not public"):
             post(f"https://hooks.example.com:{receiver.port}/", b"x", {}, seconds=5)
         assert receiver.connections == 0
@@ -222,7 +222,7 @@ def test_the_address_that_is_called_is_the_one_that_was_checked(names, monkeypat
     with pytest.raises(CallFailed):
         post("https://hooks.example.com/", b"x", {}, seconds=5)
     assert called == [("1.1.1.1", 443)]
-    assert names["asked"] == ["hooks.example.com."], "fully qualified, once"
+    assert names["lookups"] == ["hooks.example.com."], "fully qualified, once"
 
 
 def test_what_the_environment_says_about_proxies_does_not_count(settings, monkeypatch):
@@ -236,10 +236,10 @@ def test_what_the_environment_says_about_proxies_does_not_count(settings, monkey
 def test_the_certificate_is_checked_against_the_name(settings, names, monkeypatch):
     settings.WEBHOOK_ALLOW_PRIVATE = True
     names["hooks.example.com."] = names["other.example.com."] = [["127.0.0.1"]]
-    authority, asked_for = trustme.CA(), []
+    authority, server_names = trustme.CA(), []
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("hooks.example.com").configure_cert(served)
-    served.sni_callback = lambda connection, name, context: asked_for.append(name)
+    served.sni_callback = lambda connection, name, context: server_names.append(name)
     with Receiver(tls=served) as receiver:
         with pytest.raises(CallFailed, match="certificate is not valid"):
             post(f"https://hooks.example.com:{receiver.port}/hook", b"x", {}, seconds=5)
@@ -251,7 +251,7 @@ def test_the_certificate_is_checked_against_the_name(settings, names, monkeypatc
             post(f"https://other.example.com:{receiver.port}/hook", b"x", {}, seconds=5)
         assert len(receiver.messages) == 1
         assert receiver.messages[0].headers["host"] == f"hooks.example.com:{receiver.port}"
-    assert set(asked_for) == {"hooks.example.com", "other.example.com"}
+    assert set(server_names) == {"hooks.example.com", "other.example.com"}
 
 
 def never(connection):
@@ -277,7 +277,7 @@ def hang_up(connection):
 
 
 @pytest.mark.parametrize(
-    ("behave", "said"),
+    ("behave", "message"),
     [
         (never, "no answer in time"),
         (drip, "no answer in time"),
@@ -286,9 +286,9 @@ def hang_up(connection):
         (lambda connection: connection.sendall(b"SSH-2.0-x\r\n"), "not HTTP"),
     ],
 )
-def test_bad_receivers_end_the_call(behave, said, settings):
+def test_bad_receivers_end_the_call(behave, message, settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
-    with Receiver(behave=behave) as receiver, pytest.raises(CallFailed, match=said):
+    with Receiver(behave=behave) as receiver, pytest.raises(CallFailed, match=message):
         post(receiver.url, b"x", {}, seconds=0.5)
 
 
