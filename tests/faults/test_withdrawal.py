@@ -1,5 +1,6 @@
 """What goes on by itself ends when its caller is turned away: event streams, blocking calls and running work."""
 
+import contextlib
 import re
 import threading
 import time
@@ -35,12 +36,11 @@ class Follower(threading.Thread):
         self.start()
 
     def run(self):
-        try:
-            with self.client.stream(*self.call, **self.options) as response:
-                for _ in response.iter_raw():
-                    self.pieces += 1
-        finally:
-            self.ended_at = time.monotonic()
+        # A test that is done closes the client of a stream that goes on.
+        with contextlib.suppress(httpx.HTTPError, OSError), self.client.stream(*self.call, **self.options) as response:
+            for _ in response.iter_raw():
+                self.pieces += 1
+        self.ended_at = time.monotonic()
 
 
 def begin(client):
