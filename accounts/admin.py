@@ -1,15 +1,59 @@
-"""Django admin of users, daily usage, quota holds and API keys, whose secrets are not stored and never shown."""
+"""Django admin of users, groups, daily usage, quota holds and API keys, whose secrets are not stored and never shown.
 
+Rights are given by superusers only: nobody else changes what decides about rights, nor the account of one who has some.
+"""
+
+from typing import Any
+
+from allauth.account.admin import EmailAddressAdmin as AllauthEmailAddressAdmin
+from allauth.account.models import EmailAddress
 from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from .models import ApiKey, DailyUsage, QuotaHold, User
 
+RIGHTS = ["is_staff", "is_superuser", "groups", "user_permissions"]
+
+
+def may(request: HttpRequest, permission: str) -> bool:
+    """Whether the person at the admin has that right (`app_label.codename`)."""
+    return isinstance(request.user, User) and request.user.has_perm(permission)
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    return isinstance(request.user, User) and request.user.is_active and request.user.is_superuser
+
+
+def _has_rights(user: User) -> bool:
+    return user.is_staff or user.is_superuser
+
+
+class GuardsRights:
+    """A ModelAdmin whose objects belong to an account: those of staff and superusers are for superusers to change.
+
+    Otherwise the right to change accounts would be the right to become any of them.
+    """
+
+    def account_of(self, obj: Any) -> User:
+        return obj.user
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self._may_touch(request, obj)  # type: ignore[misc]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._may_touch(request, obj)  # type: ignore[misc]
+
+    def _may_touch(self, request: HttpRequest, obj: Any) -> bool:
+        return obj is None or is_superuser(request) or not _has_rights(self.account_of(obj))
+
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(GuardsRights, DjangoUserAdmin):
     ordering = ["-date_joined"]
     list_display = ["email", "plan", "is_active", "is_staff", "locked_reason", "date_joined", "last_login"]
     list_filter = ["plan", "is_active", "is_staff"]
@@ -23,6 +67,50 @@ class UserAdmin(DjangoUserAdmin):
         ("Dates", {"fields": ["last_login", "date_joined"]}),
     ]
     add_fieldsets = [(None, {"classes": ["wide"], "fields": ["email", "password1", "password2", "plan"]})]
+
+    def account_of(self, obj: Any) -> User:
+        return obj
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [*self.readonly_fields, *([] if is_superuser(request) else RIGHTS)]
+
+    def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """The list's own fields change nothing of accounts with rights, unless a superuser does it."""
+        formset = super().get_changelist_formset(request, **kwargs)
+        guard = self
+
+        class GuardedFormSet(formset):
+            def save_existing(self, form: Any, obj: Any, commit: bool = True) -> Any:
+                return super().save_existing(form, obj, commit) if guard._may_touch(request, obj) else obj
+
+        return GuardedFormSet
+
+
+class SuperusersOnly:
+    """A ModelAdmin of what decides about rights."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return is_superuser(request)
+
+
+admin.site.unregister(Group)
+admin.site.unregister(EmailAddress)
+
+
+@admin.register(Group)
+class GroupAdmin(SuperusersOnly, DjangoGroupAdmin):
+    pass
+
+
+@admin.register(EmailAddress)
+class EmailAddressAdmin(SuperusersOnly, AllauthEmailAddressAdmin):
+    """Whoever can set an account's confirmed address can have its password reset."""
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -53,11 +141,11 @@ class QuotaHoldAdmin(ReadOnlyAdmin):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(GuardsRights, admin.ModelAdmin):
     list_display = ["name", "hint", "user", "created_at", "last_used_at", "expires_at", "revoked_at"]
     list_filter = ["revoked_at"]
     search_fields = ["name", "public_id", "user__email"]
-    readonly_fields = ["user", "hint", "scopes", "created_at", "last_used_at"]
+    readonly_fields = ["user", "hint", "scopes", "created_at", "last_used_at", "revoked_at"]
     fields = [
         "user",
         "hint",
@@ -75,7 +163,11 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # the key could not be shown to its owner
 
-    @admin.action(description="Revoke selected keys")
+    @admin.action(description="Revoke selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        for key in queryset:
+        keys = [key for key in queryset.select_related("user") if self.has_change_permission(request, key)]
+        for key in keys:
             key.revoke()
+        if isinstance(request.user, User) and keys:
+            LogEntry.objects.log_actions(request.user.pk, keys, CHANGE, change_message="Revoked.")
+        self.message_user(request, f"{len(keys)} revoked.")

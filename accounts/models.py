@@ -1,4 +1,4 @@
-"""Models of accounts: User (signs in by e-mail), DailyUsage, QuotaHold, ApiKey and its scopes."""
+"""Models of accounts: User (signs in by e-mail), DailyUsage, QuotaHold, SignInTries, ApiKey and its scopes."""
 
 import hashlib
 import hmac
@@ -12,6 +12,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
+from .mailboxes import mailbox_of
+
 
 class UserManager(BaseUserManager["User"]):
     """Makes users without a user name."""
@@ -23,6 +25,9 @@ class UserManager(BaseUserManager["User"]):
             raise ValueError("An e-mail address is needed.")
         user = self.model(email=self.normalize_email(email).lower(), **fields)
         user.set_password(password)
+        mailbox = mailbox_of(user.email)
+        if user.mailbox is None and not self.filter(mailbox=mailbox).exists():
+            user.mailbox = mailbox
         user.save(using=self._db)
         return user
 
@@ -44,6 +49,15 @@ class User(AbstractUser):
         max_length=200,
         blank=True,
         help_text="When not empty, this account cannot generate; the text is shown to its owner.",
+    )
+
+    mailbox = models.CharField(
+        max_length=254,
+        unique=True,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="see accounts.mailboxes; empty where accounts may share one",
     )
 
     USERNAME_FIELD = "email"
@@ -105,6 +119,22 @@ class QuotaHold(models.Model):
 
     def __str__(self) -> str:
         return f"{self.images} {self.state} for {self.generation_id}"
+
+
+class SignInTries(models.Model):
+    """How often an account (SHA-256 of the address given) was tried from where. Changed only by `accounts.sign_in`."""
+
+    account = models.CharField(max_length=64, help_text="empty: any")
+    origin = models.CharField(max_length=64, help_text="SHA-256 of a network address; empty: any")
+    tries = models.PositiveIntegerField()
+    window_ends = models.DateTimeField()
+    succeeded_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "origin"], name="sign_in_tries_once")]
+
+    def __str__(self) -> str:
+        return f"{self.tries} until {self.window_ends}"
 
 
 KEY_PREFIX = "dsk_"

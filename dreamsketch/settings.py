@@ -307,7 +307,14 @@ ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
-ACCOUNT_EMAIL_VERIFICATION = choice("EMAIL_VERIFICATION", "optional", "optional", "mandatory", "none")
+EMAIL_URL = os.environ.get("EMAIL_URL", "")
+# Where mail reaches people, an address is confirmed before its first picture, and sign-up tells nobody who is here.
+ACCOUNT_EMAIL_VERIFICATION = choice(
+    "EMAIL_VERIFICATION", "mandatory" if EMAIL_URL else "optional", "optional", "mandatory", "none"
+)
+ACCOUNT_FORMS = {"signup": "accounts.forms.SignupForm"}
+# Tries to sign in are counted in accounts.sign_in; these would lock out everybody behind one address.
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
@@ -315,11 +322,13 @@ ACCOUNT_SESSION_REMEMBER = True
 ALLAUTH_TRUSTED_PROXY_COUNT = number("TRUSTED_PROXY_COUNT", 0, 0, 10)
 REGISTRATION_OPEN = flag("REGISTRATION_OPEN", True)
 
-EMAIL_URL = os.environ.get("EMAIL_URL", "")
+SIGNUP_CHECKS = flag("SIGNUP_CHECKS", True)
+THROWAWAY_DOMAINS = [domain.lower() for domain in names("THROWAWAY_DOMAINS")]
+
 if EMAIL_URL:
     vars().update(env.email_url("EMAIL_URL"))
 else:
-    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_BACKEND = "dreamsketch.mail.PrivateFiles"
     EMAIL_FILE_PATH = VAR_DIR / "mail"
 DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "DreamSketch <dreamsketch@localhost>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL

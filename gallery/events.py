@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET
 
 from accounts import quotas
 from accounts.models import User
+from accounts.standing import Caller, caller_of
 from generation.live.hub import hub, let_go_of_thread
 from generation.live.sse import (
     HEARTBEAT,
@@ -48,14 +49,16 @@ async def events(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     if isinstance(user, AnonymousUser):
         return HttpResponse(status=401)
     panes = [pane for pane in PANES if pane in request.GET.get("panes", "dock,panel").split(",")]
-    return stream_response(PageStream(user, panes).events())
+    return stream_response(PageStream(user, panes, caller_of(request, user)).events())
 
 
 class PageStream:
-    """The stream of one tab. `events()` yields encoded events until nothing is at work or five minutes passed."""
+    """The stream of one tab. `events()` yields encoded events until nothing is at work, five minutes passed, or
+    `caller` is turned away."""
 
-    def __init__(self, user: User, panes: list[str]):
+    def __init__(self, user: User, panes: list[str], caller: Caller):
         self.user = user
+        self.caller = caller
         self.panes = panes
         self.numbers = itertools.count(1)
         self.rows: dict[str, Generation] = {}
@@ -69,7 +72,7 @@ class PageStream:
     async def events(self) -> AsyncIterator[str]:
         deadline = time.monotonic() + LIFE_SECONDS
         # The hub also notes that this account is watched, without which no previews are made.
-        async with hub.subscribe(self.user.pk) as live:
+        async with hub.subscribe(self.user.pk, self.caller) as live:
             # Subscribed before reading, so that nothing falls between the two.
             for encoded in await read_rows(self._snapshot):
                 yield encoded

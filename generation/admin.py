@@ -1,18 +1,22 @@
-"""Django admin of generations, images, LoRA rules and webhooks: to look at and to cancel, never to edit state."""
+"""Django admin of generations, images, LoRA rules and webhooks: to look at, to cancel and to take down, never to edit
+state. Actions need the right to change, taking down a superuser, and private pictures a right of their own."""
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.utils.html import format_html
 
-from accounts.admin import ReadOnlyAdmin
+from accounts.admin import ReadOnlyAdmin, may
 
 from .catalog import addons
-from .models import GeneratedImage, Generation, LoraRule, WebhookDelivery, WebhookEndpoint
+from .models import GeneratedImage, GeneratedImageQuerySet, Generation, LoraRule, WebhookDelivery, WebhookEndpoint
 from .prompts.lora_keywords import WORD
 from .services.generations import cancel_generation
+from .services.images import put_back, take_down
 from .storage.serving import image_response
 
 
@@ -29,20 +33,72 @@ class GenerationAdmin(ReadOnlyAdmin):
     def short_prompt(self, generation):
         return generation.prompt[:80]
 
-    @admin.action(description="Cancel selected generations")
+    def has_cancel_permission(self, request) -> bool:
+        return may(request, "generation.change_generation")
+
+    @admin.action(description="Cancel selected generations", permissions=["cancel"])
     def cancel(self, request, queryset):
         outcomes = [cancel_generation(generation) for generation in queryset]
         finished = outcomes.count("already_finished")
         self.message_user(request, f"{len(outcomes) - finished} cancelled, {finished} had finished already.")
 
 
+class ReasonForm(ActionForm):
+    reason = forms.CharField(
+        required=False,
+        max_length=300,
+        widget=forms.TextInput(attrs={"placeholder": "Reason, shown to the owner", "size": 40}),
+    )
+
+
 @admin.register(GeneratedImage)
 class GeneratedImageAdmin(ReadOnlyAdmin):
-    list_display = ["picture", "number", "owner", "short_prompt", "visibility", "favourite", "deleted_at", "created_at"]
-    list_filter = ["visibility", "created_at"]
+    list_display = [
+        "picture",
+        "number",
+        "owner",
+        "short_prompt",
+        "visibility",
+        "taken_down_at",
+        "deleted_at",
+        "created_at",
+    ]
+    list_filter = ["visibility", ("taken_down_at", admin.EmptyFieldListFilter), "created_at"]
     search_fields = ["id", "short_id", "generation__prompt", "owner__email"]
     list_select_related = ["owner", "generation"]
     show_full_result_count = False
+    actions = ["take_down", "put_back"]
+    action_form = ReasonForm
+
+    def get_queryset(self, request):
+        """Those that everybody may see, and with the right `view_private_image` all others too."""
+        images = super().get_queryset(request)
+        if may(request, "generation.view_private_image"):
+            return images
+        return images.filter(GeneratedImageQuerySet.PUBLISHED)
+
+    def has_take_down_permission(self, request) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+    @admin.action(description="Take down selected images (with a reason)", permissions=["take_down"])
+    def take_down(self, request, queryset):
+        reason = " ".join(request.POST.get("reason", "").split())[:300]
+        if not reason:
+            self.message_user(request, "Give a reason first; the owner will read it.", messages.ERROR)
+            return
+        taken = take_down(queryset, reason)
+        self._note(request, taken, f"Taken down: {reason}")
+        self.message_user(request, f"{len(taken)} taken down. Only their owners see them now.")
+
+    @admin.action(description="Put selected images back", permissions=["take_down"])
+    def put_back(self, request, queryset):
+        returned = put_back(queryset)
+        self._note(request, returned, "Put back.")
+        self.message_user(request, f"{len(returned)} put back.")
+
+    def _note(self, request, images, message):
+        if images:
+            LogEntry.objects.log_actions(request.user.pk, images, CHANGE, change_message=message)
 
     @admin.display(description="prompt")
     def short_prompt(self, image):
@@ -65,7 +121,7 @@ class GeneratedImageAdmin(ReadOnlyAdmin):
         return [thumbnail, *super().get_urls()]
 
     def thumbnail(self, request, number):
-        """Bytes for staff with the right to view images; the public route would hide private ones from them."""
+        """Bytes for staff with the right to view such images; the public route would hide them."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         return image_response(request, get_object_or_404(self.get_queryset(request), pk=number), "thumbnail")

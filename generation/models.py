@@ -61,6 +61,7 @@ class Generation(models.Model):
     owner_id: int
     source = models.CharField(max_length=8, choices=Source, default=Source.PAGE)
     api_key = models.ForeignKey("accounts.ApiKey", models.SET_NULL, null=True, blank=True, related_name="+")
+    api_key_id: int | None
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
@@ -140,10 +141,18 @@ class Generation(models.Model):
 
 
 class GeneratedImageQuerySet(models.QuerySet):
+    PUBLISHED = Q(
+        visibility__in=(Visibility.PUBLIC, Visibility.UNLISTED),
+        deleted_at=None,
+        taken_down_at=None,
+        owner__is_active=True,
+    )
+    """What everybody with the address may see: not taken down, and of an active account."""
+
     def visible_to(self, user):
         """Those that `user` may see: their own (also in the trash) and published ones. The only way in."""
-        published = Q(visibility__in=(Visibility.PUBLIC, Visibility.UNLISTED), deleted_at=None)
-        return self.filter(published | Q(owner=user) if user.is_authenticated else published)
+        own = Q(owner=user) if user.is_authenticated else Q(pk__in=[])
+        return self.filter(self.PUBLISHED | own)
 
     def owned_by(self, user):
         """Those that `user` may change."""
@@ -188,11 +197,16 @@ class GeneratedImage(models.Model):
     favourite = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now())
     deleted_at = models.DateTimeField(null=True, blank=True, help_text="in the trash since")
+    taken_down_at = models.DateTimeField(null=True, blank=True, help_text="hidden from everybody but its owner since")
+    taken_down_reason = models.CharField(
+        max_length=300, blank=True, default="", db_default="", help_text="shown to its owner"
+    )
 
     objects = GeneratedImageQuerySet.as_manager()
 
     class Meta:
         ordering = ["-number"]
+        permissions = [("view_private_image", "Can see private images of others")]
         indexes = [
             models.Index(fields=["owner", "-number"], name="image_gallery", condition=Q(deleted_at=None)),
             models.Index(

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import User
+from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, Visibility
 from generation.prompts.styles import STYLES
@@ -117,7 +118,7 @@ def visibility(request: PageRequest, short_id: str) -> HttpResponse:
     image = _own(request, short_id)
     try:
         set_visibility(image, request.POST.get("visibility", ""))
-    except InvalidRequest as refusal:
+    except (InvalidRequest, Conflict) as refusal:
         messages.error(request, f"Visibility: {refusal}")
         if wants_fragment(request):
             return render(request, "image/_visibility.html", {"image": image} | _visibility_context(image), status=422)

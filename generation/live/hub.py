@@ -7,6 +7,8 @@
 A stream may miss nothing that matters: whenever events may have been lost (Redis was away, or the reader
 was too slow) it is told to `resync`, which means "read the rows again". While Redis is away that comes
 every two seconds, so that streams go on as slow polling. `None` comes every 15 s, for heartbeats.
+
+The events end when the caller is turned away meanwhile: signed out, suspended, or with a revoked key.
 """
 
 import asyncio
@@ -21,11 +23,15 @@ from weakref import WeakKeyDictionary
 import redis.asyncio
 from asgiref.sync import SyncToAsync
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from accounts.standing import Caller, withdrawn
+
 from . import store
+from .sse import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +43,8 @@ PING_SECONDS = 10.0
 JOIN_SECONDS = 1.0
 """How long a new stream waits for the subscription before it goes on without."""
 WATCH_SECONDS = 8.0
+STANDING_SECONDS = 2.0
+"""Between two looks at whether those who watch still may."""
 PENDING_LIMIT = 500
 RESYNC = {"event": "resync"}
 
@@ -48,9 +56,16 @@ class _Mailbox:
     falls so far behind that `PENDING_LIMIT` of them wait, a resync takes the place of them all.
     """
 
-    def __init__(self):
+    def __init__(self, caller: Caller | None):
+        self.caller = caller
         self._pending: dict = {}
         self._arrived = asyncio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """End `events`; what waits is not read any more."""
+        self._closed = True
+        self._arrived.set()
 
     def put(self, event: dict) -> None:
         key = event["event"]
@@ -67,12 +82,14 @@ class _Mailbox:
     async def events(self) -> AsyncIterator[dict | None]:
         clock = asyncio.get_running_loop().time
         beat = clock() + HEARTBEAT_SECONDS
-        while True:
-            while self._pending:
+        while not self._closed:
+            while self._pending and not self._closed:
                 yield self._pending.pop(next(iter(self._pending)))
                 if clock() >= beat:
                     break
             else:
+                if self._closed:
+                    return
                 self._arrived.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), max(0, beat - clock()))
@@ -91,15 +108,17 @@ class Hub:
         self._connected = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def subscribe(self, owner_id: int) -> AsyncIterator[AsyncIterator[dict | None]]:
-        """Yields an endless iterator over the events of one account's generations, from now on.
+    async def subscribe(self, owner_id: int, caller: Caller | None = None) -> AsyncIterator[AsyncIterator[dict | None]]:
+        """Yields an iterator over the events of one account's generations, from now on and without an end, unless
+        `caller` is turned away.
 
         Also keeps the account marked as watched, so that previews are made. Takes no database connection.
         """
-        mailbox = _Mailbox()
+        mailbox = _Mailbox(caller)
         self._streams += 1
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_watched())]
+            chores = (self._listen(), self._keep_watched(), self._check_callers())
+            self._tasks = [asyncio.create_task(chore) for chore in chores]
         try:
             with contextlib.suppress(TimeoutError):
                 # From here on nothing is missed by a snapshot that the caller reads next.
@@ -178,6 +197,22 @@ class Hub:
             if owners:
                 await asyncio.to_thread(store.watch, *owners)
 
+    async def _check_callers(self) -> None:
+        while True:
+            await asyncio.sleep(STANDING_SECONDS)
+            mailboxes = list(itertools.chain.from_iterable(self._mailboxes.values()))
+            callers = {mailbox.caller for mailbox in mailboxes if mailbox.caller}
+            if not callers:
+                continue
+            try:
+                gone = await read_rows(withdrawn, callers)
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("Whether those who watch still may is unknown for a moment: %s", error)
+                continue
+            for mailbox in mailboxes:
+                if mailbox.caller in gone:
+                    mailbox.close()
+
 
 class _LoopHub:
     """The Hub of the running event loop. Connections cannot be shared between loops; a web process has one."""
@@ -185,12 +220,14 @@ class _LoopHub:
     def __init__(self):
         self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
-    def subscribe(self, owner_id: int) -> contextlib.AbstractAsyncContextManager[AsyncIterator[dict | None]]:
+    def subscribe(
+        self, owner_id: int, caller: Caller | None = None
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[dict | None]]:
         """See `Hub.subscribe`."""
         loop = asyncio.get_running_loop()
         if loop not in self._hubs:
             self._hubs[loop] = Hub()
-        return self._hubs[loop].subscribe(owner_id)
+        return self._hubs[loop].subscribe(owner_id, caller)
 
 
 hub = _LoopHub()

@@ -9,6 +9,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models.functions import Now
 
+from accounts import sign_in
 from accounts.models import User
 from accounts.plans import PLANS
 from generation.models import GeneratedImage, GeneratedImageQuerySet, Upload, Visibility
@@ -45,6 +46,8 @@ def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> d
         delete_files(orphans)
     report["files without a picture"] = len(orphans)
     report["old webhook deliveries"] = prune_deliveries(dry_run=dry_run)
+    if not dry_run:
+        sign_in.prune()
     log.info("Pruned%s: %s", " (dry run)" if dry_run else "", report)
     return report
 

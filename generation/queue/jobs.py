@@ -26,6 +26,7 @@ from generation.storage.files import StoredImage
 from generation.webhooks import events
 
 from .order import queue_rank
+from .withdrawal import cancel_withdrawn, is_not_withdrawn, is_withdrawn
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Answer to a heartbeat. `alive`: the lease is still ours; `cancel_requested`: the owner wants to stop."""
+    """Answer to a heartbeat. `alive`: the lease is still ours; `cancel_requested`: the owner wants or has to stop."""
 
     alive: bool
     cancel_requested: bool
@@ -62,6 +63,7 @@ _HERE = (
 _MAY_RUN = (
     "g.status = 'queued' AND g.not_before <= clock_timestamp() AND g.deadline_at > clock_timestamp()"
     " AND (g.owner_slots IS NULL OR coalesce(running.n, 0) < g.owner_slots)"
+    f" AND {is_not_withdrawn('g')}"
 )
 _IN_LINE = f"{queue_rank('g')}, coalesce(running.n, 0), g.created_at"
 
@@ -180,9 +182,10 @@ def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) ->
     lease = "clock_timestamp()" if extend else "lease_until"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE generation_generation SET phase = %s, step = %s,"
+            f"UPDATE generation_generation g SET phase = %s, step = %s,"
             f" lease_until = {lease} + make_interval(secs => %s)"
-            " WHERE id = %s AND epoch = %s AND status = 'processing' RETURNING cancel_requested",
+            " WHERE id = %s AND epoch = %s AND status = 'processing'"
+            f" RETURNING cancel_requested OR {is_withdrawn('g')}",
             [phase, step, settings.LEASE_SECONDS if extend else 0, generation.pk, generation.epoch],
         )
         row = cursor.fetchone()
@@ -331,6 +334,9 @@ def announce_end(generation_id: UUID) -> None:
 def sweep() -> dict[str, int]:
     """Repair what lost processes left behind. Safe to run twice at once; returns what it changed."""
     report = {"requeued": 0, "failed": 0, "cancelled": 0, "expired": expire(), "holds_released": _release_stray_holds()}
+    for generation in cancel_withdrawn():
+        report["cancelled"] += 1
+        announce_end(generation.pk)
     while True:
         outcome = _sweep_one_lease()
         if outcome is None:

@@ -11,8 +11,9 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.models import User
+from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
-from generation.models import GeneratedImage, Visibility
+from generation.models import GeneratedImage, GeneratedImageQuerySet, Visibility
 from generation.storage.files import delete_files
 from generation.webhooks import events
 
@@ -59,14 +60,17 @@ def delete_images(user: User, images: Iterable[GeneratedImage]) -> int:
 
 def change_images(user: User, images: Iterable[GeneratedImage], **changes: Any) -> int:
     """Set `visibility`, `favourite` or `title` of those of `images` that `user` owns; returns how many there were."""
-    check_visibility(changes.get("visibility", Visibility.PRIVATE))
+    visibility = changes.get("visibility", Visibility.PRIVATE)
+    check_visibility(visibility)
     own = GeneratedImage.objects.owned_by(user).filter(pk__in=[image.pk for image in images])
+    _refuse_taken_down(own, visibility)
     return own.update(**changes) if changes else own.count()
 
 
 def set_visibility(image: GeneratedImage, visibility: str) -> None:
     """Publish or withdraw an image."""
     check_visibility(visibility)
+    _refuse_taken_down(GeneratedImage.objects.filter(pk=image.pk), visibility)
     GeneratedImage.objects.filter(pk=image.pk).update(visibility=visibility)
     image.visibility = visibility
 
@@ -74,3 +78,29 @@ def set_visibility(image: GeneratedImage, visibility: str) -> None:
 def set_favourite(image: GeneratedImage, favourite: bool) -> None:
     GeneratedImage.objects.filter(pk=image.pk).update(favourite=favourite)
     image.favourite = favourite
+
+
+def _refuse_taken_down(images: GeneratedImageQuerySet, visibility: str) -> None:
+    if visibility != Visibility.PRIVATE and images.exclude(taken_down_at=None).exists():
+        raise Conflict("This image was taken down by the people who run this site, so it cannot be published.")
+
+
+def take_down(images: GeneratedImageQuerySet, reason: str) -> list[GeneratedImage]:
+    """Hide `images` from everybody but their owners, at once and everywhere; returns those that it changed.
+
+    For the staff, of any owner's. `reason` is told to the owner. Nothing is deleted: `put_back` undoes it.
+    """
+    with transaction.atomic():
+        rows = list(images.filter(taken_down_at=None).select_for_update(of=("self",)))
+        changed = GeneratedImage.objects.filter(pk__in=[row.pk for row in rows])
+        changed.update(taken_down_at=Now(), taken_down_reason=reason)
+    return rows
+
+
+def put_back(images: GeneratedImageQuerySet) -> list[GeneratedImage]:
+    """Undo `take_down`: each of `images` is as public as its owner has it. Returns those that it changed."""
+    with transaction.atomic():
+        rows = list(images.exclude(taken_down_at=None).select_for_update(of=("self",)))
+        changed = GeneratedImage.objects.filter(pk__in=[row.pk for row in rows])
+        changed.update(taken_down_at=None, taken_down_reason="")
+    return rows

@@ -46,6 +46,7 @@ def resolve_request(
     request = complete_request(request, spec, addons())
     moderation.check_prompt(request.prompt, param="prompt")
     moderation.check_prompt(request.negative_prompt, param="negative_prompt")
+    moderation.check_left_out(request.prompt, request.negative_prompt)
     prompt, negative_prompt = composed_prompts(request, chosen_style, spec)
     composed = replace(request, prompt=prompt, negative_prompt=negative_prompt)
     return ResolvedRequest(spec, chosen_style, request, composed)

@@ -1,5 +1,7 @@
-"""The type of requests in API views: REST framework's, with our user and key, and a body that is an object."""
+"""Requests in API views: their type (our user and key, and a body that is an object), and addresses in answers."""
 
+from django.conf import settings
+from django.http import HttpRequest
 from rest_framework.request import Request
 
 from accounts.models import ApiKey, User
@@ -14,3 +16,9 @@ class ApiRequest(Request):
     user: User  # type: ignore[override]
     auth: ApiKey | None  # type: ignore[override]
     data: dict  # type: ignore[override]
+
+
+def absolute_url(request: HttpRequest | Request, path: str) -> str:
+    """The address of a path of this site for an answer: at `SITE_URL` where it is set, whatever the caller named as
+    host, else at the host that the caller named, which `DJANGO_ALLOWED_HOSTS` has."""
+    return settings.SITE_URL + path if settings.SITE_URL else request.build_absolute_uri(path)

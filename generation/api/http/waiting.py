@@ -5,6 +5,7 @@ import contextlib
 
 from asgiref.sync import async_to_sync, sync_to_async
 
+from accounts.standing import Caller
 from generation.live.hub import hub
 from generation.live.sse import release_connection
 from generation.live.turn import step_aside
@@ -12,7 +13,8 @@ from generation.models import Generation
 
 
 def wait_for(generation: Generation, seconds: float) -> Generation:
-    """The generation as it is when it has ended, or after `seconds` if that is sooner.
+    """The generation as it is when it has ended, or after `seconds` if that is sooner, or when its owner or their key
+    is turned away.
 
     Woken by the hub's events. Between looks at the row this thread holds no database connection.
     """
@@ -23,7 +25,7 @@ def wait_for(generation: Generation, seconds: float) -> Generation:
 async def _until_final(generation: Generation, seconds: float) -> Generation:
     # Thread-sensitive code under async_to_sync runs in the thread that waits, which has nothing else to do.
     has_ended = sync_to_async(_has_ended, thread_sensitive=True)
-    async with hub.subscribe(generation.owner_id) as events:
+    async with hub.subscribe(generation.owner_id, submitter_of(generation)) as events:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 if await has_ended(generation):
@@ -35,6 +37,11 @@ async def _until_final(generation: Generation, seconds: float) -> Generation:
                         return generation
     await has_ended(generation)
     return generation
+
+
+def submitter_of(generation: Generation) -> Caller:
+    """Who asked for it, as far as its row says."""
+    return Caller(generation.owner_id, key_id=generation.api_key_id)
 
 
 def _is_unrelated(event: dict | None, generation: Generation) -> bool:

@@ -7,7 +7,8 @@
     event: state       {"status"}
 
 Numbered events are kept for some minutes; `Last-Event-ID` replays those that a reader missed. The stream
-ends after the status of an ended generation. While open it holds no database connection.
+ends after the status of an ended generation, and when the caller is turned away (a revoked key, a suspended account).
+While open it holds no database connection.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError
 from django.http import StreamingHttpResponse
 
+from accounts.standing import Caller
 from generation.api.http.throttling import StreamSlot
 from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
@@ -28,28 +30,30 @@ from generation.queue.order import with_places
 from .serializers.generations import serialize_generation
 
 
-def event_stream(generation: Generation, *, root: str, last_event_id: str | None) -> StreamingHttpResponse:
+def event_stream(
+    generation: Generation, *, caller: Caller, root: str, last_event_id: str | None
+) -> StreamingHttpResponse:
     """The stream of a generation that the caller may see. `root` is the site's address. Raises TooManyStreams."""
     slot = StreamSlot(generation.owner_id)
     is_number = last_event_id and last_event_id.isdecimal() and len(last_event_id) < 16
-    return stream_response(_until_ended(generation, root, int(last_event_id) if is_number else None, slot))
+    return stream_response(_until_ended(generation, caller, root, int(last_event_id) if is_number else None, slot))
 
 
 async def _until_ended(
-    generation: Generation, root: str, last_number: int | None, slot: StreamSlot
+    generation: Generation, caller: Caller, root: str, last_number: int | None, slot: StreamSlot
 ) -> AsyncGenerator[str]:
     let_go_of_thread()
     try:
         # Closed with this one, so that a reader who leaves also leaves the hub.
-        async with contextlib.aclosing(_events(generation.pk, generation.owner_id, root, last_number)) as events:
+        async with contextlib.aclosing(_events(generation.pk, caller, root, last_number)) as events:
             async for event in events:
                 yield event
     finally:
         slot.release()
 
 
-async def _events(generation_id: UUID, owner_id: int, root: str, last_number: int | None) -> AsyncGenerator[str]:
-    async with hub.subscribe(owner_id) as live:
+async def _events(generation_id: UUID, caller: Caller, root: str, last_number: int | None) -> AsyncGenerator[str]:
+    async with hub.subscribe(caller.user_id, caller) as live:
         status = await _read_status(generation_id, root)
         if status is None:
             return

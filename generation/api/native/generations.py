@@ -9,7 +9,9 @@ from rest_framework.response import Response
 
 from accounts import quotas
 from accounts.authentication import key_scope
+from accounts.standing import caller_of
 from generation.api.http.query import idempotency_key, whole
+from generation.api.http.requests import absolute_url
 from generation.api.http.results import images_of
 from generation.api.http.waiting import wait_for
 from generation.catalog import model_named
@@ -38,7 +40,7 @@ def generation_or_404(request, generation_id) -> Generation:
 
 
 def site_root(request) -> str:
-    return request.build_absolute_uri("/")
+    return absolute_url(request, "/")
 
 
 @extend_schema(**doc.GENERATE)
@@ -217,4 +219,5 @@ def events(request, generation_id):
         return HttpResponse(content_type="text/event-stream; charset=utf-8")
     root, last = site_root(request), request.headers.get("Last-Event-ID")
     release_connection()  # this thread lives as long as the stream
-    return event_stream(generation, root=root, last_event_id=last)
+    caller = caller_of(request, request.user)
+    return event_stream(generation, caller=caller, root=root, last_event_id=last)

@@ -21,6 +21,7 @@ from rest_framework.response import Response
 from accounts import quotas
 from accounts.models import QuotaHold
 from generation import catalog
+from generation.api.http.requests import absolute_url
 from generation.live import store
 from generation.models import Generation
 from generation.representation import describe_request, timestamp
@@ -44,7 +45,7 @@ def index(request) -> Response:
     """What this is and where things are. Also the answer of `/` to programs."""
 
     def url_of(name: str) -> str:
-        return request.build_absolute_uri(reverse(name))
+        return absolute_url(request, reverse(name))
 
     return Response(
         {

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
 from accounts.models import User
-from generation.api.http.requests import ApiRequest
+from generation.api.http.requests import ApiRequest, absolute_url
 from generation.models import GeneratedImage
 from generation.storage.serving import converted_response, image_response
 
@@ -31,14 +31,15 @@ def signed_url(request: ApiRequest, image: GeneratedImage, format: str, quality:
     """The absolute address of a picture of the caller, in that format; `quality` (1 to 100) is for jpeg and webp."""
     path = reverse(f"openai-picture-{format}", args=[image.id])
     signature = signing.dumps([str(image.id), request.user.pk, quality], salt=SALT)
-    return request.build_absolute_uri(f"{path}?signature={signature}")
+    return absolute_url(request, f"{path}?signature={signature}")
 
 
 @require_safe
 def picture(request: HttpRequest, image_id: UUID, format: str) -> HttpResponseBase:
     """The bytes, for whoever has a signature that is young enough, else for those who may see the picture."""
     user, quality = _read_signature(request, image_id)
-    images = GeneratedImage.objects.visible_to(user).kept().select_related("generation")
+    # A signature opens for anybody who has the address, so what was taken down stays shut, the owner's own included.
+    images = GeneratedImage.objects.visible_to(user).kept().filter(taken_down_at=None).select_related("generation")
     image = get_object_or_404(images, id=image_id)
     if format == "png":
         return image_response(request, image, "file")

@@ -13,10 +13,12 @@ from collections.abc import AsyncGenerator
 
 from django.db import InterfaceError, OperationalError
 from django.http import StreamingHttpResponse
+from rest_framework.exceptions import AuthenticationFailed
 
 from generation.api.http.errors import problem_of
 from generation.api.http.results import images_of
 from generation.api.http.throttling import StreamSlot
+from generation.api.http.waiting import submitter_of
 from generation.live import store
 from generation.live.hub import hub, let_go_of_thread
 from generation.live.sse import HEARTBEAT, encode_event, read_rows, stream_response
@@ -61,7 +63,7 @@ async def _events(generation: Generation, parsed: ParsedRequest, prefix: str, sl
 async def _previews(generation: Generation, parsed: ParsedRequest) -> AsyncGenerator[str | None]:
     """Previews as base64 until the generation has ended, at most as many as were asked for; None is a heartbeat."""
     shown = 0
-    async with hub.subscribe(generation.owner_id) as live:
+    async with hub.subscribe(generation.owner_id, submitter_of(generation)) as live:
         if await _has_ended(generation):
             return
         async for event in live:
@@ -79,6 +81,7 @@ async def _previews(generation: Generation, parsed: ParsedRequest) -> AsyncGener
                 return
             if event is None:
                 yield None
+    raise AuthenticationFailed("This API key is not valid any more.")
 
 
 def _is_preview_due(report: dict, shown: int, count: int) -> bool:

@@ -7,6 +7,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from generation.api.http.requests import absolute_url
 from generation.representation import timestamp
 
 OPTIONAL = {"required": False, "allow_null": True}
@@ -36,7 +37,7 @@ class AbsoluteUrl(serializers.Field):
         super().__init__(read_only=True, source="*", **options)
 
     def to_representation(self, image):
-        return self.context["request"].build_absolute_uri(reverse(self.view_name, args=[image.id]))
+        return absolute_url(self.context["request"], reverse(self.view_name, args=[image.id]))
 
 
 class Moment(serializers.DateTimeField):

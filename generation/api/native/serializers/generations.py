@@ -8,6 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from generation.api.http.requests import absolute_url
 from generation.engine.request.fields import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
 from generation.models import GeneratedImage, Generation
 from generation.prompts.styles import STYLES
@@ -117,7 +118,7 @@ class Result(serializers.ModelSerializer):
 
     @extend_schema_field(OpenApiTypes.URI)
     def get_url(self, image):
-        return self.context["request"].build_absolute_uri(reverse("image-file", args=[image.id]))
+        return absolute_url(self.context["request"], reverse("image-file", args=[image.id]))
 
     @extend_schema_field(OpenApiTypes.DATETIME)
     def get_created_at(self, image):

@@ -47,6 +47,8 @@ class ImageDetail(HistoryImage):
     request = serializers.SerializerMethodField(help_text="Every field that it was drawn with.")
     generationTime = Seconds(source="generation_time", help_text="Seconds.")
     deletedAt = Moment(source="deleted_at", allow_null=True, help_text="In the trash since.")
+    takenDownAt = Moment(source="taken_down_at", allow_null=True, help_text="Hidden from everybody else since.")
+    takenDownReason = serializers.CharField(source="taken_down_reason", allow_blank=True)
     generationId = serializers.UUIDField(source="generation_id")
 
     class Meta(HistoryImage.Meta):
@@ -71,6 +73,8 @@ class ImageDetail(HistoryImage):
             "favourite",
             "title",
             "deletedAt",
+            "takenDownAt",
+            "takenDownReason",
             "generationId",
         ]
 

@@ -1,0 +1,79 @@
+"""Letters as they are meant: look-alikes, digits for letters and hidden separators undone, for the prompt rule."""
+
+import re
+import unicodedata
+
+# Letters of other alphabets, and of forms that NFKC leaves, beside the Latin ones they pass for.
+_LOOKALIKES = str.maketrans(
+    {
+        other: latin
+        for latin, others in {
+            "a": "аɑαᴀӓ",
+            "b": "вьƅʙƀᖯ",
+            "c": "сϲᴄⅽƈ",
+            "d": "ԁɗđᴅժⅾ",
+            "e": "еєҽεᴇǝ℮ɛ",
+            "f": "ғƒꜰ",
+            "g": "ɡցɢǥ",
+            "h": "һհʜħн",
+            "i": "іıιɪɩ",
+            "j": "јʝᴊ",
+            "k": "кκᴋƙ",
+            "l": "ⅼʟłӏɭ",
+            "m": "мᴍⅿ",
+            "n": "пոռɴηռи",
+            "o": "оοօᴏøσɵ",
+            "p": "рρᴘ",
+            "q": "ԛգ",
+            "r": "гʀɾᴦ",
+            "s": "ѕꜱʂƽ",
+            "t": "тτᴛŧ",
+            "u": "սυᴜʋц",
+            "v": "ѵνᴠⅴ",
+            "w": "ԝωᴡшɯ",
+            "x": "хχⅹ×",
+            "y": "уγүʏყ",
+            "z": "ᴢʐżƶ",
+            "oe": "œ",
+            "ae": "æ",
+            "ss": "ß",
+        }.items()
+        for other in others
+    }
+    # Letters in filled circles and squares, and flags.
+    | {chr(first + place): chr(97 + place) for first in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)}
+)
+_DIGITS = str.maketrans("01345789@$!|", "oieastbgasii")
+_DIGITS_L = str.maketrans("01345789@$!|", "oleastbgasll")
+_MIXED = re.compile(r"(?<![a-z0-9@$])(?=\w*[a-z])(?=[a-z]*[0-9@$!|])[a-z0-9@$]+(?:[!|]+[a-z0-9@$]+)*")
+_SINGLES = re.compile(r"(?<!\w)(?:\w[\W_]{1,2}){2,}\w(?!\w)")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–._*~·]+(?=[^\W\d_])")
+_RUN = re.compile(r"([^\W\d_])\1{2,}")
+
+
+def fold(text: str) -> str:
+    """Lower case, one form for each letter, accents (but the tilde of ñ) and invisible characters dropped."""
+    text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
+    kept, before = [], ""
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Mn", "Me") and not (character == "\u0303" and before == "n"):
+            continue
+        if category in ("Cf", "Cc") and character not in "\n\t":
+            continue
+        kept.append(character)
+        before = character
+    return unicodedata.normalize("NFC", "".join(kept)).translate(_LOOKALIKES)
+
+
+def readings(text: str) -> list[str]:
+    """Ways in which `text` may be meant, without repetition: as it stands (folded) first."""
+    plain = fold(text)
+    forms = [plain]
+    for form in (plain, _RUN.sub(r"\1", plain)):
+        for table in (None, _DIGITS, _DIGITS_L):
+            letters = _MIXED.sub(lambda match, table=table: match[0].translate(table), form) if table else form
+            whole = _HYPHEN.sub("", letters)
+            joined = _SINGLES.sub(lambda match: re.sub(r"[\W_]", "", match[0]), letters)
+            forms += [letters, whole, joined]
+    return list(dict.fromkeys(forms))
