@@ -183,7 +183,7 @@ def test_models_say_what_can_be_asked_of_them(documented, free_user, pro_user, a
     models, upscalers = offered()
     bare, flow = models["stable-diffusion-v1-5"], models["qwen-image"]
     assert bare["modes"] == ["txt2img", "img2img", "inpaint", "outpaint", "upscale"]
-    assert bare["features"] == ["hires_fix", "variation", "tiling", "clip_skip", "quality"]
+    assert bare["features"] == ["hires_fix", "variation", "tiling", "clip_skip", "quality", "guidance_rescale"]
     assert (bare["loras"], bare["controls"], upscalers) == ([], [], ["lanczos", "nearest", "sketch-2x"])
     assert flow["features"] == []
 

@@ -140,6 +140,7 @@ class TestProviders:
             "sampler": "Euler",
             "seed": 8,
             "num_images": 1,
+            "guidance_rescale": 0.0,
             "clip_skip": 0,
             "quality": "exact",
         }

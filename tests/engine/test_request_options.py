@@ -170,11 +170,11 @@ def test_edges_that_join_have_no_place_of_their_own(engine, catalog):
     """A tiling row that is rolled gives the rolled answer: the UNet does not see where the edge is."""
     model = engine.models.get(catalog.get("sd1"))
     rows = [start_row(model, make(catalog, tiling=True), 0) for _ in range(2)]
-    rows[1].slots = rows[1].slots.roll((4, 6), (-2, -1))
+    rows[1].sampler_state = rows[1].sampler_state.roll((4, 6), (-2, -1))
     advance(model, rows)
     assert torch.allclose(rows[0].latents.roll((4, 6), (-2, -1)), rows[1].latents, atol=1e-4)
     plain = [start_row(model, make(catalog), 0) for _ in range(2)]
-    plain[1].slots = plain[1].slots.roll((4, 6), (-2, -1))
+    plain[1].sampler_state = plain[1].sampler_state.roll((4, 6), (-2, -1))
     advance(model, plain)
     assert not torch.allclose(plain[0].latents.roll((4, 6), (-2, -1)), plain[1].latents, atol=1e-2)
 

@@ -1,5 +1,7 @@
 """A job's page and panel: what state it is in, cancel, try again, preview."""
 
+import re
+
 import pytest
 from django.db import connection
 from django.urls import reverse
@@ -32,7 +34,7 @@ def url(name, job):
 )
 def test_it_says_how_the_job_fares(anna, pro_user, make_generation, fields, text):
     page = anna.get(url("job", make_generation(pro_user, **fields)))
-    assert page.status_code == 200 and text in page.content.decode()
+    assert page.status_code == 200 and text in " ".join(page.content.decode().split())
 
 
 def test_a_finished_job_shows_its_pictures(anna, pro_user, make_image):
@@ -44,8 +46,8 @@ def test_a_finished_job_shows_its_pictures(anna, pro_user, make_image):
 def test_without_scripts_an_active_page_reloads_itself(anna, pro_user, make_generation):
     active, ended = make_generation(pro_user), make_generation(pro_user, status="cancelled")
     refresh = '<noscript><meta http-equiv="refresh" content="3"></noscript>'
-    assert refresh in anna.get(url("job", active)).content.decode()
-    assert refresh not in anna.get(url("job", ended)).content.decode()
+    for job, reloads in ((active, True), (ended, False)):
+        assert (refresh in re.sub(r"\s*\n\s*", "", anna.get(url("job", job)).content.decode())) == reloads
 
 
 def test_progress_is_shown_and_never_full_before_the_picture_is_there(anna, pro_user, make_generation):

@@ -138,9 +138,9 @@ class PromptEncoder:
         states, pooled = self._run(encoder, (ids, mask), clip_skip)
         states = states.reshape(1, count * length, -1)
         scaled = states * weights.reshape(1, -1, 1).to(states)
-        mean = scaled.float().mean()
-        if mean != 0:
-            scaled = scaled * (states.float().mean() / mean).to(scaled.dtype)
+        before, after = states.float().mean(), scaled.float().mean()
+        if before != 0 and after != 0:  # of an encoder that ends in a plain norm both may round to nothing
+            scaled = scaled * (before / after).to(scaled.dtype)
         return scaled, None if pooled is None else pooled[:1]
 
 
