@@ -42,7 +42,7 @@ class Side:
         self.site, self.client = site, client
         self.cpu: list[float] = []
 
-    def timed(self, work: Callable[[httpx.Client], None]) -> Callable[[int], float]:
+    def timed(self, work: Callable[[httpx.Client], object]) -> Callable[[int], float]:
         def turn(_number: int) -> float:
             cpu, began = self._cpu_seconds(), time.perf_counter()
             work(self.client)
@@ -72,7 +72,7 @@ def draw(client: httpx.Client) -> None:
     wait_for(lambda: all(is_complete(client, job) for job in jobs), seconds=120, every=0.05)
 
 
-def measure(part: str, sides: dict[str, Side], work: Callable[[httpx.Client], None], rounds: int) -> None:
+def measure(part: str, sides: dict[str, Side], work: Callable[[httpx.Client], object], rounds: int) -> None:
     for side in sides.values():
         work(side.client)
         side.cpu.clear()
