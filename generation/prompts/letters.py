@@ -41,13 +41,16 @@ _LOOKALIKES = str.maketrans(
         for other in others
     }
     # Letters in filled circles and squares, and flags.
+    # Pictures that stand for words.
+    | {"👶": " baby ", "🧒": " child ", "👦": " boy ", "👧": " little girl ", "🔞": " nsfw "}
     | {chr(first + place): chr(97 + place) for first in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)}
 )
 _DIGITS = str.maketrans("01345789@$!|", "oieastbgasii")
 _DIGITS_L = str.maketrans("01345789@$!|", "oleastbgasll")
-_MIXED = re.compile(r"(?<![a-z0-9@$])(?=\w*[a-z])(?=[a-z]*[0-9@$!|])[a-z0-9@$]+(?:[!|]+[a-z0-9@$]+)*")
+_MIXED = re.compile(r"(?<![a-zñ0-9@$])(?=[\w@$]*[a-z])(?=[a-zñ]*[0-9@$!|])[a-zñ0-9@$]+(?:[!|]+[a-zñ0-9@$]+)*")
 _SINGLES = re.compile(r"(?<!\w)(?:\w[\W_]{1,2}){2,}\w(?!\w)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–._*~·]+(?=[^\W\d_])")
+_UMLAUT = re.compile(r"(?<=[aou])e(?!i)")
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 
 
@@ -69,7 +72,7 @@ def fold(text: str) -> str:
 def readings(text: str) -> list[str]:
     """Ways in which `text` may be meant, without repetition: as it stands (folded) first."""
     plain = fold(text)
-    forms = [plain]
+    forms = [plain, _UMLAUT.sub("", plain)]
     for form in (plain, _RUN.sub(r"\1", plain)):
         for table in (None, _DIGITS, _DIGITS_L):
             letters = _MIXED.sub(lambda match, table=table: match[0].translate(table), form) if table else form

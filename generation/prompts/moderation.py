@@ -19,28 +19,33 @@ from .letters import fold, readings
 
 NEAR_WORDS = 15
 """So many words may stand between a minor and what is bare."""
+NEAR_ANIMAL_WORDS = 4
+"""The same between an animal and an act."""
 
 _REFUSAL = "This prompt asks for something that is not drawn here: sexual content with minors or animals."
-
-
-def _whole_words(patterns: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(patterns.split())})(?![^\W_])")
 
 
 def _spaced(word: str) -> re.Pattern[str]:
     """A word whose letters are repeated or have up to two separators between them."""
     letters = (f"(?:{letter}|[*#])+" if letter in "aeiou" else f"{letter}+" for letter in word)
-    return _whole_words(r"[\W_]{0,2}".join(letters))
+    return words.whole_words(r"[\W_]{0,2}".join(letters))
 
 
-_ALWAYS = _whole_words(words.ALWAYS)
-_MINORS = _whole_words(words.MINORS + words.AGES)
-_EXPLICIT = _whole_words(words.EXPLICIT)
-_BARE = _whole_words(words.BARE)
-_HARMLESS = _whole_words(words.HARMLESS)
-_CLOTHES = _whole_words(words.CLOTHES)
-_HIDDEN = [(_spaced(word), word) for word in words.HIDDEN.split()]
-_AMBIGUOUS = [(_whole_words(minor), _whole_words(bare)) for minor, bare in words.AMBIGUOUS]
+def _glued(some: list[str], others: list[str]) -> re.Pattern[str]:
+    """One of each, with nothing between them."""
+    first, second = "|".join(some), "|".join(others)
+    return words.whole_words(f"(?:{first})(?:{second})|(?:{second})(?:{first})")
+
+
+_ALWAYS = words.word_list("always")
+_HARMLESS = words.word_list("harmless")
+_MINORS = [words.word_list("minors"), words.word_list("ages")]
+_EXPLICIT = words.word_list("explicit")
+_BARE = words.word_list("bare")
+_ANIMALS, _ACTS, _CLOTHES = (words.word_class(name) for name in ("animal", "act", "clothes"))
+_HIDDEN_MINORS, _HIDDEN_BARE = words.hidden_words("minors"), words.hidden_words("bare")
+_HIDDEN = [(_spaced(word), word) for word in (*_HIDDEN_MINORS, *_HIDDEN_BARE) if len(word) > 3]
+_GLUED = _glued(_HIDDEN_MINORS, _HIDDEN_BARE)
 
 
 def check_prompt(text: str, *, param: str) -> None:
@@ -49,7 +54,7 @@ def check_prompt(text: str, *, param: str) -> None:
     if any(_is_forbidden(form) for form in forms):
         raise PromptRejected(_REFUSAL, param=param)
     for word in settings.PROMPT_BLOCKLIST:
-        pattern = _whole_words(re.escape(fold(word)).replace(r"\ ", r"\W"))
+        pattern = words.whole_words(re.escape(fold(word)).replace(r"\ ", r"\W"))
         if any(pattern.search(form) for form in forms):
             raise PromptRejected("This prompt contains a word that this site does not allow.", param=param)
 
@@ -57,30 +62,34 @@ def check_prompt(text: str, *, param: str) -> None:
 def check_left_out(prompt: str, negative_prompt: str) -> None:
     """Raise PromptRejected when a minor is to be drawn and clothes are to be left out."""
     clothes = any(_CLOTHES.search(form) for form in readings(negative_prompt))
-    if clothes and any(_MINORS.search(_HARMLESS.sub(" , ", form)) for form in readings(prompt)):
+    if clothes and any(_minors(_HARMLESS.sub(" , ", form)) for form in readings(prompt)):
         raise PromptRejected(_REFUSAL, param="negative_prompt")
 
 
 def _is_forbidden(form: str) -> bool:
-    if _ALWAYS.search(form):
+    if _ALWAYS.search(form) or _GLUED.search(form):
         return True
     form = _HARMLESS.sub(" , ", form)
     for pattern, word in _HIDDEN:
         form = pattern.sub(word, form)
-    minors = _spans(_MINORS, form)
-    if minors and (_EXPLICIT.search(form) or _are_near(form, minors, _spans(_BARE, form))):
+    minors = _minors(form)
+    if minors and (_EXPLICIT.search(form) or _are_near(form, minors, _spans(_BARE, form), NEAR_WORDS)):
         return True
-    return any(_are_near(form, _spans(minor, form), _spans(bare, form)) for minor, bare in _AMBIGUOUS)
+    return _are_near(form, _spans(_ANIMALS, form), _spans(_ACTS, form), NEAR_ANIMAL_WORDS)
+
+
+def _minors(form: str) -> list[tuple[int, int]]:
+    return [span for pattern in _MINORS for span in _spans(pattern, form)]
 
 
 def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
     return [match.span() for match in pattern.finditer(text)]
 
 
-def _are_near(text: str, some: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> bool:
+def _are_near(text: str, some: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]], most: int) -> bool:
     # The two that are nearest to each other follow one another among all of both.
     spans = sorted([(*span, True) for span in some] + [(*span, False) for span in others])
     for (_, end, is_some), (start, _, is_next_some) in itertools.pairwise(spans):
-        if is_some != is_next_some and len(re.findall(r"\w+", text[end:start])) <= NEAR_WORDS:
+        if is_some != is_next_some and len(re.findall(r"\w+", text[end:start])) <= most:
             return True
     return False
