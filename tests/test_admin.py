@@ -163,6 +163,11 @@ def test_nobody_raises_rights(staff_with, staff_user, free_user):
     for person in (helper.person, staff_user):
         helper.post(f"/admin/accounts/user/{person.pk}/password/", secret)
         helper.post(f"/admin/accounts/user/{person.pk}/delete/", {"post": "yes"})
+    rows = list(User.objects.order_by("-date_joined"))
+    listed = {f"form-{place}-id": person.pk for place, person in enumerate(rows)}
+    listed |= {f"form-{place}-plan": "pro" for place in range(len(rows))}
+    counts = {"form-TOTAL_FORMS": len(rows), "form-INITIAL_FORMS": len(rows)}
+    helper.post("/admin/accounts/user/", listed | counts | {"_save": "Save"})
     helper.post("/admin/accounts/user/add/", {"email": "new@example.com", "plan": "free", **secret, **RIGHTS})
     helper.post(f"/admin/auth/group/{group.pk}/change/", {"name": "helpers", "permissions": every})
     helper.post("/admin/auth/group/add/", {"name": "rulers", "permissions": every})
@@ -171,7 +176,7 @@ def test_nobody_raises_rights(staff_with, staff_user, free_user):
     )
     for person in (helper.person, staff_user):
         same = User.objects.get(pk=person.pk)
-        assert (same.is_superuser, same.password) == (person.is_superuser, person.password)
+        assert (same.is_superuser, same.password, same.plan) == (person.is_superuser, person.password, person.plan)
     assert not User.objects.exclude(pk=staff_user.pk).filter(is_superuser=True).exists()
     assert not User.objects.exclude(pk__in=[staff_user.pk, helper.person.pk]).filter(is_staff=True).exists()
     assert not group.permissions.exists() and Group.objects.count() == 1 and not EmailAddress.objects.exists()

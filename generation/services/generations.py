@@ -24,6 +24,7 @@ from generation.engine.request.fields import ImageRequest
 from generation.engine.request.options import picture_names, to_columns, to_keywords, to_options
 from generation.live import store
 from generation.models import Generation, Upload, Visibility
+from generation.queue import jobs, withdrawal
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from generation.storage.image_requests import picture_of, request_of
 from generation.webhooks import events
@@ -246,16 +247,7 @@ def cancel_generation(generation: Generation) -> str:
 
     A queued generation ends at once and is not charged. A running one stops at the next step border.
     """
-    from generation.queue import jobs
-
-    with transaction.atomic():
-        changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
-            status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now()
-        )
-        if changed:
-            quotas.release(generation.pk, reason="cancelled while queued")
-            events.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
-    if changed:
+    if withdrawal.cancel_queued(generation):
         jobs.announce_end(generation.pk)
         return "cancelled"
     running = Generation.objects.filter(pk=generation.pk, status=Generation.Status.PROCESSING)
