@@ -33,6 +33,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/panel/", jobs.job_panel, name="job-panel"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job-cancel"),
     path("jobs/<uuid:pk>/retry/", jobs.job_retry, name="job-retry"),
+    path("jobs/<uuid:pk>/delete/", jobs.job_delete, name="job-delete"),
     path("jobs/<uuid:pk>/preview.webp", jobs.job_preview, name="job-preview"),
     path("events/", events, name="events"),
     path("gallery/", gallery.gallery, name="gallery"),

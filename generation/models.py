@@ -139,6 +139,11 @@ class Generation(models.Model):
         """Whether it has ended: nothing about it changes any more."""
         return self.status in self.FINAL
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether what it asked for was deleted: a request has a prompt, or pictures to work on in its options."""
+        return not (self.prompt or self.options)
+
 
 class GeneratedImageQuerySet(models.QuerySet):
     PUBLISHED = Q(

@@ -345,6 +345,19 @@ GENERATION_STATUS = _operation(
     {200: _answer(generations.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON},
 )
 GENERATION_STATUS_ALIAS = GENERATION_STATUS | {"operation_id": "generationStatusAlias"}
+GENERATION_DELETE = _operation(
+    "deleteGeneration",
+    "generations",
+    {
+        204: OpenApiResponse(description="It is gone, with its pictures."),
+        404: MISSING,
+        409: CONFLICT,
+        **COMMON,
+        403: FORBIDDEN,
+    },
+    description="Delete a generation that has ended for good, its pictures included. What it cost stays counted.",
+)
+GENERATION_DELETE_ALIAS = GENERATION_DELETE | {"operation_id": "deleteGenerationAlias"}
 EVENT = {
     "type": "object",
     "required": ["data"],
