@@ -52,7 +52,7 @@ def unless_silent(action: Callable[[], Any], default: Any = None) -> Any:
         return action()
     except redis.RedisError as error:
         _silent_until = time.monotonic() + SILENCE_SECONDS
-        _trouble = "full" if isinstance(error, redis.exceptions.OutOfMemoryError) else "away"
+        _trouble = "full" if isinstance(error, redis.ResponseError) else "away"  # or refuses for another reason
         log.warning("Redis is left alone for a moment: %s", error)
         return default
 
