@@ -28,7 +28,7 @@ EVENTS_SECONDS = 900
 EVENTS_KEPT = 256
 WATCHED_SECONDS = 20
 
-QUICK: dict[str, Any] = {"socket_timeout": 0.3, "socket_connect_timeout": 0.2, "retry": Retry(NoBackoff(), 0)}
+QUICK: dict[str, Any] = {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, "retry": Retry(NoBackoff(), 0)}
 """Options of a client that gives up at once: nothing that is kept in Redis is worth a visitor's time."""
 
 _client = redis.Redis.from_url(settings.REDIS_URL, health_check_interval=30, max_connections=32, **QUICK)

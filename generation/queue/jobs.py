@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Status = Generation.Status
 
+KEPT_SECONDS = 5
+"""How long a suspect is kept for a busy worker that may have died meanwhile."""
+
 
 class LeaseLost(Exception):
     """Another worker, the sweeper or the owner has decided about this generation: discard your results."""
@@ -96,7 +99,8 @@ def claim(worker: str, *, careful: bool = False) -> Generation | None:
 def keep_suspect(worker: str) -> bool:
     """Whether a suspect waits for this worker: one that was kept for it before, or else the first that is free.
 
-    Until a lease has run out no other busy worker waits for the same one; an idle one may take it.
+    For KEPT_SECONDS no other busy worker waits for the same one; an idle one may take it. The worker that waits calls
+    this about every second.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -106,7 +110,7 @@ def keep_suspect(worker: str) -> bool:
             f"   WHERE {_MAY_RUN} AND g.losses > 0"
             "     AND (g.worker IN ('', %(worker)s) OR g.lease_until < clock_timestamp())"
             f"  ORDER BY g.worker = '', {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1)",
-            {"worker": worker, "lease": settings.LEASE_SECONDS},
+            {"worker": worker, "lease": KEPT_SECONDS},
         )
         return cursor.rowcount > 0
 

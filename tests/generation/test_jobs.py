@@ -391,6 +391,16 @@ class TestQueueOrder:
         assert jobs.claim_suspect("w0") is None
         assert jobs.claim_suspect("w0", beside_others=True).pk == suspect.pk
 
+    def test_one_that_was_kept_for_a_worker_that_died_soon_waits_for_another(self, make_user, suspect):
+        for number in range(2):
+            create(make_user(f"u{number}@example.com"))
+            assert jobs.claim(f"w{number}")
+        assert jobs.keep_suspect("w0")
+        suspect.refresh_from_db()
+        assert suspect.lease_until < timezone.now() + dt.timedelta(seconds=10)
+        expire_lease(suspect)
+        assert jobs.keep_suspect("w1") and not jobs.keep_suspect("w0")
+
     def test_an_idle_worker_need_not_wait_for_the_one_it_was_kept_for(self, make_user, suspect):
         create(make_user("u@example.com"))
         assert jobs.claim("w0") and jobs.keep_suspect("w0")
