@@ -100,6 +100,7 @@ class Generation(models.Model):
     owner_slots = models.PositiveIntegerField(null=True, help_text="how many of the owner's may run at once")
     epoch = models.PositiveIntegerField(default=0, help_text="fencing token: each claim raises it")
     attempt = models.PositiveIntegerField(default=0)
+    losses = models.PositiveIntegerField(default=0, db_default=0, help_text="how often its worker was lost")
     worker = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
@@ -116,6 +117,7 @@ class Generation(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="generation_of_owner"),
             models.Index(fields=["priority", "created_at"], name="generation_queue", condition=Q(status="queued")),
+            models.Index(fields=["created_at"], name="generation_suspects", condition=Q(status="queued", losses__gt=0)),
             models.Index(fields=["owner"], name="generation_running", condition=Q(status="processing")),
             models.Index(fields=["lease_until"], name="generation_leases", condition=Q(status="processing")),
             models.Index(
@@ -143,6 +145,17 @@ class Generation(models.Model):
     def is_erased(self) -> bool:
         """Whether what it asked for was deleted: a request has a prompt, or pictures to work on in its options."""
         return not (self.prompt or self.options)
+
+
+class WorkerReport(models.Model):
+    """What a worker last said of itself. Written and read by `queue.presence` alone."""
+
+    name = models.CharField(max_length=120, primary_key=True)
+    status = models.JSONField(help_text="its engine's status, and how many generations it is `running`")
+    seen_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self):
+        return self.name
 
 
 class GeneratedImageQuerySet(models.QuerySet):

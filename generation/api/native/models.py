@@ -12,7 +12,7 @@ from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import MAX_IMAGES
 from generation.engine.request.request import FEATURE_FIELDS
-from generation.live import store
+from generation.queue import presence
 
 from . import openapi as doc
 
@@ -27,7 +27,7 @@ NEED_ADDONS = ("loras", "control", "reference")
 @api_view(READ)
 def models(request) -> Response:
     """The models of this site: what each can do, within which limits, and with which add-ons."""
-    loaded = {key for worker in store.workers() for key in worker.get("models") or ()}
+    loaded = {key for worker in presence.workers() for key in worker.get("models") or ()}
     default, addons = catalog.model_named(None).key, catalog.addons()
     return Response(
         {
