@@ -1,9 +1,9 @@
 """Fair turns for web requests: few are worked on at once, fewer of one caller, and the others wait in line.
 
 Each request that is worked on takes a thread and mostly a database connection, so their number is bounded below what
-PostgreSQL grants. Nobody's requests wait for those of another caller who sends many: the caller with the fewest at
-work comes next. A request has its turn from when its body is there until its answer begins; streams and calls that
-wait for pictures give it back before (`generation.live.turn`).
+PostgreSQL grants. Nobody's requests wait for those of another caller who sends many: the address with the fewest at
+work comes next, and of its callers the one with the fewest. A request has its turn from when its body is there until
+its answer begins; streams and calls that wait for pictures give it back before (`generation.live.turn`).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ TURNS_PER_CALLER = 4
 TURNS_PER_ADDRESS = 16
 """For those who show another credential each time."""
 WAITING = 1000
-WAITING_PER_CALLER = 100
+WAITING_PER_CALLER, WAITING_PER_ADDRESS = 100, 400
 WAIT_SECONDS = 15
 STREAMS_PER_CALLER, STREAMS_PER_ADDRESS = 64, 1000
 """Event streams that are open; they have no turn, but each holds a descriptor and is sent all news."""
@@ -81,18 +81,23 @@ class Turns:
         self._at_work: Counter[Caller] = Counter()
         self._by_address: Counter[str] = Counter()
         self._line: dict[Caller, deque[tuple[float, asyncio.Future]]] = {}
+        self._waiting: Counter[str] = Counter()
 
     async def take(self, caller: Caller) -> Turn:
         """Wait for a turn. Raises Refused where too many wait already, or for too long."""
         if caller not in self._line and self._may_begin(caller):
             self._begin(caller)
             return Turn(self, caller)
-        if len(self._line.get(caller, ())) >= WAITING_PER_CALLER:
+        if (
+            len(self._line.get(caller, ())) >= WAITING_PER_CALLER
+            or self._waiting[caller.address] >= WAITING_PER_ADDRESS
+        ):
             raise Refused(TOO_MANY)
-        if sum(map(len, self._line.values())) >= WAITING:
+        if self._waiting.total() >= WAITING:
             raise Refused(CROWDED)
         place: tuple[float, asyncio.Future] = time.monotonic(), asyncio.get_running_loop().create_future()
         self._line.setdefault(caller, deque()).append(place)
+        self._waiting[caller.address] += 1
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await place[1]
@@ -131,12 +136,16 @@ class Turns:
     def _next(self) -> Caller | None:
         """Of those who may begin, the caller with the fewest at work; of several the one who has waited longest."""
         able = (caller for caller in self._line if self._may_begin(caller))
-        return min(able, key=lambda caller: (self._at_work[caller], self._line[caller][0][0]), default=None)
+        return min(able, key=self._rank, default=None)
+
+    def _rank(self, caller: Caller) -> tuple[int, int, float]:
+        return self._by_address[caller.address], self._at_work[caller], self._line[caller][0][0]
 
     def _forget(self, caller: Caller, place: tuple[float, asyncio.Future]) -> None:
         line = self._line.get(caller)
         if line and place in line:
             line.remove(place)
+            self._waiting -= Counter([caller.address])
             if not line:
                 del self._line[caller]
 

@@ -41,7 +41,7 @@ def test_who_sends_few_comes_before_those_who_wait_behind_a_caller_of_many():
         return line
 
     line = run(steps)
-    assert not line._line and not line._at_work and not line._by_address
+    assert not line._line and not line._at_work and not line._by_address and not line._waiting
 
 
 def test_other_credentials_each_time_do_not_get_an_address_all_turns():
@@ -50,6 +50,40 @@ def test_other_credentials_each_time_do_not_get_an_address_all_turns():
         liars = [asyncio.create_task(line.take(Caller("192.0.2.1", str(number)))) for number in range(100)]
         await let_others_run()
         assert sum(task.done() for task in liars) == turns.TURNS_PER_ADDRESS
+        (await line.take(OTHER)).give_back()
+        for task in liars:
+            task.cancel()
+
+    run(steps)
+
+
+def test_who_shows_another_credential_each_time_waits_behind_another_address(monkeypatch):
+    monkeypatch.setattr(turns, "TURNS", turns.TURNS_PER_ADDRESS)
+
+    async def steps():
+        line = Turns()
+        liars = [asyncio.create_task(line.take(Caller("192.0.2.1", str(number)))) for number in range(100)]
+        await let_others_run()
+        other = asyncio.create_task(line.take(OTHER))
+        await let_others_run()
+        liars[0].result().give_back()
+        await let_others_run()
+        assert other.done()
+        for task in liars:
+            task.cancel()
+
+    run(steps)
+
+
+def test_one_address_does_not_fill_the_line():
+    async def steps():
+        line = Turns()
+        count = turns.TURNS_PER_ADDRESS + turns.WAITING_PER_ADDRESS
+        liars = [asyncio.create_task(line.take(Caller("192.0.2.1", str(number)))) for number in range(count)]
+        await let_others_run()
+        with pytest.raises(Refused) as refusal:
+            await line.take(Caller("192.0.2.1", "another"))
+        assert refusal.value.problem.status == 429
         (await line.take(OTHER)).give_back()
         for task in liars:
             task.cancel()
