@@ -26,7 +26,7 @@ UNREAD_SECONDS = 30
 """Within which a caller must read on: what it has not read is kept in memory."""
 HEAD_BYTES = 64 * 1024
 """Of a request's first line and headers, and of what follows a body in pieces."""
-PIPELINED = 32
+PIPELINED = 8
 """Requests of one connection that may wait for the answer to an earlier one."""
 SHARE = 0.5
 """Of the descriptors, for each kind of held connections; the others are for requests at work and their files."""
@@ -102,6 +102,8 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         idle = self.cycle is None or self.cycle.response_complete
+        if self.transport.is_closing():
+            return
         if self._head_bytes > HEAD_BYTES:
             self.transport.abort() if not idle else self.send_400_response("The head of this request is too large.")
         elif idle and self._timer is None and self.timeout_keep_alive_task is None:
