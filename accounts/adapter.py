@@ -19,6 +19,7 @@ from . import sign_in
 from .mailboxes import mailbox_of
 from .models import User
 from .notices import send_beside
+from .site_root import site_root
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -86,10 +87,9 @@ class AccountAdapter(DefaultAccountAdapter):
         self._mail(template_prefix, email, context).send()
 
     def _mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> EmailMessage:
-        """A mail whose addresses are those of `SITE_URL`, where it is set, whatever host the visitor named."""
+        """A mail whose addresses begin with `site_root`, whatever host and port the visitor named."""
         request = cast(HttpRequest, allauth_context.request)
-        here = request.build_absolute_uri("/")
-        root = f"{settings.SITE_URL}/" if settings.SITE_URL else here
+        here, root = request.build_absolute_uri("/"), f"{site_root(request)}/"
         moved = {
             name: root + value.removeprefix(here) if isinstance(value, str) and value.startswith(here) else value
             for name, value in context.items()

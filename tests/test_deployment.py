@@ -314,13 +314,24 @@ def test_pods_have_no_more_rights_than_they_need(name):
 
 
 def test_the_proxy_lets_event_streams_flow_and_nothing_else():
-    pattern, body = re.search(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S).groups()
-    assert "proxy_buffering off;" in body and "gzip off;" in body
+    (pattern, body), _ = re.findall(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S)
+    assert "proxy_buffering off;" in body and "gzip off;" in body and NGINX.count("proxy_buffering off;") == 1
     pk = "0b2a6a0e-5f3c-4c53-9f2e-0d6d1c3b8f11"
     for path in (reverse("events"), reverse("api-events", args=[pk])):
         assert re.match(pattern, path), path
     for path in (reverse("gallery"), reverse("api-generate"), reverse("api-status", args=[pk])):
         assert not re.match(pattern, path), path
+
+
+def test_the_proxy_waits_as_long_as_the_site_does():
+    _, (pattern, body) = re.findall(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S)
+    seconds = int(re.search(r"proxy_read_timeout (\d+)s;", body)[1])
+    assert seconds > settings.GENERATION_DEADLINE_SECONDS + 60  # as the web UI's dialect
+    ingress = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Ingress")["metadata"]["annotations"]
+    assert int(ingress["nginx.ingress.kubernetes.io/proxy-read-timeout"]) == seconds
+    waiting = ("api-generate", "api-txt2img", "openai-generations", "openai-edits", "a1111-txt2img", "a1111-img2img")
+    for path in map(reverse, waiting):
+        assert re.match(pattern, path), path
 
 
 def test_the_proxy_hands_pictures_out_for_the_site_only():
@@ -330,7 +341,10 @@ def test_the_proxy_hands_pictures_out_for_the_site_only():
 
 
 def test_the_proxy_takes_bodies_that_the_site_takes_and_replaces_what_visitors_claim():
-    assert f"client_max_body_size {settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20}m;" in NGINX
+    size = f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20}m"
+    assert f"client_max_body_size {size};" in NGINX
+    ingress = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Ingress")["metadata"]["annotations"]
+    assert ingress["nginx.ingress.kubernetes.io/proxy-body-size"] == size
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in NGINX
     assert "proxy_set_header X-Forwarded-Proto $scheme;" in NGINX
     assert NGINX.count("{") == NGINX.count("}")
