@@ -209,9 +209,7 @@ class GeneratedImage(models.Model):
         max_length=300, blank=True, default="", db_default="", help_text="shown to its owner"
     )
     thumbnail_size = models.PositiveSmallIntegerField(
-        default=0,
-        db_default=0,
-        help_text="longer side of the widest thumbnail; 0: only the one that `thumbnail` names",
+        default=0, db_default=0, help_text="longer side of the widest thumbnail; 0: only the one that `thumbnail` names"
     )
 
     # What the gallery filters by. A trigger copies the first four from the generation, and keeps a column `search` of
