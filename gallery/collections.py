@@ -124,6 +124,14 @@ def move_before(collection: Collection, image: GeneratedImage, target: Generated
         collection.items.filter(image=image).update(position=new)
 
 
+def following(collection: Collection, image: GeneratedImage) -> GeneratedImage | None:
+    """The image right behind `image`, None for the last."""
+    place = collection.items.filter(image=image).values("position")
+    behind = collection.items.filter(position__gt=Subquery(place)).order_by("position")
+    item = behind.select_related("image").first()
+    return item.image if item else None
+
+
 def move_by(collection: Collection, image: GeneratedImage, step: str) -> None:
     """`step`: `first`, `earlier`, `later` or `last` among the images that are not in the trash."""
     shown = collection.items.filter(image__deleted_at=None).select_related("image")

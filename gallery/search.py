@@ -14,7 +14,7 @@ _TERMS = re.compile(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]
 
 
 def terms_of(text: str) -> list[tuple[str, bool]]:
-    """The phrases and words of a search, each with whether it was quoted: then its last word is whole, else a beginning.
+    """The phrases and words of a search, each with whether it was quoted: then its words are whole, else beginnings.
 
     >>> terms_of('fox "red boat" lig')
     [('fox', False), ('red boat', True), ('lig', False)]

@@ -17,6 +17,7 @@ from ..collections import (
     collections_of,
     create_collection,
     delete_collection,
+    following,
     fronts_of,
     move_before,
     move_by,
@@ -139,13 +140,17 @@ def grid_of_order(request: PageRequest, slug: str) -> Grid:
 @login_required
 @require_POST
 def move(request: PageRequest, slug: str) -> HttpResponse:
-    """Move `image`: by a `step`, or right before the image `before` (none: to the end of what is shown)."""
+    """Move `image`: by a `step`, or right behind the image `after`, or before the image `before` (none: to the end)."""
     own = _own(request, slug)
     image = _image_in(own, request.POST.get("image", ""))
     step = request.POST.get("step", "")
     try:
         if step:
             move_by(own, image, step)
+        elif after := request.POST.get("after"):
+            target = following(own, _image_in(own, after))
+            if target != image:
+                move_before(own, image, target)
         else:
             before = request.POST.get("before", "")
             move_before(own, image, _image_in(own, before) if before else None)

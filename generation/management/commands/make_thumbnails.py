@@ -10,7 +10,8 @@ class Command(BaseCommand):
 
     def handle(self, **options):
         made = unmade = 0
-        for made, unmade in make_thumbnails():
+        for progress in make_thumbnails():
+            made, unmade = progress
             self.stdout.write(f"{made} pictures done")
         self.stdout.write(f"{made} pictures have all their thumbnails now." if made else "No picture lacked any.")
         if unmade:
