@@ -87,7 +87,8 @@
     "click",
     (event) => {
       const frame = event.target.closest?.("#results .card-image .frame");
-      if (!frame || event.metaKey || event.ctrlKey || event.button) return;
+      // Enter opens also while selecting: such a click has no pointer.
+      if (!frame || event.metaKey || event.ctrlKey || event.button || !event.detail) return;
       if (!isSelecting() && !selected.size && !event.shiftKey) return;
       event.preventDefault();
       event.stopImmediatePropagation();
