@@ -1,5 +1,5 @@
 /* The gallery: selecting images, filters and their chips, and the focus when cards come and go.
-   What is selected is kept by number, so that it outlives the grid being shown anew. */
+   What is selected outlives the grid being shown anew after a change, but no change of filters. */
 (() => {
   "use strict";
 
@@ -15,10 +15,8 @@
   // --- what is selected
 
   function show() {
-    for (const box of ticks()) {
-      if (box.checked) selected.add(box.value);
-      else selected.delete(box.value);
-    }
+    selected.clear();
+    for (const box of ticks()) if (box.checked) selected.add(box.value);
     const all = $("[data-scope-all]");
     const grid = $("#results [name=next]");
     const count = $("[data-bulk-count]");
@@ -142,6 +140,8 @@
 
   const isLost = () => {
     const active = document.activeElement;
+    // The bar goes away with the selection, a moment later.
+    if (active?.closest("[data-bulk]") && !selected.size) return true;
     return !active || active === body || !active.checkVisibility?.({ visibilityProperty: true });
   };
 
@@ -168,7 +168,7 @@
   function refresh(keepSelection) {
     const results = $("#results");
     if (!results || !window.htmx) return;
-    refreshing = { place: placeOfFocus(), keep: keepSelection };
+    refreshing = { place: placeOfFocus(), keep: keepSelection, numbers: new Set(selected) };
     htmx.ajax("GET", location.pathname + location.search, { source: results, target: results, swap: "outerMorph" });
   }
 
@@ -202,11 +202,10 @@
   });
   document.addEventListener("htmx:after:swap", () => {
     if (refreshing) {
-      const { place, keep } = refreshing;
+      const { place, keep, numbers } = refreshing;
       refreshing = null;
-      if (!keep) selected.clear();
       const all = $("[data-scope-all]");
-      for (const box of ticks()) box.checked = keep && (all?.checked || selected.has(box.value));
+      for (const box of ticks()) box.checked = keep && (all?.checked || numbers.has(box.value));
       if (!keep && all) all.checked = false;
       body.classList.toggle("selecting", keep && isSelecting());
       if (!keep) $("[data-select-toggle]")?.setAttribute("aria-pressed", "false");
