@@ -23,7 +23,7 @@ _ANY = UUID(int=0)
 
 @functools.cache
 def _address_patterns(script_prefix: str) -> tuple[str, str]:
-    """The addresses of the smallest and of wider thumbnails, to be filled in: looking one up costs, for forty pictures."""
+    """The addresses of the smallest and of wider thumbnails, to be filled in: looking them up costs."""
     smallest = reverse("image-thumbnail", args=[_ANY])
     wide = reverse("image-thumbnail", args=[_ANY, 7])
     return smallest.replace(str(_ANY), "{0}"), wide.replace(f"{_ANY}-7", "{0}-{1}")
