@@ -10,6 +10,16 @@
   const cards = () => $$("#results .card-image");
   const ticks = () => $$("#results [data-tick]");
   const cardOf = (element) => element?.closest?.(".card-image");
+  /** The ticks of a day, also where it goes on in what was loaded later. */
+  function ticksOfDay(box) {
+    const found = [];
+    let section = box.closest(".day");
+    do {
+      found.push(...$$("[data-tick]", section));
+      section = section.nextElementSibling;
+    } while (section?.matches(".day") && !$("[data-day-tick]", section));
+    return found;
+  }
   const isSelecting = () => body.classList.contains("selecting");
 
   // --- what is selected
@@ -23,7 +33,7 @@
     if (count) count.textContent = (all?.checked ? grid?.dataset.count : selected.size) || "";
     if (all && grid) $("[data-scope-words]").textContent = grid.dataset.allWords;
     for (const box of $$("[data-day-tick]")) {
-      const ofDay = $$("[data-tick]", box.closest(".day"));
+      const ofDay = ticksOfDay(box);
       const checked = ofDay.filter((tick) => tick.checked).length;
       box.checked = checked > 0 && checked === ofDay.length;
       box.indeterminate = checked > 0 && checked < ofDay.length;
@@ -70,7 +80,7 @@
     show();
   });
   on("change", "[data-day-tick]", (event, box) => {
-    for (const tick of $$("[data-tick]", box.closest(".day"))) tick.checked = box.checked;
+    for (const tick of ticksOfDay(box)) tick.checked = box.checked;
     if (!box.checked && $("[data-scope-all]")) $("[data-scope-all]").checked = false;
     show();
   });
@@ -217,6 +227,8 @@
       $(".frame", now[cardsBefore]).focus({ preventScroll: true });
       cardsBefore = 0;
     }
+    // What is loaded later belongs to everything, too.
+    if ($("[data-scope-all]")?.checked) for (const box of ticks()) box.checked = true;
     show();
   });
 
