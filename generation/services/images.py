@@ -17,7 +17,7 @@ from accounts.notices import send_notice
 from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, GeneratedImageQuerySet, Visibility
-from generation.storage.files import delete_files
+from generation.storage.files import delete_image_files
 from generation.webhooks import events
 
 from . import erasing
@@ -62,7 +62,7 @@ def delete_images(user: User, images: Iterable[GeneratedImage]) -> int:
         GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
         events.images_removed(rows)
         erasing.erase_requests(generation_ids)
-        transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
+        transaction.on_commit(lambda: delete_image_files(rows))
     return len(rows)
 
 
