@@ -28,7 +28,7 @@ from generation.services.images import delete_images, restore_images, set_favour
 from generation.storage.serving import file_name
 
 from ..forms import MOST_SELECTED, selected_numbers
-from ..htmx import PageRequest, announce, reload_htmx, wants_fragment
+from ..htmx import PageRequest, announce, came_from, reload_htmx, wants_fragment
 from ..panels import images_word
 
 PAGE_IMAGES = 40
@@ -233,7 +233,11 @@ def undo(request: PageRequest, token: str) -> HttpResponse:
     own = GeneratedImage.objects.owned_by(request.user)
     restored = restore_images(request.user, own.filter(pk__in=numbers))
     messages.success(request, f"{images_word(len(restored))} restored." if restored else "Nothing was left to restore.")
-    if wants_fragment(request) and (request.htmx.current_url_abs_path or "").startswith(reverse("gallery")):
+    if wants_fragment(request) and request.POST.get("stay"):
+        return HttpResponse()  # the viewer has kept their cards
+    if len(restored) == 1 and came_from(request).startswith("/i/"):
+        return redirect("image", restored[0].short_id)
+    if wants_fragment(request) and came_from(request).startswith((reverse("gallery"), reverse("create"))):
         return reload_htmx()  # so that the images come back to their places
     return redirect("gallery")
 

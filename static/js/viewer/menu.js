@@ -1,0 +1,73 @@
+/* The menu of a card or a finished picture: its actions, fetched when they are wanted, beside the button or as a sheet
+   on a phone. */
+(() => {
+  "use strict";
+
+  const { $, $$, on } = dreamsketch;
+  let opener = null;
+
+  function menu() {
+    const known = $("#picture-menu");
+    if (known) return known;
+    const made = document.createElement("div");
+    Object.assign(made, { id: "picture-menu", className: "pop picture-menu", popover: "auto", role: "dialog" });
+    made.setAttribute("aria-label", "Actions");
+    document.body.append(made);
+    made.addEventListener("toggle", (event) => {
+      if (event.newState !== "closed") return;
+      opener?.setAttribute("aria-expanded", "false");
+      if (document.activeElement === document.body) opener?.focus({ preventScroll: true });
+    });
+    return made;
+  }
+
+  /** Under the button where there is room, else above it; never beyond the window. */
+  function place(box) {
+    const button = opener.getBoundingClientRect();
+    const { offsetWidth, offsetHeight } = box;
+    const below = button.bottom + 6;
+    const top = below + offsetHeight < innerHeight ? below : Math.max(8, button.top - 6 - offsetHeight);
+    const left = Math.min(Math.max(8, button.right - offsetWidth), innerWidth - offsetWidth - 8);
+    Object.assign(box.style, { top: `${Math.min(top, innerHeight - offsetHeight - 8)}px`, left: `${left}px` });
+  }
+
+  on("click", "[data-menu]", async (event, button) => {
+    if (!window.htmx) return;
+    event.preventDefault();
+    const box = menu();
+    opener = button;
+    box.replaceChildren();
+    await htmx.ajax("GET", button.dataset.menu, { source: button, target: box, swap: "innerHTML" });
+    if (opener !== button || !box.childElementCount) return;
+    box.showPopover();
+    button.setAttribute("aria-expanded", "true");
+    place(box);
+    $("button, a[href]", box)?.focus({ preventScroll: true });
+  });
+
+  // What lies under an open menu is not where it was once the page scrolls or turns.
+  addEventListener("resize", () => $("#picture-menu:popover-open")?.hidePopover());
+
+  const isTrash = (form) => form?.matches?.("#picture-menu form[data-trash]");
+  let removed = -1;
+  document.addEventListener("htmx:before:swap", (event) => {
+    const form = event.detail?.ctx?.sourceElement;
+    if (isTrash(form)) removed = $$("main a[data-view]").findIndex((link) => link.dataset.view === form.dataset.trash);
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    const { ctx } = event.detail || {};
+    if (!isTrash(ctx?.sourceElement) || ctx.response?.status !== 200) return;
+    $("#picture-menu").hidePopover();
+    const links = $$("main a[data-view]");
+    (links[removed] || links.at(-1) || $("#main")).focus({ preventScroll: true });
+  });
+
+  // The second click of a double click would be a second wish.
+  document.addEventListener(
+    "click",
+    (event) => {
+      if (event.detail > 1 && event.target.closest?.("[data-making] button")) event.preventDefault();
+    },
+    true,
+  );
+})();
