@@ -121,10 +121,8 @@ def favourite(request: PageRequest, short_id: str) -> HttpResponse:
     set_favourite(image, marked)
     message = "Added to favourites." if marked else "Removed from favourites."
     if wants_fragment(request):
-        return announce(
-            render(request, "image/_favourite.html", {"image": image, "labelled": request.POST.get("labelled", "")}),
-            message,
-        )
+        labelled = request.POST.get("labelled", "")
+        return announce(render(request, "image/_favourites.html", {"image": image, "labelled": labelled}), message)
     messages.success(request, message)
     return _redirect_back(request, image)
 

@@ -10,7 +10,8 @@
     const known = $("#picture-menu");
     if (known) return known;
     const made = document.createElement("div");
-    Object.assign(made, { id: "picture-menu", className: "pop picture-menu", popover: "auto", role: "dialog" });
+    Object.assign(made, { id: "picture-menu", className: "pop picture-menu", popover: "auto" });
+    made.setAttribute("role", "dialog");
     made.setAttribute("aria-label", "Actions");
     document.body.append(made);
     made.addEventListener("toggle", (event) => {
@@ -48,16 +49,20 @@
   // What lies under an open menu is not where it was once the page scrolls or turns.
   addEventListener("resize", () => $("#picture-menu:popover-open")?.hidePopover());
 
-  const isTrash = (form) => form?.matches?.("#picture-menu form[data-trash]");
+  // What was pressed in the menu, noted before the answer replaces it.
+  let pressed = null;
   let removed = -1;
   document.addEventListener("htmx:before:swap", (event) => {
     const form = event.detail?.ctx?.sourceElement;
-    if (isTrash(form)) removed = $$("main a[data-view]").findIndex((link) => link.dataset.view === form.dataset.trash);
+    pressed = form?.matches?.("#picture-menu form") ? form : null;
+    removed = $$("main a[data-view]").findIndex((link) => link.dataset.view === pressed?.dataset.trash);
   });
   document.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail || {};
-    if (!isTrash(ctx?.sourceElement) || ctx.response?.status !== 200) return;
-    $("#picture-menu").hidePopover();
+    if (!pressed || ctx?.sourceElement !== pressed || ctx.response?.status !== 200) return;
+    // A refusal stays open beside its button; what came of the rest is said in a message, which must be seen.
+    if (pressed.matches("[data-making], [data-trash]")) $("#picture-menu").hidePopover();
+    if (!pressed.dataset.trash) return;
     const links = $$("main a[data-view]");
     (links[removed] || links.at(-1) || $("#main")).focus({ preventScroll: true });
   });

@@ -348,7 +348,7 @@
     event.stopPropagation();
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (event.target.closest("input, textarea, select, [contenteditable], [popover]")) return;
-    if (LETTER.test(event.key) && document.documentElement.dataset.letterKeys === "off") return;
+    if (LETTER.test(event.key) && document.documentElement.dataset.shortcuts === "off") return;
     const move = event.shiftKey && MOVES[event.key];
     if (move) stage.moveBy(move[0] * MOVE_PX, move[1] * MOVE_PX);
     else if (KEYS[event.key]) KEYS[event.key]();
