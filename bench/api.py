@@ -10,6 +10,7 @@ run and on the same data:
 submit    `POST /api/generate`, and the same asked one by one with a poll every 2 s until its bytes are there,
           against our event stream: submit to bytes, less the drawing itself (B4)
 status    `GET /api/status/{id}` of a running job
+gallery   the gallery's results as a browser asks for them, under each filter, order and search, over as many images
 history   a page of 50 by cursor at several depths, against OFFSET and COUNT(*) as Django's Paginator asks (B9)
 watchers  event streams held by one web process while jobs report progress: memory, Redis connections, delivery
           (B8); naive: one Redis subscription for each stream, in a server of its own
@@ -44,7 +45,7 @@ from tests.site import ROOT, Site, wait_for
 
 PROMPT = {"prompt": "a red boat at sea", "steps": 2, "width": 128, "height": 128}
 STREAMS_EACH = 8
-PARTS = ("submit", "status", "history", "watchers", "bytes")
+PARTS = ("submit", "status", "history", "gallery", "watchers", "bytes")
 
 
 def percentiles(seconds: list[float]) -> dict:
@@ -199,6 +200,114 @@ def history(site, _, options) -> dict:
         "total": answer["total"],
         "ratio_at_the_deepest": round(naive[str(pages[-1])] / ours[pages[-1]]["p50"], 1),
     }
+
+
+GALLERY_SEED = """
+import datetime as dt, random, uuid
+from django.db import connection
+from django.utils import timezone
+from accounts.models import User
+user = User.objects.create_user("walls@example.com", "correct horse battery", plan="pro")
+rows, now, chance = {rows}, timezone.now(), random.Random(1)
+words = [f"{{a}}{{b}}{{c}}" for a in ("ka", "lo", "mi", "sta", "ver", "tu") for b in ("ran", "del", "pos", "mur", "ten")
+         for c in ("a", "el", "ing", "or", "us", "y", "in", "ett")]
+weights = [1 / (n + 1) for n in range(len(words))]
+models, styles = ("sdxl-base", "sd-1-5", "dreamsketch-tiny", "seldom"), ("", "", "anime", "vintage", "grunge")
+sizes = ((512, 512), (1024, 1024), (832, 1216), (1216, 832), (2048, 2048))
+cjk = "山川海空森月日花鳥風雪星夜光影城"
+with connection.cursor() as cursor:
+    cursor.execute("SET statement_timeout = 0")
+    fields = ("id owner_id source prompt negative_prompt style composed_prompt composed_negative_prompt model width"
+              " height steps guidance_scale sampler seed num_images mode options visibility status deadline_at priority"
+              " epoch attempt worker cancel_requested phase step image_count error_code error_message"
+              " fingerprint").split()
+    generations = []
+    with cursor.copy(f"COPY generation_generation ({{', '.join(fields)}}) FROM STDIN") as copy:
+        for n in range(rows // 2):
+            prompt = " ".join(chance.choices(words, weights, k=14)) + f" boat{{n % 997}}"
+            if n % 50 == 0:
+                prompt += " café " + "".join(chance.choices(cjk, k=6))
+            if n % 20000 == 7:
+                prompt += " unicorn"
+            width, height = sizes[n % 5]
+            mode = "inpaint" if n % 100 == 3 else "img2img" if n % 10 == 3 else "txt2img"
+            options = "{{}}" if mode == "txt2img" else '{{"start": {{"image": {{"name": "x"}}}}}}'
+            model = models[3] if n % 5000 == 9 else models[n % 3]
+            generations.append((uuid.uuid4(), width, height))
+            copy.write_row((generations[-1][0], user.pk, "page", prompt, "", styles[n % 5], prompt, "", model, width,
+                            height, 20, 4.0, "Euler", 1, 2, mode, options, "private", "completed", now, 20,
+                            1, 1, "", False, "done", 80, 2, "", "", ""))
+    fields = ("id short_id generation_id owner_id index seed file thumbnail width height file_size sha256 colour"
+              " generation_time title visibility favourite created_at thumbnail_size").split()
+    with cursor.copy(f"COPY generation_generatedimage ({{', '.join(fields)}}) FROM STDIN") as copy:
+        for n in range(rows // 2 * 2):
+            name, (generation, width, height) = uuid.uuid4(), generations[n // 2]
+            made = now - dt.timedelta(seconds=40 * (rows - n))
+            copy.write_row((name, f"{{n:012x}}", generation, user.pk, n % 2, 1, f"generated_images/{{name}}.png",
+                            f"thumbnails/{{name}}.webp", width, height, 1000, "", "#888888", 1.0, "",
+                            "public" if n % 200 == 0 else "private", n % 300 == 0, made, 1024))
+    cursor.execute("VACUUM ANALYZE generation_generatedimage")
+    cursor.execute("VACUUM ANALYZE generation_generation")
+"""
+
+GALLERY_QUERIES = {
+    "everything": "",
+    "model": "model=sdxl-base",
+    "a model seldom used": "model=seldom",
+    "style": "style=vintage",
+    "mode": "mode=inpaint",
+    "source": "source=yes",
+    "shape": "shape=portrait",
+    "size": "size=huge",
+    "visibility": "visibility=public",
+    "favourite": "favourite=yes",
+    "last 7 days": "days=7",
+    "two days long ago": "since={old}&until={old2}",
+    "oldest first": "sort=oldest",
+    "largest first": "sort=largest",
+    "three filters": "model=sdxl-base&style=vintage&shape=landscape",
+    "search, a word of most": "q=karana",
+    "search, a word of some": "q=boat7",
+    "search, a word of few": "q=unicorn",
+    "search, a beginning": "q=kar",
+    "search, two words": "q=karana+tupos",
+    "search, a phrase": "q=%22karana+karanel%22",
+    "search, accents": "q=cafe",
+    "search, Chinese": "q=%E5%B1%B1%E5%B7%9D",
+    "search, nothing": "q=elephant",
+    "search and filter": "q=karana&style=vintage&visibility=public",
+}
+
+
+def gallery(site, _, options) -> dict:
+    """Each as htmx asks for it: forty cards and how many there are."""
+    site.manage_slowly(GALLERY_SEED.format(rows=options.rows))
+    report, deep = {}, {}
+    with httpx.Client(base_url=site.url, timeout=60, headers={"Accept-Encoding": "identity"}) as client:
+        client.get("/accounts/login/").raise_for_status()
+        form = {"login": "walls@example.com", "password": "correct horse battery"}
+        headers = {"X-CSRFToken": client.cookies["csrftoken"], "Referer": site.url}
+        assert client.post("/accounts/login/", data=form, headers=headers).status_code == 302
+        htmx = {"HX-Request": "true", "HX-Current-URL": f"{site.url}/gallery/"}
+        ago = time.gmtime(time.time() - 40 * options.rows * 0.6)
+        old, old2 = time.strftime("%Y-%m-%d", ago), time.strftime("%Y-%m-%d", time.gmtime(time.mktime(ago) + 86400))
+        for name, query in GALLERY_QUERIES.items():
+            address, times = f"/gallery/?{query.format(old=old, old2=old2)}", []
+            for _ in range(60):
+                began = time.perf_counter()
+                answer = client.get(address, headers=htmx).raise_for_status()
+                times.append(time.perf_counter() - began)
+            count = re.search(r'id="result-count"[^>]*>([^<]*)', answer.text)[1].strip()
+            report[name] = percentiles(times[10:]) | {"count": count}
+        whole = f"/gallery/?before={options.rows // 10}"
+        for name, headers in (("page_from_the_depth", htmx), ("whole_page", {})):
+            times = []
+            for _ in range(60):
+                began = time.perf_counter()
+                client.get(whole, headers=headers).raise_for_status()
+                times.append(time.perf_counter() - began)
+            deep[name] = percentiles(times[10:])
+    return {"rows": options.rows, "worst_p95": max(each["p95"] for each in report.values()), "filters": report} | deep
 
 
 RUNNING_JOBS = """
@@ -506,7 +615,14 @@ class BenchSite(Site):
         return result.stdout.strip()
 
 
-RUN = {"submit": submit, "status": status_part, "history": history, "watchers": watchers, "bytes": picture_bytes}
+RUN = {
+    "submit": submit,
+    "status": status_part,
+    "history": history,
+    "gallery": gallery,
+    "watchers": watchers,
+    "bytes": picture_bytes,
+}
 
 
 def main():

@@ -42,6 +42,12 @@ def announce(response: HttpResponse, text: str) -> HttpResponse:
     return response
 
 
+def trigger(response: HttpResponse, event: str) -> HttpResponse:
+    """Have `event` happen on the page once the response is shown."""
+    response["HX-Trigger"] = json.dumps({event: {}})
+    return response
+
+
 def redirect_htmx(url: str) -> HttpResponse:
     """Have the browser go to `url`."""
     return HttpResponse(status=204, headers={"HX-Redirect": url})

@@ -47,8 +47,14 @@ class SavedSearch(models.Model):
         return self.name
 
 
+class CollectionQuerySet(OwnedQuerySet):
+    def owned_by(self, user):
+        """Those of `user` that are not deleted."""
+        return super().owned_by(user).filter(deleted_at=None)
+
+
 class Collection(models.Model):
-    """A named, ordered set of an owner's own images."""
+    """A named, ordered set of an owner's own images. Written by `gallery.collections` only."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="collections")
@@ -58,8 +64,9 @@ class Collection(models.Model):
     images = models.ManyToManyField("generation.GeneratedImage", through="CollectionItem", related_name="collections")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, help_text="can be brought back for a while")
 
-    objects = OwnedQuerySet.as_manager()
+    objects = CollectionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-updated_at"]

@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from .events import events
-from .views import create, gallery, home, image, jobs, picture_actions, settings, webhooks
+from .views import collections, create, gallery, home, image, jobs, picture_actions, searches, settings, webhooks
 
 
 class ShortId:
@@ -41,6 +41,16 @@ urlpatterns = [
     path("gallery/bulk/", gallery.bulk, name="gallery-bulk"),
     path("gallery/undo/<str:token>/", gallery.undo, name="gallery-undo"),
     path("gallery/zip/", gallery.download_zip, name="gallery-zip"),
+    path("gallery/searches/", searches.searches, name="searches"),
+    path("gallery/searches/<int:pk>/rename/", searches.rename, name="search-rename"),
+    path("gallery/searches/<int:pk>/delete/", searches.delete, name="search-delete"),
+    path("gallery/collections/", collections.collections, name="collections"),
+    path("gallery/collections/<slug:slug>/", collections.collection, name="collection"),
+    path("gallery/collections/<slug:slug>/rename/", collections.rename, name="collection-rename"),
+    path("gallery/collections/<slug:slug>/delete/", collections.delete, name="collection-delete"),
+    path("gallery/collections/<slug:slug>/arrange/", collections.arrange, name="collection-arrange"),
+    path("gallery/collections/<slug:slug>/move/", collections.move, name="collection-move"),
+    path("gallery/collections/<slug:slug>/cover/", collections.cover, name="collection-cover"),
     path("i/<short:short_id>/", image.image_page, name="image"),
     path("i/<short:short_id>/download", image.download, name="image-download"),
     path("i/<short:short_id>/favourite/", image.favourite, name="image-favourite"),

@@ -5,7 +5,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from .engine.request.fields import MAX_SEED
@@ -177,6 +177,13 @@ def new_short_id() -> str:
     return "".join(secrets.choice(SHORT_ID_ALPHABET) for _ in range(12))
 
 
+GALLERY_ORDERS = {name: [name, "-number"] for name in ("model", "style", "mode", "shape", "size", "visibility")} | {
+    "age": ["-created_at", "-number"],
+    "pixels": ["-pixels", "-number"],
+}
+"""Indexes of an owner's images, so that a page of the gallery costs the same under every filter."""
+
+
 class GeneratedImage(models.Model):
     """One finished picture. The row exists only with its file, and the file never changes."""
 
@@ -206,6 +213,40 @@ class GeneratedImage(models.Model):
     taken_down_reason = models.CharField(
         max_length=300, blank=True, default="", db_default="", help_text="shown to its owner"
     )
+    thumbnail_size = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="longer side of the widest thumbnail; 0: only the one that `thumbnail` names"
+    )
+
+    # What the gallery filters by. A trigger copies the first four from the generation, and keeps a column `search` of
+    # the words of title and prompt that only the database knows (migration 0009).
+    model = models.CharField(max_length=80, default="", db_default="", editable=False)
+    style = models.CharField(max_length=40, default="", db_default="", editable=False)
+    mode = models.CharField(max_length=8, default="txt2img", db_default="txt2img", editable=False)
+    has_source = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="drawn from a picture, not from words alone"
+    )
+    pixels = models.GeneratedField(
+        expression=F("width") * F("height"), output_field=models.IntegerField(), db_persist=True
+    )
+    shape = models.GeneratedField(
+        expression=Case(
+            When(width__gt=F("height") * 1.05, then=Value("landscape")),
+            When(height__gt=F("width") * 1.05, then=Value("portrait")),
+            default=Value("square"),
+        ),
+        output_field=models.CharField(max_length=9),
+        db_persist=True,
+    )
+    size = models.GeneratedField(
+        expression=Case(
+            When(Q(width__lte=512, height__lte=512), then=Value("small")),
+            When(Q(width__lte=1024, height__lte=1024), then=Value("medium")),
+            When(Q(width__lte=2048, height__lte=2048), then=Value("large")),
+            default=Value("huge"),
+        ),
+        output_field=models.CharField(max_length=6),
+        db_persist=True,
+    )
 
     objects = GeneratedImageQuerySet.as_manager()
 
@@ -219,6 +260,13 @@ class GeneratedImage(models.Model):
             ),
             models.Index(fields=["deleted_at"], name="image_trash", condition=Q(deleted_at__isnull=False)),
             models.Index(fields=["-number"], name="image_public", condition=Q(deleted_at=None, visibility="public")),
+            *(
+                models.Index(fields=["owner", *fields], name=f"image_of_{name}", condition=Q(deleted_at=None))
+                for name, fields in GALLERY_ORDERS.items()
+            ),
+            models.Index(
+                fields=["owner", "-number"], name="image_with_source", condition=Q(deleted_at=None, has_source=True)
+            ),
         ]
         constraints = [models.UniqueConstraint(fields=["generation", "index"], name="image_once_per_index")]
 

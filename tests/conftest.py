@@ -139,6 +139,7 @@ def make_image(make_generation):
             seed=stored.seed,
             file=stored.file,
             thumbnail=stored.thumbnail,
+            thumbnail_size=stored.thumbnail_size,
             width=stored.width,
             height=stored.height,
             file_size=stored.file_size,

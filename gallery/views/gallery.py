@@ -1,11 +1,10 @@
-"""Views of the gallery: grids of one's own images with filters, bulk actions, undo and the ZIP download."""
+"""Views of the gallery: grids of one's own images, changes to many at once, undo and the ZIP download."""
 
-import datetime as dt
-import itertools
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
+from urllib.parse import parse_qs, urlsplit
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -14,117 +13,107 @@ from django.contrib.auth.decorators import login_required
 from django.core import signing
 from django.core.exceptions import BadRequest
 from django.core.files.storage import default_storage
-from django.db.models import Q
-from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.http import urlencode
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_POST, require_safe
 
-from generation.catalog import catalog
-from generation.models import GeneratedImage, GeneratedImageQuerySet, ImageCount
-from generation.services.images import delete_images, restore_images, set_favourite, trash_images
+from accounts.refusals import Refusal
+from generation.engine.errors import InvalidRequest
+from generation.models import GeneratedImage, GeneratedImageQuerySet, Visibility
+from generation.services.images import change_images, delete_images, restore_images, trash_images
 from generation.storage.serving import file_name
 
+from ..collections import add_images, create_collection, remove_images, restore_collection
+from ..filters import DAYS, Filters
 from ..forms import MOST_SELECTED, selected_numbers
-from ..htmx import PageRequest, announce, came_from, reload_htmx, wants_fragment
+from ..grids import AUTOMATIC_PAGES, COLLECTION_ORDER, Grid, grid_at, grid_of, page_of
+from ..htmx import PageRequest, announce, came_from, reload_htmx, trigger, wants_fragment
+from ..models import Collection, SavedSearch
 from ..panels import images_word
 
-PAGE_IMAGES = 40
-MAX_PAGE_IMAGES = 200
-"""A reload shows again what was loaded, up to this many."""
 ZIP_IMAGES = 200
+MOST_AT_ONCE = 10_000
+"""How many images one action on everything that matches may change."""
+EAGER_IMAGES = 6
+"""About a first row: loaded at once, and the rest when they come near."""
 UNDO_SECONDS = 3600
 UNDO_SALT = "gallery.undo"
-VIEWS = {"gallery": "All", "gallery-favourites": "Favourites", "trash": "Trash"}
+VIEWS = {"gallery": "All", "gallery-favourites": "Favourites", "collections": "Collections", "trash": "Trash"}
 
 
 @login_required
 @require_safe
 def gallery(request: PageRequest) -> HttpResponse:
-    return _grid(request, "gallery", GeneratedImage.objects.owned_by(request.user).kept())
+    return grid_page(request, grid_of(request.user, "gallery", request.GET))
 
 
 @login_required
 @require_safe
 def favourites(request: PageRequest) -> HttpResponse:
-    kept = GeneratedImage.objects.owned_by(request.user).kept()
-    return _grid(request, "gallery-favourites", kept.filter(favourite=True))
+    return grid_page(request, grid_of(request.user, "gallery-favourites", request.GET))
 
 
 @login_required
 @require_safe
 def trash(request: PageRequest) -> HttpResponse:
-    return _grid(request, "trash", GeneratedImage.objects.owned_by(request.user).trashed())
+    return grid_page(request, grid_of(request.user, "trash", request.GET))
 
 
-def _grid(request: PageRequest, view: str, images: GeneratedImageQuerySet) -> HttpResponse:
-    matches = _filtered(images, request.GET)
-    before, upto = _number(request.GET.get("before")), _number(request.GET.get("upto"))
-    shown = matches.filter(number__lt=before) if before else matches
-    limit = PAGE_IMAGES
-    if upto and not before:
-        limit = min(MAX_PAGE_IMAGES, max(PAGE_IMAGES, matches.filter(number__gte=upto).count()))
-    rows = list(shown.select_related("generation")[: limit + 1])
-    next_before = rows[limit - 1].number if len(rows) > limit else None
-    rows = rows[:limit]
-    filters = {name: request.GET[name] for name in ("q", "model") if request.GET.get(name)}
+def grid_page(request: PageRequest, grid: Grid) -> HttpResponse:
+    """The page of a grid; for htmx its results, or the next images."""
+    page = page_of(grid, request.GET)
+    loads = request.GET.get("loads", "")
+    load = int(loads) if loads.isascii() and loads.isdigit() and len(loads) < 5 else 0
     context = {
-        "view": view,
-        "views": VIEWS,
-        "days": _days(rows, request.GET.get("day", "")),
-        "rows": rows,
-        "filters": filters,
-        "query": urlencode(filters),
-        "before": before,
-        "next_before": next_before,
-        "last_day": f"{rows[-1].created_at:%Y-%m-%d}" if rows else "",
+        "grid": grid,
+        "page": page,
+        "view": grid.view,
+        "collection": grid.collection,
+        "filters": grid.filters,
+        "rows": page.rows,
+        "days": page.days,
+        "last_day": f"{page.rows[-1].created_at:%Y-%m-%d}" if page.rows else "",
+        "next_load": load + 1,
+        "automatic": load < AUTOMATIC_PAGES and not request.GET.get("upto"),
+        "eager_images": EAGER_IMAGES if not request.GET.get("more") else 0,
         "trash_days": settings.TRASH_DAYS,
     }
-    if wants_fragment(request) and before:
+    if wants_fragment(request) and request.GET.get("more"):
         response = render(request, "gallery/_more.html", context)
-        return announce(response, f"{images_word(len(rows), 'more ')}.")
-    # The counter knows all that are kept; any narrower view is counted.
-    whole = view == "gallery" and not filters
-    count = ImageCount.kept_by(request.user) if whole else matches.count()
-    context |= {"count": count, "models": catalog(), "has_images": bool(rows) or images.exists()}
-    if wants_fragment(request):
-        return announce(render(request, "gallery/_results.html", context), f"{images_word(count)}.")
-    return render(request, "gallery/gallery.html", context)
+        # So that a reload shows again what was loaded.
+        response["HX-Replace-Url"] = grid.address(upto=page.last)
+        return response if request.GET.get("auto") else announce(response, f"{images_word(len(page.rows), 'more ')}.")
+    count = grid.count()
+    context |= {
+        "count": count,
+        "has_images": bool(page.rows) or grid.images.exists(),
+        "views": VIEWS,
+        "days_choices": DAYS,
+        "searches": SavedSearch.objects.owned_by(request.user),
+        "own_collections": Collection.objects.owned_by(request.user),
+    }
+    if not wants_fragment(request):
+        return render(request, "gallery/gallery.html", context)
+    response = render(request, "gallery/_results.html", context)
+    return _with_history(request, grid, announce(response, f"{count}."))
 
 
-def _filtered(images: GeneratedImageQuerySet, query: QueryDict) -> GeneratedImageQuerySet:
-    """By words (each must occur in the prompt or title) and by model."""
-    for word in query.get("q", "").replace("\x00", "").split()[:10]:
-        images = images.filter(Q(generation__prompt__icontains=word) | Q(title__icontains=word))
-    if model := query.get("model", "").replace("\x00", ""):
-        images = images.filter(generation__model=model)
-    return images
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-def _days(rows: list[GeneratedImage], continued: str) -> list[dict]:
-    """Day sections; the first goes without a heading where it continues the day of the page before."""
-    days = []
-    for day, group in itertools.groupby(rows, key=lambda image: image.created_at.date()):
-        days.append(
-            {
-                "day": day,
-                "images": list(group),
-                "continued": not days and f"{day:%Y-%m-%d}" == continued,
-                "name": _day_name(day),
-            }
-        )
-    return days
-
-
-def _day_name(day: dt.date) -> str:
-    ago = (timezone.now().date() - day).days
-    return {0: "Today", 1: "Yesterday"}.get(ago, "")
+def _with_history(request: PageRequest, grid: Grid, response: HttpResponse) -> HttpResponse:
+    """Every change of filters is a step of the browser's history, but not every letter of a search."""
+    parts = urlsplit(request.htmx.current_url_abs_path or "")
+    shown = {name: values[-1] for name, values in parse_qs(parts.query[:2000]).items()}
+    own_order = COLLECTION_ORDER if grid.collection else None
+    before, now = Filters.read(shown, own_order).values, grid.filters.values
+    if before == now:
+        del response["HX-Trigger"]  # shown anew after a change, which says itself what happened
+    elif before.get("q") and now.get("q") and before | {"q": ""} == now | {"q": ""}:
+        response["HX-Replace-Url"] = grid.address()
+    else:
+        response["HX-Push-Url"] = grid.address()
+    return response
 
 
 # --- many at once ---------------------------------------------------------------------------------------
@@ -133,33 +122,65 @@ def _day_name(day: dt.date) -> str:
 @login_required
 @require_POST
 def bulk(request: PageRequest) -> HttpResponse:
-    """One action on the ticked images (or, for the trash, on all of it)."""
-    action = request.POST.get("action", "")
-    numbers = selected_numbers(request.POST)
-    if numbers is None or action not in BULK:
-        raise BadRequest("Unknown action or images.")
-    images = GeneratedImage.objects.owned_by(request.user).filter(pk__in=numbers)
+    """One action on the ticked images, or on everything that the grid shows."""
+    action, _, target = request.POST.get("action", "").partition(":")
+    if action not in BULK:
+        raise BadRequest("Unknown action.")
+    images = _selected(request)
     if action == "empty":
         images = GeneratedImage.objects.owned_by(request.user).trashed()
+    if images is None:
+        messages.error(request, f"That is more than {MOST_AT_ONCE:,} images. Narrow it down with the filters first.")
+        return _shown_anew(request)
     if not images.exists():
         messages.info(request, "Select at least one image first.")
-        return _redirect_back(request)
-    return BULK[action](request, images)
+        return _shown_anew(request)
+    try:
+        return BULK[action](request, images, target)
+    except (Refusal, InvalidRequest) as refusal:
+        messages.error(request, str(refusal))
+        return _shown_anew(request)
 
 
-def _favourite(request: PageRequest, images: GeneratedImageQuerySet) -> HttpResponse:
+def _selected(request: PageRequest) -> GeneratedImageQuerySet | None:
+    """The images that a selection means; None for too many. Raises BadRequest."""
+    own = GeneratedImage.objects.owned_by(request.user)
+    if request.POST.get("scope") == "all":
+        grid = grid_at(request.user, request.POST.get("next", ""))
+        if grid is None:
+            raise BadRequest("Unknown images.")
+        numbers = list(grid.matches.order_by().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        return own.filter(pk__in=numbers) if len(numbers) <= MOST_AT_ONCE else None
+    numbers = selected_numbers(request.POST)
+    if numbers is None:
+        raise BadRequest("Unknown images.")
+    return own.filter(pk__in=numbers)
+
+
+def _favourite(request: PageRequest, images: GeneratedImageQuerySet, target: str) -> HttpResponse:
     marked = request.POST["action"] == "favourite"
-    rows = list(images.kept())
-    for image in rows:
-        set_favourite(image, marked)
-    messages.success(request, f"{images_word(len(rows))} {'added to' if marked else 'removed from'} favourites.")
-    return _refresh(request)
+    changed = change_images(request.user, images.kept(), favourite=marked)
+    messages.success(request, f"{images_word(changed)} {'added to' if marked else 'removed from'} favourites.")
+    return _shown_anew(request)
 
 
-def _trash(request: PageRequest, images: GeneratedImageQuerySet) -> HttpResponse:
-    moved = trash_images(request.user, images)
-    note_trashed(request, moved)
-    return _remove_cards(request, moved)
+def _visibility(request: PageRequest, images: GeneratedImageQuerySet, target: str) -> HttpResponse:
+    visibility = Visibility.PUBLIC if request.POST["action"] == "publish" else Visibility.PRIVATE
+    images = images.kept()
+    hidden = images.exclude(taken_down_at=None).count() if visibility == Visibility.PUBLIC else 0
+    if hidden:
+        images = images.filter(taken_down_at=None)
+    changed = change_images(request.user, images, visibility=visibility)
+    left_out = f" {images_word(hidden)} stayed private: taken down by the people who run this site." if hidden else ""
+    verb = "public: everybody can see" if visibility == Visibility.PUBLIC else "private: only you can see"
+    it = "it and its prompt" if changed == 1 else "them and their prompts"
+    messages.success(request, f"{images_word(changed)} now {verb} {it}.{left_out}")
+    return _shown_anew(request)
+
+
+def _trash(request: PageRequest, images: GeneratedImageQuerySet, target: str) -> HttpResponse:
+    note_trashed(request, trash_images(request.user, images))
+    return _shown_anew(request)
 
 
 def note_trashed(request: PageRequest, moved: list[GeneratedImage]) -> None:
@@ -167,93 +188,149 @@ def note_trashed(request: PageRequest, moved: list[GeneratedImage]) -> None:
     if not moved:
         messages.info(request, "Nothing moved: it was in the trash already.")
         return
-    token = signing.dumps([image.number for image in moved], salt=UNDO_SALT, compress=True)
-    messages.success(request, f"{images_word(len(moved))} moved to trash.", extra_tags=f"undo={token}")
+    # They went at one moment, which names them however many there are.
+    moment = GeneratedImage.objects.filter(pk=moved[0].pk).values_list("deleted_at", flat=True).first()
+    if moment is None:
+        return  # somebody was quicker, and has brought them back
+    note_undo(request, f"{images_word(len(moved))} moved to trash.", {"trashed": moment.isoformat()})
 
 
-def _restore(request: PageRequest, images: GeneratedImageQuerySet) -> HttpResponse:
+def note_undo(request: PageRequest, text: str, change: dict) -> None:
+    """Tell `text`, with a button that undoes `change` (see `undo`)."""
+    token = signing.dumps(change, salt=UNDO_SALT, compress=True)
+    messages.success(request, text, extra_tags=f"undo={token}")
+
+
+def _restore(request: PageRequest, images: GeneratedImageQuerySet, target: str) -> HttpResponse:
     moved = restore_images(request.user, images)
     messages.success(request, f"{images_word(len(moved))} restored.")
-    return _remove_cards(request, moved)
+    return _shown_anew(request)
 
 
-def _delete(request: PageRequest, images: GeneratedImageQuerySet) -> HttpResponse:
+def _delete(request: PageRequest, images: GeneratedImageQuerySet, target: str) -> HttpResponse:
     images = images.trashed()
     if request.POST.get("sure") != "yes":
         listed = list(images.select_related("generation")[:MOST_SELECTED])
-        return render(
-            request,
-            "gallery/confirm_delete.html",
-            {"images": listed, "count": images.count(), "action": request.POST["action"]},
-        )
+        context = {"images": listed, "count": images.count(), "action": request.POST["action"]}
+        if request.POST.get("scope") == "all":
+            context |= {"scope": "all", "next": request.POST.get("next", "")}
+        return render(request, "gallery/confirm_delete.html", context)
     deleted = delete_images(request.user, list(images))
     messages.success(request, f"{images_word(deleted)} deleted for good.")
     return redirect("trash")
 
 
+def _collect(request: PageRequest, images: GeneratedImageQuerySet, slug: str) -> HttpResponse:
+    """Into the collection of that address; without one, into a new one by the name of `title`."""
+    if slug:
+        collection = Collection.objects.owned_by(request.user).filter(slug=slug).first()
+        if collection is None:
+            raise Http404("No such collection.")
+    else:
+        collection = create_collection(request.user, request.POST.get("title", ""))
+    added = add_images(collection, images.kept().order_by("number"))
+    messages.success(
+        request,
+        f"{images_word(added)} added to “{collection}”." if added else f"All of it is in “{collection}” already.",
+    )
+    return _shown_anew(request)
+
+
+def _uncollect(request: PageRequest, images: GeneratedImageQuerySet, slug: str) -> HttpResponse:
+    collection = Collection.objects.owned_by(request.user).filter(slug=slug).first()
+    if collection is None:
+        raise Http404("No such collection.")
+    removed = remove_images(collection, images)
+    messages.success(request, f"{images_word(removed)} taken out of “{collection}”. You find them under All.")
+    return _shown_anew(request)
+
+
 BULK = {
     "favourite": _favourite,
     "unfavourite": _favourite,
+    "publish": _visibility,
+    "unpublish": _visibility,
     "trash": _trash,
     "restore": _restore,
     "delete": _delete,
     "empty": _delete,
+    "collect": _collect,
+    "uncollect": _uncollect,
 }
 
 
-def _remove_cards(request: PageRequest, moved: list[GeneratedImage]) -> HttpResponse:
-    """The cards that left the grid are taken out of the page; without htmx the page is shown anew."""
-    if not wants_fragment(request):
-        return _redirect_back(request)
-    return render(request, "gallery/_gone.html", {"images": moved})
+def _shown_anew(request: PageRequest) -> HttpResponse:
+    """The grid as it is now: its page asks for it, where there is htmx."""
+    if wants_fragment(request):
+        return trigger(HttpResponse(), "gallery-refresh")
+    return _redirect_back(request)
 
 
 def _redirect_back(request: PageRequest) -> HttpResponse:
     target = request.POST.get("next", "")
-    return redirect(target if target in {reverse(view) for view in VIEWS} else "gallery")
-
-
-def _refresh(request: PageRequest) -> HttpResponse:
-    if wants_fragment(request):
-        return reload_htmx()
-    return _redirect_back(request)
+    return redirect(target if grid_at(request.user, target) else "gallery")
 
 
 @login_required
 @require_POST
 def undo(request: PageRequest, token: str) -> HttpResponse:
-    """Bring back what the token names, for an hour after it went to the trash."""
+    """Undo the change that the token names, for an hour."""
     try:
-        numbers = signing.loads(token, salt=UNDO_SALT, max_age=UNDO_SECONDS)
+        change = signing.loads(token, salt=UNDO_SALT, max_age=UNDO_SECONDS)
     except signing.SignatureExpired:
-        messages.info(request, "That was more than an hour ago. You find the images in the trash.")
+        messages.info(request, "That was more than an hour ago. You find deleted images in the trash.")
         return redirect("trash")
     except signing.BadSignature:
         raise Http404("No such undo.") from None
+    if "collection" in change:
+        return _undo_collection(request, change["collection"])
+    if "search" in change:
+        return _undo_search(request, *change["search"])
     own = GeneratedImage.objects.owned_by(request.user)
-    restored = restore_images(request.user, own.filter(pk__in=numbers))
+    restored = restore_images(request.user, own.filter(deleted_at=parse_datetime(change["trashed"])))
     messages.success(request, f"{images_word(len(restored))} restored." if restored else "Nothing was left to restore.")
     if wants_fragment(request) and request.POST.get("stay"):
         return HttpResponse()  # the viewer has kept their cards
-    if len(restored) == 1 and came_from(request).startswith("/i/"):
+    came = came_from(request)
+    if len(restored) == 1 and came.startswith("/i/"):
         return redirect("image", restored[0].short_id)
-    if wants_fragment(request) and came_from(request).startswith((reverse("gallery"), reverse("create"))):
-        return reload_htmx()  # so that the images come back to their places
+    if wants_fragment(request) and came.startswith(reverse("gallery")):
+        return _shown_anew(request)  # so that the images come back to their places
+    if wants_fragment(request) and came == reverse("create"):
+        return reload_htmx()
     return redirect("gallery")
+
+
+def _undo_collection(request: PageRequest, pk: str) -> HttpResponse:
+    collection = restore_collection(request.user, pk)
+    if collection is None:
+        messages.info(request, "That collection is no longer kept.")
+        return redirect("collections")
+    messages.success(request, f"“{collection}” is back.")
+    return redirect("collection", collection.slug)
+
+
+def _undo_search(request: PageRequest, name: str, query: str) -> HttpResponse:
+    SavedSearch.objects.get_or_create(owner=request.user, name=name, defaults={"query": query})
+    messages.success(request, f"“{name}” is back.")
+    return redirect("searches")
 
 
 @login_required
 @require_POST
 def download_zip(request: PageRequest) -> HttpResponse | StreamingHttpResponse:
     """The ticked images in one archive, written while it is sent."""
-    numbers = selected_numbers(request.POST)
-    if numbers is None:
-        raise BadRequest("Unknown images.")
-    selected = GeneratedImage.objects.owned_by(request.user).filter(pk__in=numbers)
-    images = list(selected.select_related("generation")[:ZIP_IMAGES])
-    if not images:
+    selected = _selected(request)
+    count = MOST_AT_ONCE if selected is None else selected.count()
+    if not count:
         messages.info(request, "Select at least one image first.")
         return _redirect_back(request)
+    if count > ZIP_IMAGES:
+        messages.error(
+            request, f"A zip holds up to {ZIP_IMAGES} images. Select fewer, and take the rest in a second one."
+        )
+        return _redirect_back(request)
+    images = list(selected.select_related("generation"))
     response = StreamingHttpResponse(_zip(images), content_type="application/zip")
     response["Content-Disposition"] = f'attachment; filename="dreamsketch-{timezone.now():%Y-%m-%d}.zip"'
     response["Cache-Control"] = "private, no-store"

@@ -161,7 +161,7 @@ def trash(request: PageRequest, short_id: str) -> HttpResponse:
     moved = trash_images(request.user, [image])
     note_trashed(request, moved)
     if wants_fragment(request) and request.POST.get("stay"):
-        return announce(render(request, "gallery/_gone.html", {"images": moved}), TRASHED)
+        return announce(render(request, "image/_gone.html", {"images": moved}), TRASHED)
     beside = _neighbours(request.user, image)
     neighbour = beside["older"] or beside["newer"]
     return redirect("image", neighbour.short_id) if neighbour else redirect("gallery")

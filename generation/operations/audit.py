@@ -6,6 +6,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 
 from generation.models import GeneratedImage
+from generation.storage.files import image_file_names
 
 QUERIES = {
     "usage that differs from its holds": """
@@ -80,12 +81,12 @@ def audit(*, contents: bool = False) -> dict[str, int]:
 
 def _files(contents: bool) -> dict[str, int]:
     missing = thumbnails = differing = 0
-    for image in GeneratedImage.objects.only("file", "thumbnail", "sha256").iterator(chunk_size=1000):
+    for image in GeneratedImage.objects.only("file", "thumbnail", "thumbnail_size", "sha256").iterator(chunk_size=1000):
         if not default_storage.exists(image.file):
             missing += 1
         elif contents:
             with default_storage.open(image.file) as file:
                 differing += hashlib.sha256(file.read()).hexdigest() != image.sha256
-        thumbnails += not default_storage.exists(image.thumbnail)
-    report = {"pictures without their file": missing, "pictures without their thumbnail": thumbnails}
+        thumbnails += not all(default_storage.exists(name) for name in image_file_names(image)[1:])
+    report = {"pictures without their file": missing, "pictures without all their thumbnails": thumbnails}
     return report | ({"files that differ from their hash": differing} if contents else {})

@@ -14,7 +14,7 @@ from accounts.models import User
 from accounts.plans import PLANS
 from generation.models import GeneratedImage, GeneratedImageQuerySet, Upload, Visibility
 from generation.services.images import delete_images
-from generation.storage.files import delete_files
+from generation.storage.files import delete_files, smallest_thumbnail_name
 from generation.webhooks.delivery import prune_deliveries
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,9 @@ def orphan_files() -> Iterator[str]:
 def _has_row(name: str) -> bool:
     if name.startswith("uploads/"):
         return Upload.objects.filter(file=name).exists()
-    field = "file" if name.startswith("generated_images/") else "thumbnail"
-    return GeneratedImage.objects.filter(**{field: name}).exists()
+    if name.startswith("generated_images/"):
+        return GeneratedImage.objects.filter(file=name).exists()
+    return GeneratedImage.objects.filter(thumbnail=smallest_thumbnail_name(name)).exists()
 
 
 def _walk(folder: str) -> Iterator[str]:

@@ -254,6 +254,7 @@ def _insert_images(generation: Generation, stored: Iterable[StoredImage]) -> Non
             seed=image.seed,
             file=image.file,
             thumbnail=image.thumbnail,
+            thumbnail_size=image.thumbnail_size,
             width=image.width,
             height=image.height,
             file_size=image.file_size,

@@ -14,7 +14,7 @@ from accounts.models import User
 from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
 from generation.models import GeneratedImage, GeneratedImageQuerySet, Visibility
-from generation.storage.files import delete_files
+from generation.storage.files import delete_image_files
 from generation.webhooks import events
 
 
@@ -54,7 +54,7 @@ def delete_images(user: User, images: Iterable[GeneratedImage]) -> int:
         rows = list(own.select_for_update())
         GeneratedImage.objects.filter(pk__in=[row.pk for row in rows]).delete()
         events.images_removed(rows)
-        transaction.on_commit(lambda: delete_files(name for row in rows for name in (row.file, row.thumbnail)))
+        transaction.on_commit(lambda: delete_image_files(rows))
     return len(rows)
 
 

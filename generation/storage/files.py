@@ -1,4 +1,4 @@
-"""Picture files in the default storage: names, writing a PNG with its thumbnail, deleting."""
+"""Picture files in the default storage: names, writing a PNG with its thumbnails, deleting."""
 
 import contextlib
 import hashlib
@@ -20,11 +20,14 @@ from PIL import Image
 
 from generation.engine.protocol import EngineImage
 from generation.engine.request.fields import ImageRequest
-from generation.engine.request.metadata import encode_png
+from generation.engine.request.metadata import XMP, encode_png
 
 log = logging.getLogger(__name__)
 
 THUMBNAIL_QUALITY = 85
+WIDE_THUMBNAILS = (512, 1024)
+"""Longer sides, in pixels, of the thumbnails beside the one of THUMBNAIL_SIZE."""
+WIDE_QUALITY = 78
 
 
 class StorageUnavailable(Exception):
@@ -46,10 +49,11 @@ class StoredImage:
     sha256: str
     colour: str
     seconds: float
+    thumbnail_size: int
 
 
 class ImageFiles(Protocol):
-    """The storage names of a picture's PNG and WebP: a StoredImage or a GeneratedImage."""
+    """The storage names of a picture's PNG and WebPs: a StoredImage or a GeneratedImage."""
 
     @property
     def file(self) -> str: ...
@@ -57,9 +61,12 @@ class ImageFiles(Protocol):
     @property
     def thumbnail(self) -> str: ...
 
+    @property
+    def thumbnail_size(self) -> int: ...
+
 
 def store_image(image: EngineImage, request: ImageRequest) -> StoredImage:
-    """Write `image` as PNG with what `request` asked for, and its thumbnail.
+    """Write `image` as PNG with what `request` asked for, and its thumbnails.
 
     Raises StorageUnavailable, leaving nothing.
     """
@@ -67,11 +74,12 @@ def store_image(image: EngineImage, request: ImageRequest) -> StoredImage:
     folder = timezone.now().strftime("%Y/%m")
     file, thumbnail = f"generated_images/{folder}/{image_id}.png", f"thumbnails/{folder}/{image_id}.webp"
     png = encode_png(image.pixels, request=request, seed=image.seed, recipe=image.recipe)
+    contents = {file: png} | thumbnails(image.pixels, thumbnail)
     try:
-        for name, content in ((file, png), (thumbnail, thumbnail_bytes(image.pixels))):
+        for name, content in contents.items():
             write_file(name, content)
     except Exception as error:
-        delete_files([file, thumbnail])
+        delete_files(contents)
         raise StorageUnavailable(f"The picture could not be stored: {error}") from error
     return StoredImage(
         id=image_id,
@@ -85,15 +93,51 @@ def store_image(image: EngineImage, request: ImageRequest) -> StoredImage:
         sha256=hashlib.sha256(png).hexdigest(),
         colour=dominant_colour(image.pixels),
         seconds=image.seconds,
+        thumbnail_size=widest_thumbnail(*image.pixels.size),
     )
 
 
-def thumbnail_bytes(pixels: Image.Image) -> bytes:
-    """A WebP that fits THUMBNAIL_SIZE pixels on its longer side (Lanczos); smaller pictures keep their size."""
+def wide_thumbnail_sizes(width: int, height: int) -> list[int]:
+    """Which of WIDE_THUMBNAILS a picture has: those that show more than half their size already does."""
+    return [size for size in WIDE_THUMBNAILS if max(width, height) > size // 2]
+
+
+def widest_thumbnail(width: int, height: int) -> int:
+    """The value of `thumbnail_size` once all of a picture's thumbnails are there."""
+    return max(wide_thumbnail_sizes(width, height), default=0)
+
+
+def wide_thumbnail_name(thumbnail: str, size: int) -> str:
+    """The storage name of a wider thumbnail, beside the smallest: `…/<id>-512.webp` of `…/<id>.webp`."""
+    return f"{thumbnail.removesuffix('.webp')}-{size}.webp"
+
+
+def smallest_thumbnail_name(name: str) -> str:
+    """The other way round: the name that the row has, of any thumbnail of the picture."""
+    for size in WIDE_THUMBNAILS:
+        if name.endswith(suffix := f"-{size}.webp"):
+            return f"{name.removesuffix(suffix)}.webp"
+    return name
+
+
+def thumbnails(pixels: Image.Image, thumbnail: str) -> dict[str, bytes]:
+    """The thumbnails of a picture, by storage name."""
+    made = {thumbnail: thumbnail_bytes(pixels)}
+    for size in wide_thumbnail_sizes(*pixels.size):
+        made[wide_thumbnail_name(thumbnail, size)] = thumbnail_bytes(pixels, size)
+    return made
+
+
+def thumbnail_bytes(pixels: Image.Image, size: int = 0) -> bytes:
+    """A WebP that fits `size` pixels (else THUMBNAIL_SIZE) on its longer side; smaller pictures keep their size.
+
+    It says that a machine made it, as the picture does.
+    """
     small = pixels.convert("RGB")
-    small.thumbnail((settings.THUMBNAIL_SIZE, settings.THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
+    longer = size or settings.THUMBNAIL_SIZE
+    small.thumbnail((longer, longer), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
+    small.save(buffer, "WEBP", quality=WIDE_QUALITY if size else THUMBNAIL_QUALITY, xmp=XMP.encode())
     return buffer.getvalue()
 
 
@@ -137,9 +181,15 @@ def delete_files(names: Iterable[str]) -> None:
             log.warning("%s could not be deleted: %s", name, error)
 
 
+def image_file_names(image: ImageFiles) -> list[str]:
+    """Everything that is stored of a picture: its PNG and every thumbnail."""
+    wide = [wide_thumbnail_name(image.thumbnail, size) for size in WIDE_THUMBNAILS if size <= image.thumbnail_size]
+    return [image.file, image.thumbnail, *wide]
+
+
 def delete_image_files(images: Iterable[ImageFiles]) -> None:
-    """Delete the PNG and the thumbnail of each. See `delete_files`."""
-    delete_files(name for image in images for name in (image.file, image.thumbnail))
+    """Delete everything that is stored of each. See `delete_files`."""
+    delete_files(name for image in images for name in image_file_names(image))
 
 
 def disk_is_full() -> bool:

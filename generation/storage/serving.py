@@ -17,6 +17,8 @@ from accounts.authentication import user_of
 from generation.engine.request import metadata
 from generation.models import GeneratedImage, Upload
 
+from .files import WIDE_THUMBNAILS, wide_thumbnail_name
+
 GONE = "The picture was deleted a moment ago."
 VARIANTS = {"file": ("file", "image/png"), "thumbnail": ("thumbnail", "image/webp")}
 
@@ -28,9 +30,26 @@ def image_file(request: HttpRequest, image_id: UUID) -> HttpResponse:
 
 
 @require_safe
-def image_thumbnail(request: HttpRequest, image_id: UUID) -> HttpResponse:
-    """The WebP thumbnail of an image, for `/media/thumbnails/<id>.webp`."""
-    return image_response(request, visible_image(request, id=image_id), "thumbnail")
+def image_thumbnail(request: HttpRequest, image_id: UUID, size: int = 0) -> HttpResponse:
+    """A WebP thumbnail of an image: `/media/thumbnails/<id>.webp`, or `<id>-<size>.webp` for one of WIDE_THUMBNAILS.
+
+    A picture from before there were several, or a small one, answers with the widest that it has.
+    """
+    if size not in (0, *WIDE_THUMBNAILS):
+        raise Http404("There are no thumbnails of that size.")
+    image = visible_image(request, id=image_id)
+    size = min(size, image.thumbnail_size)
+    if not size:
+        return image_response(request, image, "thumbnail")
+    return _response(
+        request,
+        image,
+        f"{image.sha256[:32]}-thumbnail-{size}",
+        "image/webp",
+        file_name(image, "webp"),
+        False,
+        lambda: _file_response(wide_thumbnail_name(image.thumbnail, size)),
+    )
 
 
 def visible_image(request: HttpRequest, **lookup) -> GeneratedImage:

@@ -19,6 +19,12 @@ MEMBERS = [
     "/gallery/favourites/",
     "/gallery/trash/",
     "/gallery/?q=nothing-like-it",
+    "/gallery/?q=boat&shape=square",
+    "/gallery/collections/",
+    "/gallery/collections/harbour/",
+    "/gallery/collections/harbour/arrange/",
+    "/gallery/collections/harbour/rename/",
+    "/gallery/searches/",
     "/settings/",
     "/settings/plan/",
     "/settings/keys/",
@@ -46,6 +52,16 @@ def member(browser, site):
     page.goto(f"/jobs/{job['id']}/")
     expect(page.locator(".job-pictures img")).to_be_visible(timeout=90_000)
     image = page.locator(".job-pictures a").get_attribute("href")
+    page.goto("/gallery/?q=boat")
+    page.locator("summary", has_text="Save this search").click()
+    page.locator("#search-name").fill("Boats")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".card-image").first.hover()
+    page.locator(".card-image").first.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Collection").click()
+    page.get_by_label("New collection").fill("Harbour")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".toast").last).to_contain_text("added to “Harbour”")
     yield page, [f"/jobs/{job['id']}/", image]
     context.close()
 

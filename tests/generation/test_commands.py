@@ -15,6 +15,7 @@ from PIL import Image
 
 from accounts.models import ApiKey, DailyUsage, User
 from generation.models import GeneratedImage, LoraRule
+from generation.operations.audit import audit
 from generation.operations.pruning import prune
 from generation.services.generations import create_generation
 from generation.storage.image_requests import request_of
@@ -105,6 +106,51 @@ class TestPrune:
             os.utime(folder / name, (when, when))
         assert prune()["files without a picture"] == 2
         assert sorted(path.name for path in folder.iterdir()) == sorted(["new.png", image.file.rsplit("/", 1)[1]])
+
+    def test_wide_thumbnails_belong_to_their_picture_and_go_without_it(self, free_user, make_image, media_folder):
+        image = make_image(free_user, generation_fields={"width": 640, "height": 480})
+        there = sorted((media_folder / "thumbnails").rglob("*.webp"))
+        assert len(there) == 3
+        yesterday = time.time() - 25 * 3600
+        for path in there:
+            os.utime(path, (yesterday, yesterday))
+        assert prune()["files without a picture"] == 0
+        GeneratedImage.objects.filter(pk=image.pk).delete()
+        assert prune()["files without a picture"] == 3, "the PNG is young"
+        assert list((media_folder / "thumbnails").rglob("*.webp")) == []
+
+
+@pytest.mark.django_db
+class TestMakeThumbnails:
+    @pytest.fixture
+    def old(self, free_user, make_image, media_folder):
+        """A picture as earlier versions left it."""
+        image = make_image(free_user, generation_fields={"width": 640, "height": 480})
+        GeneratedImage.objects.filter(pk=image.pk).update(thumbnail_size=0)
+        for path in [
+            *(media_folder / "thumbnails").rglob("*-512.webp"),
+            *(media_folder / "thumbnails").rglob("*-1024.webp"),
+        ]:
+            path.unlink()
+        return image
+
+    def test_it_makes_what_older_pictures_lack(self, old, free_user, make_image, media_folder):
+        make_image(free_user)
+        assert "1 pictures have all their thumbnails now" in run("make_thumbnails")
+        old.refresh_from_db()
+        assert old.thumbnail_size == 1024 and len(list((media_folder / "thumbnails").rglob("*.webp"))) == 4
+        assert "No picture lacked any" in run("make_thumbnails")
+        assert audit()["pictures without all their thumbnails"] == 0
+
+    def test_a_lost_file_does_not_stop_the_others(self, old, free_user, make_image, media_folder):
+        other = make_image(free_user, generation_fields={"width": 640, "height": 480})
+        GeneratedImage.objects.filter(pk=other.pk).update(thumbnail_size=0)
+        (media_folder / other.file).unlink()
+        assert "1 pictures have all" in run("make_thumbnails")
+
+    def test_the_audit_counts_what_is_missing(self, old):
+        GeneratedImage.objects.filter(pk=old.pk).update(thumbnail_size=1024)
+        assert audit()["pictures without all their thumbnails"] == 1
 
 
 @pytest.mark.django_db

@@ -37,6 +37,60 @@ def test_a_picture_is_stored_with_its_recipe_and_a_thumbnail(make_generation, fr
     assert stored.file.startswith("generated_images/") and stored.thumbnail.startswith("thumbnails/")
 
 
+def test_thumbnails_come_in_three_widths_and_say_what_they_are(make_generation, free_user, media_folder):
+    stored = store(make_generation, free_user)
+    assert stored.thumbnail_size == 1024
+    sizes = {}
+    for path in (media_folder / "thumbnails").rglob("*.webp"):
+        with Image.open(path) as picture:
+            sizes[path.stem[len(str(stored.id)) :]] = picture.size
+            assert "trainedAlgorithmicMedia" in picture.info["xmp"].decode()
+    assert sizes == {"": (256, 192), "-512": (512, 384), "-1024": (640, 480)}
+
+
+def test_a_small_picture_has_no_wider_thumbnails_than_pixels(make_image, free_user, media_folder):
+    image = make_image(free_user)
+    assert image.thumbnail_size == 0 and len(list((media_folder / "thumbnails").rglob("*.webp"))) == 1
+
+
+class TestWideThumbnails:
+    @pytest.fixture
+    def image(self, make_image, free_user):
+        return make_image(free_user, generation_fields={"width": 640, "height": 480})
+
+    def get(self, client, image, size):
+        return client.get(f"/media/thumbnails/{image.id}-{size}.webp")
+
+    def width(self, response):
+        return Image.open(io.BytesIO(response.content)).width
+
+    def test_each_is_served_to_its_owner_and_to_nobody_else(self, page_client, image, free_user, other_user, client):
+        owner = page_client(free_user)
+        assert [self.width(self.get(owner, image, size)) for size in (512, 1024)] == [512, 640]
+        assert len({self.get(owner, image, size)["ETag"] for size in (512, 1024)}) == 2
+        for visitor in (client, page_client(other_user)):
+            assert self.get(visitor, image, 512).status_code == 404
+        set_visibility(image, "public")
+        assert self.get(client, image, 512).status_code == 200
+
+    def test_other_sizes_are_no_addresses(self, page_client, image, free_user):
+        for size in (0, 256, 513, 99999999999):
+            assert self.get(page_client(free_user), image, size).status_code == 404
+
+    def test_a_picture_from_before_them_answers_with_what_it_has(self, page_client, image, free_user):
+        GeneratedImage.objects.update(thumbnail_size=0)
+        owner = page_client(free_user)
+        assert self.width(self.get(owner, image, 1024)) == 256
+        page = owner.get("/gallery/").content.decode()
+        assert f"{image.id}.webp 256w" in page and f"{image.id}-512.webp" not in page
+
+    def test_all_go_with_the_picture(self, image, free_user, media_folder, django_capture_on_commit_callbacks):
+        trash_images(free_user, [image])
+        with django_capture_on_commit_callbacks(execute=True):
+            delete_images(free_user, [image])
+        assert [path for path in media_folder.rglob("*") if path.is_file()] == []
+
+
 def test_nothing_half_written_stays_when_the_disk_fails(make_generation, free_user, media_folder, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")

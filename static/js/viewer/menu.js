@@ -65,6 +65,7 @@
     if (!pressed.dataset.trash) return;
     const links = $$("main a[data-view]");
     (links[removed] || links.at(-1) || $("#main")).focus({ preventScroll: true });
+    dreamsketch.gallery?.refresh(true);
   });
 
   // The second click of a double click would be a second wish.

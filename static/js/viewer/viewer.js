@@ -34,6 +34,7 @@
   let title = "";
   let closedAt = -Infinity;
   let trashed = [];
+  let hasChanged = false;
 
   // --- the pictures ---
 
@@ -116,6 +117,8 @@
       return;
     }
     const link = item && linkOf(item);
+    if (hasChanged) dreamsketch.gallery?.refresh(true);
+    hasChanged = false;
     (link || $("main a[data-view]") || $("#main")).focus({ preventScroll: true });
     link?.scrollIntoView({ block: "nearest" });
   }
@@ -275,6 +278,7 @@
     const index = items.findIndex((item) => item.id === id);
     if (index < 0) return;
     const [item] = items.splice(index, 1);
+    hasChanged = true;
     const form = $$("#toasts form").at(-1);
     if (form) {
       // The grid keeps what it needs to take the card back, so the page is not loaded again.
