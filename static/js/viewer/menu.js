@@ -4,6 +4,7 @@
   "use strict";
 
   const { $, $$, on } = dreamsketch;
+  const LINKS = "main a[data-view]:not([data-neighbour])";
   let opener = null;
 
   function menu() {
@@ -55,7 +56,7 @@
   document.addEventListener("htmx:before:swap", (event) => {
     const form = event.detail?.ctx?.sourceElement;
     pressed = form?.matches?.("#picture-menu form") ? form : null;
-    removed = $$("main a[data-view]").findIndex((link) => link.dataset.view === pressed?.dataset.trash);
+    removed = $$(LINKS).findIndex((link) => link.dataset.view === pressed?.dataset.trash);
   });
   document.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail || {};
@@ -63,7 +64,7 @@
     // A refusal stays open beside its button; what came of the rest is said in a message, which must be seen.
     if (pressed.matches("[data-making], [data-trash]")) $("#picture-menu").hidePopover();
     if (!pressed.dataset.trash) return;
-    const links = $$("main a[data-view]");
+    const links = $$(LINKS);
     (links[removed] || links.at(-1) || $("#main")).focus({ preventScroll: true });
     dreamsketch.gallery?.refresh(true);
   });

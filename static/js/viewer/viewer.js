@@ -9,6 +9,7 @@
   if (!dialog) return;
 
   const MARK = "lightbox";
+  const LINKS = "main a[data-view]:not([data-neighbour])";
   const SIDE = "dreamsketch.viewer.side";
   const STRIP = 12;
   const MOVE_PX = 80;
@@ -29,6 +30,7 @@
     },
   });
 
+  let isOpen = false;
   let items = [];
   let at = 0;
   let title = "";
@@ -52,16 +54,16 @@
     };
   }
 
-  const isAlone = () => Boolean($("a[data-view][data-page]"));
+  const ownPage = () => $(`${LINKS}[data-page]`);
+  const isAlone = () => Boolean(ownPage());
 
   /** Those of the page in their order, each once; over a picture's page that one, with what is known beside it. */
   function collect() {
-    const links = $$("main a[data-view]").filter((link) => !link.closest("dialog, [hidden]"));
-    const seen = new Map(links.map((link) => [link.dataset.view, link]));
+    const seen = new Map($$(LINKS).map((link) => [link.dataset.view, link]));
     return [...seen.values()].map(itemOf);
   }
 
-  const linkOf = (item) => $(`main a[data-view="${item.id}"]`);
+  const linkOf = (item) => $(`${LINKS}[data-view="${item.id}"]`);
 
   /** Go on to pictures that the page does not show: those beside the one on its own page. */
   function extend() {
@@ -87,6 +89,7 @@
     title = document.title;
     if (!isReturn) history.pushState({ ds: MARK, id }, "", items[at].href);
     for (const region of REGIONS) dialog.append($(region));
+    isOpen = true;
     dialog.showModal();
     setSide(store.get(SIDE) ? store.get(SIDE) === "open" : matchMedia("(min-width: 960px)").matches);
     show();
@@ -101,7 +104,8 @@
   }
 
   function close() {
-    if (!dialog.open) return;
+    if (!isOpen) return;
+    isOpen = false;
     const item = items[at];
     closedAt = performance.now();
     for (const region of REGIONS) document.body.append($(region));
@@ -110,7 +114,7 @@
     trashed = [];
     details.replaceChildren();
     if (isAlone()) {
-      const page = $("a[data-view][data-page]");
+      const page = ownPage();
       if (item && item.id !== page.dataset.view) location.replace(item.href);
       else if (!item) location.replace($(".image-nav a").href);
       else page.focus({ preventScroll: true });
@@ -119,16 +123,16 @@
     const link = item && linkOf(item);
     if (hasChanged) dreamsketch.gallery?.refresh(true);
     hasChanged = false;
-    (link || $("main a[data-view]") || $("#main")).focus({ preventScroll: true });
+    (link || $(LINKS) || $("#main")).focus({ preventScroll: true });
     link?.scrollIntoView({ block: "nearest" });
   }
 
   addEventListener("popstate", (event) => {
     if (event.state?.ds !== MARK) close();
-    else if (!dialog.open && !openAt(event.state.id, true)) location.reload();
+    else if (!isOpen && !openAt(event.state.id, true)) location.reload();
   });
   document.addEventListener("htmx:before:history:restore", (event) => {
-    if (dialog.open || performance.now() - closedAt < 500) event.preventDefault();
+    if (isOpen || performance.now() - closedAt < 500) event.preventDefault();
   });
   dialog.addEventListener("cancel", (event) => {
     if (event.target !== dialog) return;
@@ -136,9 +140,14 @@
     leave();
   });
 
+  // A second Escape cannot be held back.
+  dialog.addEventListener("close", () => {
+    if (isOpen) leave();
+  });
+
   document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("main a[data-view]");
-    if (!link || event.defaultPrevented || event.button || dialog.contains(link)) return;
+    const link = event.target.closest?.(LINKS);
+    if (!link || event.defaultPrevented || event.button) return;
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     if (document.body.classList.contains("selecting")) return;
     if (openAt(link.dataset.view)) event.preventDefault();
@@ -163,7 +172,7 @@
     more.click();
   }
   document.addEventListener("htmx:after:swap", () => {
-    if (!dialog.open || isAlone()) return;
+    if (!isOpen || isAlone()) return;
     const { id } = items[at] || {};
     const fresh = collect();
     if (!fresh.some((item) => item.id === id)) return;
@@ -241,10 +250,9 @@
     $(selector, details)?.click();
   }
 
-  function setSide(isOpen) {
-    side.hidden = !isOpen;
-    dialog.classList.toggle("with-side", isOpen);
-    control("info").setAttribute("aria-expanded", String(isOpen));
+  function setSide(isShown) {
+    side.hidden = !isShown;
+    control("info").setAttribute("aria-expanded", String(isShown));
   }
 
   function toggleSide() {
@@ -304,7 +312,7 @@
       htmx.process(card);
       ready(card);
     }
-    if (!dialog.open) return;
+    if (!isOpen) return;
     items = isAlone() ? items.toSpliced(entry.index, 0, entry.item) : collect();
     at = items.findIndex(({ id }) => id === entry.item.id);
     history.replaceState({ ds: MARK, id: entry.item.id }, "", entry.item.href);
