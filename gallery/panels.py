@@ -55,11 +55,13 @@ def panel(generation: Generation, status: dict) -> dict:
 
 def _pictures(generation: Generation, images: list[dict]) -> list[dict]:
     """The finished pictures, each with what may be made of it."""
+    sizes = {(image["width"], image["height"]) for image in images}
+    offers = {size: offers_for(generation, *size) for size in sizes}
     return [
         image
         | {
             "short_id": image["pageUrl"].rstrip("/").rpartition("/")[2],
-            "offers": offers_for(generation, image["width"], image["height"]),
+            "offers": offers[image["width"], image["height"]],
         }
         for image in images
     ]
