@@ -238,7 +238,7 @@
     details.inert = true;
     const request = htmx.ajax("GET", item.href, { source: details, target: details, swap: "innerHTML" });
     loading = request.finally(() => {
-      if (items[at] !== item) return;
+      if (items[at]?.id !== item.id) return;
       details.inert = false;
       extend();
     });
