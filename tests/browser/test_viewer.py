@@ -113,6 +113,8 @@ def test_back_keeps_a_grid_that_htmx_has_changed(open_page, album, cards):
     page.get_by_label("Search your prompts").fill("boat")
     page.wait_for_url("**/gallery/?q=boat**")
     expect(page.locator(".filter-chips")).to_be_visible()
+    page.get_by_label("Search your prompts").press("Tab")
+    page.wait_for_load_state("networkidle")
     page.evaluate("document.querySelector('#results').dataset.same = 'yes'")
     page.locator(".card-image a.frame").first.click()
     expect(page.locator("#lightbox h2")).to_be_visible()

@@ -50,22 +50,23 @@
   // What lies under an open menu is not where it was once the page scrolls or turns.
   addEventListener("resize", () => $("#picture-menu:popover-open")?.hidePopover());
 
-  // What was pressed in the menu, noted before the answer replaces it.
-  let pressed = null;
-  let removed = -1;
+  // A refusal stays open beside its button. What came of the rest is said in a message, which must be seen; so the
+  // menu closes, and the focus is back at its button, or beside the card that leaves.
+  let leaving = null;
   document.addEventListener("htmx:before:swap", (event) => {
-    const form = event.detail?.ctx?.sourceElement;
-    pressed = form?.matches?.("#picture-menu form") ? form : null;
-    removed = $$(LINKS).findIndex((link) => link.dataset.view === pressed?.dataset.trash);
+    const { ctx } = event.detail || {};
+    const form = ctx?.sourceElement;
+    if (ctx?.response?.status !== 200 || !form?.matches?.("#picture-menu :is([data-making], [data-trash])")) return;
+    $("#picture-menu").hidePopover();
+    if (!form.dataset.trash) return;
+    leaving = ctx;
+    const links = $$(LINKS);
+    const index = links.findIndex((link) => link.dataset.view === form.dataset.trash);
+    (links[index + 1] || links[index - 1] || $("#main")).focus({ preventScroll: true });
   });
   document.addEventListener("htmx:after:swap", (event) => {
-    const { ctx } = event.detail || {};
-    if (!pressed || ctx?.sourceElement !== pressed || ctx.response?.status !== 200) return;
-    // A refusal stays open beside its button; what came of the rest is said in a message, which must be seen.
-    if (pressed.matches("[data-making], [data-trash]")) $("#picture-menu").hidePopover();
-    if (!pressed.dataset.trash) return;
-    const links = $$(LINKS);
-    (links[removed] || links.at(-1) || $("#main")).focus({ preventScroll: true });
+    if (!leaving || event.detail?.ctx !== leaving) return;
+    leaving = null;
     dreamsketch.gallery?.refresh(true);
   });
 

@@ -30,6 +30,11 @@
     },
   });
 
+  /** htmx writes over an entry that does not look like one of its own. */
+  const entry = (id) => ({ ds: MARK, id, htmx: true });
+  // Loaded anew at the viewer's address this is the picture's page.
+  if (history.state?.ds === MARK) history.replaceState({ htmx: true }, "");
+
   let isOpen = false;
   let items = [];
   let at = 0;
@@ -87,7 +92,7 @@
     at = items.findIndex((item) => item.id === id);
     if (at < 0) return false;
     title = document.title;
-    if (!isReturn) history.pushState({ ds: MARK, id }, "", items[at].href);
+    if (!isReturn) history.pushState(entry(id), "", items[at].href);
     for (const region of REGIONS) dialog.append($(region));
     isOpen = true;
     dialog.showModal();
@@ -132,7 +137,7 @@
     else if (!isOpen && !openAt(event.state.id, true)) location.reload();
   });
   document.addEventListener("htmx:before:history:restore", (event) => {
-    if (isOpen || performance.now() - closedAt < 500) event.preventDefault();
+    if (isOpen || history.state?.ds === MARK || performance.now() - closedAt < 500) event.preventDefault();
   });
   dialog.addEventListener("cancel", (event) => {
     if (event.target !== dialog) return;
@@ -160,7 +165,7 @@
     if (target < 0) return announce("This is the first picture.");
     if (target >= items.length) return loadMore();
     at = target;
-    history.replaceState({ ds: MARK, id: items[at].id }, "", items[at].href);
+    history.replaceState(entry(items[at].id), "", items[at].href);
     return show();
   }
 
@@ -296,26 +301,26 @@
     }
     if (index < at || at === items.length) at = Math.max(0, at - 1);
     if (!items.length) return leave();
-    history.replaceState({ ds: MARK, id: items[at].id }, "", items[at].href);
+    history.replaceState(entry(items[at].id), "", items[at].href);
     show();
     dialog.focus();
   }
 
   function back(form) {
-    const entry = trashed.find(({ item }) => item.id === form.dataset.viewerUndo);
+    const lost = trashed.find(({ item }) => item.id === form.dataset.viewerUndo);
     form.closest("[data-toast]")?.remove();
-    if (!entry) return;
-    trashed = trashed.filter((other) => other !== entry);
-    if (entry.place) {
-      const { card, list, next } = entry.place;
+    if (!lost) return;
+    trashed = trashed.filter((other) => other !== lost);
+    if (lost.place) {
+      const { card, list, next } = lost.place;
       list.insertBefore(card, next?.parentElement === list ? next : null);
       htmx.process(card);
       ready(card);
     }
     if (!isOpen) return;
-    items = isAlone() ? items.toSpliced(entry.index, 0, entry.item) : collect();
-    at = items.findIndex(({ id }) => id === entry.item.id);
-    history.replaceState({ ds: MARK, id: entry.item.id }, "", entry.item.href);
+    items = isAlone() ? items.toSpliced(lost.index, 0, lost.item) : collect();
+    at = items.findIndex(({ id }) => id === lost.item.id);
+    history.replaceState(entry(lost.item.id), "", lost.item.href);
     show();
     dialog.focus();
   }
