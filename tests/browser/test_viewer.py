@@ -302,6 +302,8 @@ def test_it_is_accessible(open_page, album, cards, size, theme):
     if page.locator("#lightbox-side").is_hidden():
         page.get_by_role("button", name="Details and actions").click()
     expect(page.locator("#lightbox h2")).to_be_visible()
+    expect(page.locator("#lightbox-details")).not_to_have_attribute("inert", "")
+    page.evaluate("document.getAnimations().forEach(animation => animation.cancel())")
     problems = Axe().run(page, options=RULES).response["violations"]
     page.goto(f"{hrefs[0]}compare/")
     expect(page.get_by_role("slider")).to_be_attached()
