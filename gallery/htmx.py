@@ -1,6 +1,7 @@
 """htmx requests: caching rules, redirects, expired sign-ins, messages and announcements for screen readers."""
 
 import json
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib import messages
@@ -26,6 +27,12 @@ class PageRequest(HttpRequest):
 def wants_fragment(request: PageRequest) -> bool:
     """Whether htmx asks for a piece of the page, not for the page (as it does to restore history)."""
     return bool(request.htmx) and not request.htmx.history_restore_request
+
+
+def came_from(request: PageRequest) -> str:
+    """The path of the page that sent this request, or nothing where the browser does not say."""
+    url = request.htmx.current_url if request.htmx else request.META.get("HTTP_REFERER")
+    return urlsplit(url or "").path
 
 
 def announce(response: HttpResponse, text: str) -> HttpResponse:

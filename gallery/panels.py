@@ -10,6 +10,8 @@ from generation.models import Generation
 from generation.prompts.styles import STYLES
 from generation.queue.status import describe_all
 
+from .picture_actions import offers_for
+
 Status = Generation.Status
 
 DOCK_JOBS = 5
@@ -41,14 +43,28 @@ def panel(generation: Generation, status: dict) -> dict:
         "preview_url": _preview_url(generation, status) if active else "",
         "model_title": model_title(generation.model),
         "style_title": STYLES[generation.style].title if generation.style in STYLES else "",
-        "pictures": [
-            image | {"short_id": image["pageUrl"].rstrip("/").rpartition("/")[2]} for image in status["images"]
-        ],
-        "alt": f"AI-generated image: {generation.prompt[:200]}",
+        "pictures": _pictures(generation, status["images"]),
+        "caption": generation.caption,
+        "making": making(generation),
+        "alt": f"AI-generated image: {generation.caption[:200]}",
         "not_counted": _not_counted(generation),
         "retryable": generation.is_final and generation.status != Status.COMPLETED and not generation.is_erased,
         "url": reverse("job", args=[generation.pk]),
     }
+
+
+def _pictures(generation: Generation, images: list[dict]) -> list[dict]:
+    """The finished pictures, each with what may be made of it."""
+    sizes = {(image["width"], image["height"]) for image in images}
+    offers = {size: offers_for(generation, *size) for size in sizes}
+    return [
+        image
+        | {
+            "short_id": image["pageUrl"].rstrip("/").rpartition("/")[2],
+            "offers": offers[image["width"], image["height"]],
+        }
+        for image in images
+    ]
 
 
 def _shows_time(status) -> bool:
@@ -131,6 +147,8 @@ def _processing(generation, status) -> str:
     match status["phase"]:
         case "downloading":
             return f"Fetching {model_title(generation.model)} — only needed once"
+        case "generating" if generation.mode == "upscale":
+            return "Enlarging"
         case "generating":
             return f"Step {status['step']} of {status['steps']}"
         case "saving":
@@ -167,6 +185,17 @@ def seconds_words(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def making(generation: Generation) -> str:
+    """How a picture came about, where it was not drawn from words alone: `Enlarged 2×`, `Extended`. Else nothing."""
+    if generation.mode == "upscale":
+        return f"Enlarged {generation.options.get('upscale', {}).get('factor', 2)}×"
+    if "variation" in generation.options:
+        return "Variation"
+    return {"img2img": "Drawn over a picture", "inpaint": "Part redrawn", "outpaint": "Extended"}.get(
+        generation.mode, ""
+    )
 
 
 def model_title(key: str) -> str:

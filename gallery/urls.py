@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from .events import events
-from .views import collections, create, gallery, home, image, jobs, searches, settings, webhooks
+from .views import collections, create, gallery, home, image, jobs, picture_actions, searches, settings, webhooks
 
 
 class ShortId:
@@ -59,6 +59,11 @@ urlpatterns = [
     path("i/<short:short_id>/trash/", image.trash, name="image-trash"),
     path("i/<short:short_id>/restore/", image.restore, name="image-restore"),
     path("i/<short:short_id>/delete/", image.delete, name="image-delete"),
+    path("i/<short:short_id>/menu/", picture_actions.menu, name="image-menu"),
+    path("i/<short:short_id>/vary/", picture_actions.vary, name="image-vary"),
+    path("i/<short:short_id>/upscale/", picture_actions.upscale, name="image-upscale"),
+    path("i/<short:short_id>/compare/", picture_actions.compare, name="image-compare"),
+    path("i/<short:short_id>/source.png", picture_actions.source_file, name="image-source"),
     path("settings/", settings.overview, name="settings"),
     path("settings/plan/", settings.plan, name="settings-plan"),
     path("settings/keys/", settings.keys, name="settings-keys"),

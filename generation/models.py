@@ -137,6 +137,11 @@ class Generation(models.Model):
         return f"{self.id} {self.status}"
 
     @property
+    def caption(self) -> str:
+        """What people read where its prompt would stand; an enlargement may have none."""
+        return self.prompt or ("Enlarged picture" if self.mode == "upscale" else "Picture without words")
+
+    @property
     def is_final(self) -> bool:
         """Whether it has ended: nothing about it changes any more."""
         return self.status in self.FINAL
@@ -289,7 +294,12 @@ class GeneratedImage(models.Model):
     @property
     def alt_text(self) -> str:
         """For the `alt` of an `<img>`."""
-        return f"AI-generated image: {self.title or self.generation.prompt[:200]}"
+        return f"AI-generated image: {self.caption[:200]}"
+
+    @property
+    def caption(self) -> str:
+        """Its title, else what it was made from; never empty."""
+        return self.title or self.generation.caption
 
 
 class ImageCount(models.Model):

@@ -1,10 +1,17 @@
 """Small things that templates need: icons, the pencil, lookups."""
 
+import datetime as dt
+import uuid
+
 from django import template
 from django.templatetags.static import static
+from django.utils.formats import date_format
 from django.utils.html import format_html
 
 register = template.Library()
+
+MOMENTS = {"date": "j F Y", "datetime": "j F Y, H:i", "time": "H:i"}
+"""How a moment is written, by the name that `static/js/time.js` knows too."""
 
 
 @register.simple_tag
@@ -16,6 +23,20 @@ def icon(name: str, extra: str = ""):
         static("icons/sprite.svg"),
         name,
     )
+
+
+@register.simple_tag
+def moment(value: dt.datetime, shape: str = "datetime"):
+    """A moment as `<time>`: in UTC, and said to be; scripts write it in the reader's own time. `shape`: of MOMENTS."""
+    utc = value.astimezone(dt.UTC)
+    said = date_format(utc, MOMENTS[shape]) + ("" if shape == "date" else " UTC")
+    return format_html('<time datetime="{}" data-moment="{}">{}</time>', utc.isoformat(timespec="seconds"), shape, said)
+
+
+@register.simple_tag
+def new_token() -> str:
+    """A token for a form, by which the server tells a second press from a repeat of the first."""
+    return uuid.uuid4().hex
 
 
 @register.filter

@@ -44,6 +44,7 @@ from ..reuse import carried_fields, composer_values, kept_fields
 
 IDEAS = 6
 TODAY_IMAGES = 24
+Status = Generation.Status
 RECENT = dt.timedelta(minutes=15)
 MORE = tuple(field.name for field in MORE_FIELDS)
 FINE_TUNING = ("negative_prompt", "steps", "guidance_scale", "sampler", "seed", "width", "height", "visibility", *MORE)
@@ -201,16 +202,15 @@ def _results_context(user: User) -> dict[str, Any]:
     now = timezone.now()
     jobs = Generation.objects.visible_to(user).filter(
         Q(status__in=Generation.ACTIVE)
-        | Q(
-            status__in=(Generation.Status.FAILED, Generation.Status.BLOCKED, Generation.Status.EXPIRED),
-            finished_at__gt=now - RECENT,
-        )
+        | Q(status__in=(Status.COMPLETED, Status.FAILED, Status.BLOCKED, Status.EXPIRED), finished_at__gt=now - RECENT)
     )
+    shown = [
+        panel for panel in panels(jobs.order_by("-created_at")[:10]) if panel["tone"] != "done" or panel["pictures"]
+    ]
     today = GeneratedImage.objects.owned_by(user).kept().filter(created_at__date=now.date())
-    return {
-        "panels": panels(jobs.order_by("-created_at")[:10]),
-        "today": list(today.select_related("generation")[:TODAY_IMAGES]),
-    }
+    # Each picture once: those of a job that has just ended stand in its panel.
+    today = today.exclude(generation__in=[panel["id"] for panel in shown])
+    return {"panels": shown, "today": list(today.select_related("generation")[:TODAY_IMAGES])}
 
 
 @login_required

@@ -30,7 +30,7 @@ from ..collections import add_images, create_collection, remove_images, restore_
 from ..filters import DAYS, Filters
 from ..forms import MOST_SELECTED, selected_numbers
 from ..grids import AUTOMATIC_PAGES, COLLECTION_ORDER, Grid, grid_at, grid_of, page_of
-from ..htmx import PageRequest, announce, trigger, wants_fragment
+from ..htmx import PageRequest, announce, came_from, reload_htmx, trigger, wants_fragment
 from ..models import Collection, SavedSearch
 from ..panels import images_word
 
@@ -289,8 +289,15 @@ def undo(request: PageRequest, token: str) -> HttpResponse:
     own = GeneratedImage.objects.owned_by(request.user)
     restored = restore_images(request.user, own.filter(deleted_at=parse_datetime(change["trashed"])))
     messages.success(request, f"{images_word(len(restored))} restored." if restored else "Nothing was left to restore.")
-    if wants_fragment(request) and (request.htmx.current_url_abs_path or "").startswith(reverse("gallery")):
+    if wants_fragment(request) and request.POST.get("stay"):
+        return HttpResponse()  # the viewer has kept their cards
+    came = came_from(request)
+    if len(restored) == 1 and came.startswith("/i/"):
+        return redirect("image", restored[0].short_id)
+    if wants_fragment(request) and came.startswith(reverse("gallery")):
         return _shown_anew(request)  # so that the images come back to their places
+    if wants_fragment(request) and came == reverse("create"):
+        return reload_htmx()
     return redirect("gallery")
 
 

@@ -13,22 +13,28 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import User
 from accounts.refusals import Conflict
 from generation.engine.errors import InvalidRequest
-from generation.models import GeneratedImage, Visibility
+from generation.models import GeneratedImage, ImageCount, Visibility
 from generation.prompts.styles import STYLES
 from generation.representation import describe_request
 from generation.services.images import delete_images, restore_images, set_favourite, set_visibility, trash_images
 from generation.storage.serving import image_response
 
 from ..htmx import PageRequest, announce, wants_fragment
-from ..panels import model_title, seconds_words
+from ..panels import making, model_title, seconds_words
+from ..picture_actions import offers_for, source_of
 from ..request_parts import option_facts, request_parts
 from .gallery import note_trashed
 
+UPSCALE = "upscale"
+"""The field of an enlargement, which is said in words of its own."""
 VISIBILITY_HINTS = {
     "private": "Only you can see this image.",
     "unlisted": "Anyone with the link can see this image and its prompt.",
     "public": "Everybody can see this image and its prompt, also on the home page.",
 }
+
+
+TRASHED = "Moved to trash. Undo available."
 
 
 def _visible(request: PageRequest, short_id: str) -> GeneratedImage:
@@ -43,7 +49,21 @@ def _own(request: PageRequest, short_id: str) -> GeneratedImage:
 
 @require_safe
 def image_page(request: PageRequest, short_id: str) -> HttpResponse:
+    """The page; as a fragment what the viewer shows beside the picture."""
     image = _visible(request, short_id)
+    context = detail_context(request, image)
+    if context["is_owner"]:
+        context |= _neighbours(request.user, image)
+    if wants_fragment(request):
+        return render(request, "image/_detail.html", context | {"place": "viewer"})
+    if context["is_owner"]:
+        kept = GeneratedImage.objects.owned_by(request.user).kept().select_related("generation")
+        context["siblings"] = kept.filter(generation=image.generation_id).order_by("index")
+    return render(request, "image/image.html", context | {"place": "page"})
+
+
+def detail_context(request: PageRequest, image: GeneratedImage) -> dict:
+    """What stands beside a picture: its words, its making, and what may be done with it."""
     is_owner = request.user.is_authenticated and image.owner_id == request.user.pk
     generation = image.generation
     fields = describe_request(generation, None)
@@ -54,23 +74,27 @@ def image_page(request: PageRequest, short_id: str) -> HttpResponse:
         "ratio": round(image.width / image.height, 4),
         "model_title": model_title(generation.model),
         "style_title": STYLES[generation.style].title if generation.style in STYLES else "None",
-        "request_parts": option_facts(fields) + request_parts(fields),
+        "making": making(generation),
+        "enlarged": generation.mode == "upscale",
+        "request_parts": option_facts(fields)
+        + request_parts({name: fields[name] for name in fields if name != UPSCALE}),
         "duration": seconds_words(image.generation_time),
         "trash_days": settings.TRASH_DAYS,
     }
+    if request.user.is_authenticated and not image.deleted_at:
+        context["offers"] = offers_for(generation, image.width, image.height)
     if is_owner:
-        context |= _visibility_context(image) | _neighbours(request.user, image)
-        kept = GeneratedImage.objects.owned_by(request.user).kept()
-        context["siblings"] = kept.filter(generation=generation).order_by("index")
-    return render(request, "image/image.html", context)
+        context |= _visibility_context(image)
+        context["comparable"] = ImageCount.kept_by(request.user) > 1 or source_of(request.user, image) is not None
+    return context
 
 
 def _neighbours(user: User, image: GeneratedImage) -> dict:
-    own = GeneratedImage.objects.owned_by(user).kept()
-    return {
-        "newer": own.filter(number__gt=image.number).order_by("number").first(),
-        "older": own.filter(number__lt=image.number).order_by("-number").first(),
-    }
+    own = GeneratedImage.objects.owned_by(user).kept().select_related("generation")
+    newer = own.filter(number__gt=image.number).order_by("number").first()
+    older = own.filter(number__lt=image.number).order_by("-number").first()
+    beside = {"newer": newer, "older": older}
+    return beside | {"neighbours": [(side, neighbour) for side, neighbour in beside.items() if neighbour]}
 
 
 def _visibility_context(image: GeneratedImage) -> dict:
@@ -97,10 +121,8 @@ def favourite(request: PageRequest, short_id: str) -> HttpResponse:
     set_favourite(image, marked)
     message = "Added to favourites." if marked else "Removed from favourites."
     if wants_fragment(request):
-        return announce(
-            render(request, "image/_favourite.html", {"image": image, "labelled": request.POST.get("labelled", "")}),
-            message,
-        )
+        labelled = request.POST.get("labelled", "")
+        return announce(render(request, "image/_favourites.html", {"image": image, "labelled": labelled}), message)
     messages.success(request, message)
     return _redirect_back(request, image)
 
@@ -133,9 +155,16 @@ def visibility(request: PageRequest, short_id: str) -> HttpResponse:
 @login_required
 @require_POST
 def trash(request: PageRequest, short_id: str) -> HttpResponse:
+    """To the trash. From its own page one comes to the next older picture, else the next newer, else the gallery;
+    with `stay` the grid stays, without its card."""
     image = _own(request, short_id)
-    note_trashed(request, trash_images(request.user, [image]))
-    return redirect("gallery")
+    moved = trash_images(request.user, [image])
+    note_trashed(request, moved)
+    if wants_fragment(request) and request.POST.get("stay"):
+        return announce(render(request, "image/_gone.html", {"images": moved}), TRASHED)
+    beside = _neighbours(request.user, image)
+    neighbour = beside["older"] or beside["newer"]
+    return redirect("image", neighbour.short_id) if neighbour else redirect("gallery")
 
 
 @login_required

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.authentication import user_of
 from generation.engine.request import metadata
-from generation.models import GeneratedImage
+from generation.models import GeneratedImage, Upload
 
 from .files import WIDE_THUMBNAILS, wide_thumbnail_name
 
@@ -91,6 +91,17 @@ def converted_response(
     )
 
 
+def upload_response(request: HttpRequest, upload: Upload) -> HttpResponse:
+    """The bytes of a picture to draw from. The caller has checked that it is the visitor's own."""
+    return _guarded(
+        request,
+        f'"{upload.sha256[:32]}-upload"',
+        upload.created_at.timestamp(),
+        "image/png",
+        lambda: _file_response(upload.file),
+    )
+
+
 def _response(
     request: HttpRequest,
     image: GeneratedImage,
@@ -100,20 +111,27 @@ def _response(
     download: bool,
     make_response: Callable[[], HttpResponse],
 ) -> HttpResponse:
-    """The bytes of a `version` never change, so it serves as ETag; but permission may be withdrawn, so browsers ask
-    each time. `make_response()` gives the bytes, where they are needed."""
-    etag = f'"{version}"'
-    response = get_conditional_response(request, etag, int(image.created_at.timestamp()))
+    """The bytes of a `version` never change, so it serves as ETag. `make_response()` gives them, where they are
+    needed."""
+    response = _guarded(request, f'"{version}"', image.created_at.timestamp(), content_type, make_response)
+    response["Content-Disposition"] = content_disposition_header(download, name) or "inline"
+    return response
+
+
+def _guarded(
+    request: HttpRequest, etag: str, changed: float, content_type: str, make_response: Callable[[], HttpResponse]
+) -> HttpResponse:
+    """Permission may be withdrawn, so browsers ask each time; and what is served is a picture and nothing else."""
+    response = get_conditional_response(request, etag, int(changed))
     if response is None:
         response = make_response()
         response["Content-Type"] = content_type
     response["ETag"] = etag
-    response["Last-Modified"] = http_date(image.created_at.timestamp())
+    response["Last-Modified"] = http_date(changed)
     response["Cache-Control"] = "private, no-cache"
     response["Vary"] = "Cookie, Authorization"
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response["Content-Disposition"] = content_disposition_header(download, name) or "inline"
     return response
 
 

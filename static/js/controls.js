@@ -1,4 +1,4 @@
-/* Small helpers at single controls: copying, passwords, steppers, local times, and the keyboard. */
+/* Small helpers at single controls: copying, passwords, steppers, and the keyboard. */
 (() => {
   "use strict";
 
@@ -60,19 +60,12 @@
     box.append(field, button);
   }
 
-  function localTime(time) {
-    const date = new Date(time.dateTime);
-    if (Number.isNaN(date.valueOf())) return;
-    time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  }
-
   onReady((root) => {
     const scripted = ["data-copy", "data-step", "data-select-toggle", "data-toast-close"];
     for (const button of $$(scripted.map((name) => `[${name}][hidden]`).join(), root)) button.hidden = false;
     for (const field of $$("input[type=password]", root)) {
       if (!field.closest(".password-box")) passwordBox(field);
     }
-    $$("time[data-local-time]", root).forEach(localTime);
   });
 
   // Who signs out leaves no draft behind.

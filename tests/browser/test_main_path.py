@@ -79,7 +79,7 @@ def test_from_sign_up_to_deletion(open_page, sign_up, size):
     page.get_by_role("link", name="Gallery", exact=True).locator("visible=true").first.click()
     card = page.locator(".card-image")
     expect(card).to_have_count(1)
-    card.locator("a").click()
+    page.goto(card.locator("a").get_attribute("href"))
     expect(page.get_by_role("heading", level=1)).to_have_text("a red boat at sea")
     full = page.locator("img.full")
     assert full.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
