@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from .events import events
-from .views import create, gallery, home, image, jobs, settings, webhooks
+from .views import create, edit, gallery, home, image, jobs, settings, webhooks
 
 
 class ShortId:
@@ -48,6 +48,10 @@ urlpatterns = [
     path("i/<short:short_id>/trash/", image.trash, name="image-trash"),
     path("i/<short:short_id>/restore/", image.restore, name="image-restore"),
     path("i/<short:short_id>/delete/", image.delete, name="image-delete"),
+    path("i/<short:short_id>/edit/", edit.edit, name="image-edit"),
+    path("i/<short:short_id>/edit/cost/", edit.cost, name="image-edit-cost"),
+    path("i/<short:short_id>/edit/outcome/", edit.outcome, name="image-edit-outcome"),
+    path("i/<short:short_id>/edit/discard/", edit.discard, name="image-edit-discard"),
     path("settings/", settings.overview, name="settings"),
     path("settings/plan/", settings.plan, name="settings-plan"),
     path("settings/keys/", settings.keys, name="settings-keys"),

@@ -128,6 +128,12 @@ def _find_picture(user: User, picture_id: uuid.UUID, param: str, mask: bool | st
     raise InvalidRequest("There is no such picture.", param)
 
 
+def own_image(user: User, value: object) -> GeneratedImage | None:
+    """The image of `user` whose id `value` is, if it is one."""
+    image_id = _as_uuid(value) if isinstance(value, str) else None
+    return None if image_id is None else GeneratedImage.objects.owned_by(user).filter(id=image_id).first()
+
+
 def decode_base64(value: str, param: str) -> bytes:
     """The bytes of a picture as base64 text, in either alphabet, with or without the head of a data URI.
 
