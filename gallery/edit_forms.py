@@ -12,7 +12,7 @@ from generation.catalog import catalog, is_ready
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import START_FIELDS, Expand
-from generation.engine.request.schema import Offer, fields_of
+from generation.engine.request.schema import Field, Offer, fields_of
 from generation.fields import FIELDS
 from generation.models import GeneratedImage
 
@@ -36,6 +36,21 @@ FILLS = {
     "noise": "Noise: something quite new",
     "zero": "Nothing",
 }
+ON_THE_PAGE: dict[str, dict[str, Any]] = {
+    "prompt": {"kind": "textarea", "label": "What shall be there", "attributes": {"dir": "auto", "rows": 3}},
+    "strength": {"kind": "range", "step": 0.05, "help": "0.75 where left empty, 1 where the picture is extended"},
+    "mask_blur": {"kind": "range", "step": 2, "label": "Feather", "technical": "mask blur", "help": "pixels"},
+    "fill": {"options": list(FILLS.items())},
+    "seed": {"help": "left empty: another one each time"},
+    "padding": {
+        "kind": "range",
+        "step": 8,
+        "label": "Rim around it",
+        "help": "pixels drawn along, so that it fits in",
+        "placeholder": str(RIM),
+    },
+} | {side: {"kind": "range", "step": 8, "placeholder": "0"} for side in SIDES}
+"""What this page says of a field otherwise than the table."""
 LABELS = {name: field.label for name, field in PLAIN_FIELDS.items()} | {
     "mask": "Mask",
     "expand": "Extend",
@@ -110,24 +125,12 @@ def edit_models() -> list[ModelSpec]:
 
 def edit_controls(form: EditForm, offer: Offer, models: list[ModelSpec], max_images: int) -> dict[str, Control]:
     """The controls of the page by name, for the model of `offer`."""
-
-    def error_of(name: str) -> str:
-        return "\n".join(form.errors.get(name, []))
-
-    controls = {name: control(field, offer, form[name].value(), error_of(name)) for name, field in PLAIN_FIELDS.items()}
-    sides = {name: control(field, offer, form[name].value(), error_of(name)) for name, field in SIDES.items()}
-    changes: dict[str, dict[str, Any]] = {
-        "prompt": {"kind": "textarea", "label": "What shall be there", "attributes": {"dir": "auto", "rows": 3}},
+    changes: dict[str, dict[str, Any]] = ON_THE_PAGE | {
         "model": {"kind": "select", "options": [_model_option(spec) for spec in models], "value": offer.spec.key},
-        "num_images": {"maximum": max_images, "value": controls["num_images"].value or 1},
-        "strength": {"kind": "range", "step": 0.05, "help": "0.75 where left empty, 1 where the picture is extended"},
-        "mask_blur": {"kind": "range", "step": 2, "label": "Feather", "technical": "mask blur", "help": "pixels"},
-        "fill": {"options": list(FILLS.items())},
-        "seed": {"help": "left empty: another one each time"},
+        "num_images": {"maximum": max_images, "value": form["num_images"].value() or 1},
     }
-    controls = {name: dataclasses.replace(drawn, **changes.get(name, {})) for name, drawn in controls.items()}
-    grown = {"kind": "range", "step": 8, "value": None, "placeholder": "0"}
-    controls |= {name: dataclasses.replace(drawn, **grown | {"value": drawn.value}) for name, drawn in sides.items()}
+    fields = {**PLAIN_FIELDS, **SIDES, "padding": START["padding"]}
+    controls = {name: _control(form, field, offer, **changes.get(name, {})) for name, field in fields.items()}
     return controls | {
         "mask": Control(
             name="mask",
@@ -135,18 +138,19 @@ def edit_controls(form: EditForm, offer: Offer, models: list[ModelSpec], max_ima
             label="Mask file",
             kind="file",
             help="White is drawn anew, black stays. PNG, JPEG or WebP.",
-            error=error_of("mask"),
+            error=_error(form, "mask"),
             attributes={"accept": "image/png,image/jpeg,image/webp"},
-        ),
-        "padding": dataclasses.replace(
-            control(START["padding"], offer, form["padding"].value(), error_of("padding")),
-            kind="range",
-            step=8,
-            label="Rim around it",
-            help="pixels drawn along, so that it fits in",
-            placeholder=str(RIM),
-        ),
+        )
     }
+
+
+def _control(form: EditForm, field: Field, offer: Offer, **changes: Any) -> Control:
+    drawn = control(field, offer, form[field.name].value(), _error(form, field.name))
+    return dataclasses.replace(drawn, **changes)
+
+
+def _error(form: EditForm, name: str) -> str:
+    return "\n".join(str(message) for message in form.errors.get(name, []))
 
 
 def _model_option(spec: ModelSpec) -> tuple[str, str, dict[str, Any]]:

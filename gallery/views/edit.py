@@ -126,7 +126,7 @@ def _create_generation(request: PageRequest, image: GeneratedImage, form: EditFo
 
 
 def _refuse_black(mask: Image.Image) -> None:
-    if mask.convert("L").getextrema()[1] < LIGHT:
+    if mask.convert("L").point(lambda value: 255 if value >= LIGHT else 0).getbbox() is None:
         raise InvalidRequest(BLACK, "mask")
 
 

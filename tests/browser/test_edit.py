@@ -57,8 +57,10 @@ def signed_in(browser, site, programs):
 
 @pytest.fixture
 def open_editor(open_page, signed_in, picture):
-    def open_one(size="desktop", *, query="", **options):
+    def open_one(size="desktop", *, query="", refused=False, **options):
         page = open_page(size, like=signed_in, **options)
+        if refused:
+            open_page.expect_errors_on(page)
         page.goto(f"{picture['pageUrl']}edit/{query}")
         if options.get("javascript", True):
             page.locator("#edit-sheet img").evaluate("image => image.decode()")
@@ -73,13 +75,6 @@ def finished(programs, job_id) -> dict:
         return answer if answer["finished_at"] else None
 
     return wait_for(status, what="the end of the job")
-
-
-def stage_point(page, across, down):
-    """The point of the page at that share of the stage."""
-    page.locator("#edit-stage").scroll_into_view_if_needed()
-    box = page.locator("#edit-stage").bounding_box()
-    return box["x"] + across * box["width"], box["y"] + down * box["height"]
 
 
 def picture_point(page, across, down):
@@ -162,14 +157,14 @@ def test_a_rectangle_by_mouse_changes_that_part_only(open_editor, programs, pict
 
 def test_brush_eraser_lasso_and_invert(open_editor):
     page = open_editor()
-    drag(page, stage_point(page, 0.2, 0.5), stage_point(page, 0.8, 0.5))
+    drag(page, picture_point(page, 0.2, 0.5), picture_point(page, 0.8, 0.5))
     line = painted(page)
     assert 0.05 < line < 0.2
     choose(page, "Eraser")
-    drag(page, stage_point(page, 0.4, 0.5), stage_point(page, 0.6, 0.5))
+    drag(page, picture_point(page, 0.4, 0.5), picture_point(page, 0.6, 0.5))
     assert painted(page) < line * 0.8
     choose(page, "Lasso")
-    drag(page, *(stage_point(page, *at) for at in ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.1))))
+    drag(page, *(picture_point(page, *at) for at in ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.1))))
     assert painted(page) == pytest.approx(0.64, abs=0.05)
     page.get_by_role("button", name="Invert").click()
     assert painted(page) == pytest.approx(0.36, abs=0.05)
@@ -239,28 +234,32 @@ def test_by_keyboard_alone(open_editor, programs, site):
     assert mask.crop((0, 0, 32, 192)).getextrema() == (255, 255)
 
 
-def touch(page, kind, *points):
+def touching(page):
+    """`touch("touchStart", point, …)`: what fingers at these points do."""
     session = page.context.new_cdp_session(page)
-    session.send(
-        "Input.dispatchTouchEvent",
-        {"type": kind, "touchPoints": [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]},
-    )
+
+    def touch(kind, *points):
+        fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    return touch
 
 
 def test_one_finger_draws_and_two_zoom(open_editor, programs, site):
     page = open_editor("phone")
-    touch(page, "touchStart", stage_point(page, 0.3, 0.5))
+    touch = touching(page)
+    touch("touchStart", picture_point(page, 0.3, 0.5))
     for share in (0.4, 0.5, 0.6, 0.7):
-        touch(page, "touchMove", stage_point(page, share, 0.5))
-    touch(page, "touchEnd")
+        touch("touchMove", picture_point(page, share, 0.5))
+    touch("touchEnd")
     line = painted(page)
     assert 0.02 < line < 0.3
     zoom = page.locator("#zoom").inner_text()
-    touch(page, "touchStart", stage_point(page, 0.45, 0.3))
-    touch(page, "touchStart", stage_point(page, 0.45, 0.3), stage_point(page, 0.55, 0.3))
+    touch("touchStart", picture_point(page, 0.45, 0.3))
+    touch("touchStart", picture_point(page, 0.45, 0.3), picture_point(page, 0.55, 0.3))
     for spread in (0.1, 0.2, 0.3):
-        touch(page, "touchMove", stage_point(page, 0.5 - spread, 0.3), stage_point(page, 0.5 + spread, 0.3))
-    touch(page, "touchEnd")
+        touch("touchMove", picture_point(page, 0.5 - spread, 0.3), picture_point(page, 0.5 + spread, 0.3))
+    touch("touchEnd")
     expect(page.locator("#zoom")).not_to_have_text(zoom)
     assert painted(page) == line, "two fingers draw nothing"
     job = generate(page, programs)
@@ -273,7 +272,7 @@ def test_a_pen_that_presses_harder_draws_wider(open_editor):
     page = open_editor()
 
     def stroke(down, pressure):
-        x, y = stage_point(page, 0.3, down)
+        x, y = picture_point(page, 0.3, down)
         page.locator("#edit-stage").evaluate(
             """(stage, [x, y, pressure]) => {
                 const event = (type, more) => stage.dispatchEvent(new PointerEvent(type, {
@@ -295,7 +294,7 @@ def test_a_pen_that_presses_harder_draws_wider(open_editor):
 
 def test_the_wheel_zooms_with_control_and_pans_what_is_zoomed_in(open_editor):
     page = open_editor()
-    page.mouse.move(*stage_point(page, 0.25, 0.25))
+    page.mouse.move(*picture_point(page, 0.25, 0.25))
     before = page.locator("#edit-sheet").bounding_box()
     page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
@@ -316,16 +315,16 @@ def test_extending_by_an_edge_and_by_numbers(open_editor, programs):
     x, y = edge["x"] + edge["width"] / 2, edge["y"] + edge["height"] / 2
     scale = page.locator("#edit-sheet").bounding_box()["width"] / 256
     drag(page, (x, y), (x + 64 * scale, y))
-    expect(page.get_by_label("Right")).to_have_value("64")
+    expect(page.get_by_label("Right", exact=True)).to_have_value("64")
     page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_label("Right")).to_have_value("")
+    expect(page.get_by_label("Right", exact=True)).to_have_value("")
     page.get_by_role("button", name="Redo").click()
-    page.get_by_label("Top").fill("32")
-    page.get_by_label("Top").press("Tab")
+    page.get_by_label("Top", exact=True).fill("32")
+    page.get_by_label("Top", exact=True).press("Tab")
     expect(page.locator("#cost")).to_contain_text("320 × 224")
     page.locator("#edit-stage").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_label("Left")).to_have_value("8")
+    expect(page.get_by_label("Left", exact=True)).to_have_value("8")
     page.keyboard.press("Control+z")
     job = generate(page, programs)
     assert job["request"]["mode"] == "outpaint" and "mask" not in job["request"]
@@ -339,17 +338,17 @@ def test_extending_by_an_edge_and_by_numbers(open_editor, programs):
 
 def test_a_reload_keeps_mask_and_words_and_a_failure_too(open_editor, programs):
     page = open_editor()
-    drag(page, stage_point(page, 0.2, 0.5), stage_point(page, 0.8, 0.5))
+    drag(page, picture_point(page, 0.2, 0.5), picture_point(page, 0.8, 0.5))
     page.get_by_label("What shall be there").fill("half a thought [fault:error@1]")
     page.get_by_label("Only the masked part").check()
-    page.get_by_label("Right").fill("16")
-    page.get_by_label("Right").press("Tab")
+    page.get_by_label("Right", exact=True).fill("16")
+    page.get_by_label("Right", exact=True).press("Tab")
     line = painted(page)
     page.reload()
     wait_for(lambda: painted(page) == line, seconds=5, what="the mask from before")
     expect(page.get_by_label("What shall be there")).to_have_value("half a thought [fault:error@1]")
     expect(page.get_by_label("Only the masked part")).to_be_checked()
-    expect(page.get_by_label("Right")).to_have_value("16")
+    expect(page.get_by_label("Right", exact=True)).to_have_value("16")
     assert generate(page, programs)["status"] == "failed"
     expect(page.locator("#edit-outcome")).to_contain_text("Your mask and words are still here")
     assert painted(page) == line
@@ -365,7 +364,7 @@ def generate_again(page, programs) -> dict:
 
 
 def test_nothing_to_change_is_said_and_the_focus_goes_there(open_editor):
-    page = open_editor()
+    page = open_editor(refused=True)
     page.get_by_role("button", name="Generate").click()
     alert = page.locator("#edit-fields [role=alert]")
     expect(alert).to_contain_text("Paint over what shall change")
@@ -419,7 +418,7 @@ def test_a_mask_file_comes_onto_the_canvas(open_editor, tmp_path):
 
 
 def test_without_scripts(open_editor, programs, site, tmp_path):
-    page = open_editor(javascript=False)
+    page = open_editor(javascript=False, refused=True)
     expect(page.locator(".edit-toolbar")).to_be_hidden()
     mask = Image.new("L", (256, 192), 0)
     ImageDraw.Draw(mask).rectangle((0, 0, 99, 99), fill=255)
@@ -428,7 +427,7 @@ def test_without_scripts(open_editor, programs, site, tmp_path):
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#edit-fields [role=alert]")).to_contain_text("Paint over what shall change")
     page.get_by_label("Mask file").set_input_files(tmp_path / "mask.png")
-    page.get_by_label("Left").fill("64")
+    page.get_by_label("Left", exact=True).fill("64")
     page.get_by_role("button", name="Generate").click()
     page.wait_for_url("**/jobs/**")
     job = finished(programs, page.url.rstrip("/").rpartition("/")[2])
@@ -446,7 +445,7 @@ def test_without_scripts(open_editor, programs, site, tmp_path):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", ["phone", "desktop"])
 def test_the_page_is_accessible_in_every_state(open_editor, programs, size, theme):
-    page = open_editor(size, theme=theme)
+    page = open_editor(size, theme=theme, refused=True)
     for details in page.locator("main details").all():
         details.evaluate("element => { element.open = true }")
     problems = findings(page)

@@ -46,7 +46,7 @@ def member(browser, site):
     page.goto(f"/jobs/{job['id']}/")
     expect(page.locator(".job-pictures img")).to_be_visible(timeout=90_000)
     image = page.locator(".job-pictures a").get_attribute("href")
-    yield page, [f"/jobs/{job['id']}/", image]
+    yield page, [f"/jobs/{job['id']}/", image, f"{image}edit/"]
     context.close()
 
 

@@ -301,3 +301,10 @@ def test_an_edit_outlives_its_parent(anna, pro_user, picture, version):
     result.generation.refresh_from_db()
     assert result.generation.parent_id is None and result.generation.status == "completed"
     assert anna.get(reverse("image-edit", args=[result.short_id])).status_code == 200
+
+
+def test_an_own_image_may_be_larger_than_what_is_taken_from_outside(anna, pro_user, address, settings):
+    settings.MAX_IMAGE_FILE_SIZE = 100
+    assert anna.post(address, fields(left="64")).status_code == 302
+    response = anna.post(address, fields(mask=mask_file()))
+    assert response.status_code == 422 and "too large" in response.content.decode()

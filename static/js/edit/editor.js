@@ -230,7 +230,16 @@
       await Promise.allSettled(urls.map((url) => this.mask.read(url)));
       this.adapt();
       this.chosen();
+      this.swapped();
       if (this.history.operations.length) announce("Your mask from before is on the picture.");
+    }
+
+    /** A new job: what was said about the request before it is taken away. */
+    accepted(outcome) {
+      for (const message of $$(".alert, .field-error", this.form)) message.remove();
+      for (const field of $$(".invalid", this.form)) field.classList.remove("invalid");
+      for (const control of $$("[aria-invalid]", this.form)) control.removeAttribute("aria-invalid");
+      outcome.scrollIntoView({ block: "nearest" });
     }
 
     /** New fields came with a refusal; or a job of this page has ended, whose pictures are fetched. */
@@ -240,7 +249,7 @@
       const job = $("[data-job]", outcome);
       if (!job || !window.htmx) return;
       if (job.hasAttribute("data-active")) {
-        if (outcome.dataset.shown !== job.dataset.job) outcome.scrollIntoView({ block: "nearest" });
+        if (outcome.dataset.shown !== job.dataset.job) this.accepted(outcome);
         outcome.dataset.shown = job.dataset.job;
         outcome.dataset.running = job.dataset.job;
       } else if (outcome.dataset.running === job.dataset.job) {

@@ -2,7 +2,8 @@
 (() => {
   "use strict";
 
-  const PEN_ERASER = 32;
+  const PEN_ERASER = 32; // among `buttons`
+  const ERASER_END = 5; // as `button`
   const LIGHTEST = 0.35; // of the size, for a pen that hardly touches
 
   class Pen {
@@ -19,7 +20,7 @@
     }
 
     down(event) {
-      if (event.target.closest("[data-edge]") || event.button > 1) return;
+      if (event.target.closest("[data-edge]") || (event.button > 1 && event.button !== ERASER_END)) return;
       const { editor } = this;
       event.preventDefault(); // neither text nor the picture is selected
       editor.stage.focus({ preventScroll: true });
