@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from .events import events
-from .views import collections, create, gallery, home, image, jobs, picture_actions, searches, settings, webhooks
+from .views import collections, create, edit, gallery, home, image, jobs, picture_actions, searches, settings, webhooks
 
 
 class ShortId:
@@ -64,6 +64,10 @@ urlpatterns = [
     path("i/<short:short_id>/upscale/", picture_actions.upscale, name="image-upscale"),
     path("i/<short:short_id>/compare/", picture_actions.compare, name="image-compare"),
     path("i/<short:short_id>/source.png", picture_actions.source_file, name="image-source"),
+    path("i/<short:short_id>/edit/", edit.edit, name="image-edit"),
+    path("i/<short:short_id>/edit/cost/", edit.cost, name="image-edit-cost"),
+    path("i/<short:short_id>/edit/outcome/", edit.outcome, name="image-edit-outcome"),
+    path("i/<short:short_id>/edit/discard/", edit.discard, name="image-edit-discard"),
     path("settings/", settings.overview, name="settings"),
     path("settings/plan/", settings.plan, name="settings-plan"),
     path("settings/keys/", settings.keys, name="settings-keys"),

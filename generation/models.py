@@ -66,6 +66,16 @@ class Generation(models.Model):
     fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
     retry_of_id: uuid.UUID | None
+    parent = models.ForeignKey(
+        "GeneratedImage",
+        models.SET_NULL,
+        to_field="id",
+        null=True,
+        blank=True,
+        related_name="edits",
+        help_text="the owner's image that drawing started from",
+    )
+    parent_id: uuid.UUID | None
 
     # The request. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
     # `storage.image_requests.request_of` makes an ImageRequest of it.

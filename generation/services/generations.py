@@ -23,7 +23,7 @@ from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import ImageRequest
 from generation.engine.request.options import picture_names, to_columns, to_keywords, to_options
 from generation.live import store
-from generation.models import Generation, Upload, Visibility
+from generation.models import GeneratedImage, Generation, Upload, Visibility
 from generation.queue import jobs, withdrawal
 from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
 from generation.storage.image_requests import picture_of, request_of
@@ -88,14 +88,17 @@ def _prepare(
     api_key: ApiKey | None = None,
     idempotency_key: str | None = None,
     retry_of: Generation | None = None,
+    parent: GeneratedImage | None = None,
     **fields: Any,
 ) -> Generation:
     """Check the fields of a request, apart from the limits, and return the generation it makes, not saved yet.
 
     `fields` are the keyword arguments of `resolve_request`; pictures come as `Upload`, also within `control`,
-    `reference` and `upscale`.
+    `reference` and `upscale`. `parent`: the image of `user` that the picture to start from was.
     """
     check_visibility(visibility)
+    if parent is not None and parent.owner_id != user.pk:
+        raise InvalidRequest("There is no such picture.", "image")
     if user.locked_reason:
         raise AccountLocked(user.locked_reason)
     resolved = resolve_request(**_with_pictures(user, fields))
@@ -113,6 +116,7 @@ def _prepare(
         source=source,
         api_key=api_key,
         retry_of=retry_of,
+        parent=parent,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, fields.get("seed"), fields.get("style", ""), visibility, retry_of),
         **columns,
@@ -275,6 +279,7 @@ def retry_generation(
         source=source,
         api_key=api_key,
         retry_of=generation,
+        parent=generation.parent,
         idempotency_key=idempotency_key,
         **fields_of(generation),
     )

@@ -22,7 +22,8 @@
     const from = field.value === "" ? Number(field.placeholder || field.min) : Number(field.value);
     const low = Number(field.min);
     const high = Number(field.max || Infinity);
-    field.value = Math.min(high, Math.max(low, from + Number(button.dataset.step)));
+    // Rounded, or 0.1 + 0.2 would not be 0.3.
+    field.value = Number(Math.min(high, Math.max(low, from + Number(button.dataset.step))).toFixed(6));
     field.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
