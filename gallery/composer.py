@@ -152,7 +152,7 @@ def cost_context(user: User, values: Mapping[str, Any]) -> dict[str, Any]:
     body = form.request_body()
     planned: Generation | None = planned_generation(body, user)[0]
     count = body.get("num_images") or 1
-    seconds = planned and estimates.remaining_seconds(planned, 0)
+    seconds = planned and estimates.drawing_seconds(planned)
     quota = quotas.remaining(user)
     return {
         "count": count,

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import User
 from accounts.refusals import QuotaExceeded, Refusal
 from generation.catalog import abilities_of, model_named
+from generation.engine.catalog.models import ModelSpec
 from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.live import store
 from generation.models import GeneratedImage, Generation, Visibility
@@ -52,6 +53,8 @@ class Composed:
     changes: list[str] = field(default_factory=list)
     offers: list[dict[str, str]] = field(default_factory=list)
     source_image: GeneratedImage | None = None
+    before: ModelSpec | None = None
+    """The model that the values were chosen for, where the address names another."""
 
     def messages(self) -> dict[str, Any]:
         """For the templates."""
@@ -82,7 +85,7 @@ def show(request: PageRequest, composed: Composed, announcement: str = "") -> Ht
     """The page with these values; for htmx the composer alone."""
     composed.notes += drop_missing(request.user, composed.values)
     abilities = abilities_of(spec_of(composed.values))
-    fitting = fitted(composed.values, abilities)
+    fitting = fitted(composed.values, abilities, composed.before)
     composed.changes += fitting.changes
     context = composer_context(request.user, ComposerForm(initial=fitting.values), abilities) | composed.messages()
     if wants_fragment(request):
@@ -107,6 +110,7 @@ def begun(user: User, address: dict[str, str]) -> Composed:
         if aside := draft.get(ASIDE):
             composed.offers.append(_aside_offer(aside))
     if not _wants_other_prompt(composed, draft, address):
+        composed.before = spec_of(composed.values)
         for name in ("style", "model"):
             if address.get(name):
                 composed.values[name] = address[name]
@@ -299,7 +303,7 @@ def controls(request: PageRequest) -> HttpResponse:
     return announce(render(request, "create/_controls_and_cost.html", context), said)
 
 
-def _model_before(data: QueryDict):
+def _model_before(data: QueryDict) -> ModelSpec | None:
     try:
         return model_named(data.get("for_model") or data.get("model"))
     except UnknownModel:

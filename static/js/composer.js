@@ -110,7 +110,8 @@
   for (const name of ["job-done", "job-failed", "job-cancelled"]) {
     // A place or an image is free again: what was refused before may be taken now.
     document.addEventListener(name, () => {
-      for (const refusal of $$("[data-refusal]")) refusal.remove();
+      const used = name === "job-done" ? ":not([data-refusal=quota_exceeded])" : "";
+      for (const refusal of $$(`[data-refusal]${used}`)) refusal.remove();
       estimate();
     });
   }
@@ -119,9 +120,11 @@
 
   const isComposer = (event) => event.detail?.ctx?.sourceElement?.matches?.("[data-composer]");
   let sending = null;
+  let before = new Set();
 
   function reserve() {
     sending?.remove();
+    before = new Set($$("#jobs > .job"));
     sending = $("#sending").content.firstElementChild.cloneNode(true);
     const active = $$("#jobs > .job[data-active]").at(-1);
     if (active) active.after(sending);
@@ -139,9 +142,8 @@
   });
   document.addEventListener("htmx:after:swap", (event) => {
     if (!isComposer(event) || event.detail.ctx.response?.status !== 200) return;
-    const job = $("#jobs > .job:not(.sending)");
+    const job = $$("#jobs > .job:not(.sending)").find((card) => !before.has(card));
     if (sending?.isConnected && job) sending.replaceWith(job);
-    sending = null;
     for (const message of $$("#composer-alerts .alert, #composer .field-error, #composer .changes")) message.remove();
     for (const field of $$("#composer .invalid")) field.classList.remove("invalid");
     for (const control of $$("#composer [aria-invalid]")) control.removeAttribute("aria-invalid");

@@ -201,7 +201,8 @@ class Hires:
         limits=lambda offer: Limits(1, offer.max_steps, None),
         aliases=("hiresSteps",),
         infotext="Hires steps",
-        label="Detail passes",
+        label="Passes",
+        technical="steps",
         help="0 or left out: as many as the first pass.",
     )
     upscaler: str = declare(
