@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.urls import reverse
 from django.utils.datastructures import MultiValueDict
 
@@ -68,6 +69,7 @@ def composer_context(user: User, form: ComposerForm, abilities: Abilities | None
         "models": model_options(catalog(), spec),
         "model_note": model_note(spec),
         "roles": [(role, FIELDS[role].label) for role in available_roles(abilities)],
+        "most_bytes": settings.MAX_IMAGE_FILE_SIZE,
         "cards": cards(user, values, abilities, form.errors),
         "loras": _lora_rows(abilities, values.get(LORAS) or []),
         "lora_search": len(abilities.loras) > SEARCHED_LORAS,

@@ -26,7 +26,7 @@ def composer_field(context: template.Context, name: str) -> dict[str, Any]:
         },
         "num_images": {"maximum": context["max_images"], "value": 1 if field.value is None else field.value},
         "visibility": {"options": context["visibilities"]},
-        "control.key": {"kind": "select", "options": _control_options(context)},
+        "control.key": {"kind": "select", "options": _control_options(context), "maxlength": None},
     }
     return {"field": dataclasses.replace(field, **changes.get(name, {}))}
 

@@ -4,6 +4,34 @@
 
   const { $, on, announce } = dreamsketch;
 
+  function complain(text) {
+    const place = $("[data-picture-problem]");
+    if (!place) return;
+    place.textContent = text;
+    place.hidden = false;
+  }
+
+  // Before htmx hears of it: what is too large need not be sent.
+  document.addEventListener(
+    "change",
+    (event) => {
+      const field = event.target;
+      const most = Number(field.closest?.("#pictures")?.dataset.mostBytes);
+      if (field.type !== "file" || !most) return;
+      if ([...field.files].every((file) => file.size <= most)) return;
+      event.stopImmediatePropagation();
+      field.value = "";
+      complain(`This picture is too large: at most ${Math.floor(most / 2 ** 20)} MiB are read.`);
+    },
+    true,
+  );
+  document.addEventListener("htmx:response:error", (event) => {
+    const { ctx } = event.detail;
+    if (!ctx.sourceElement?.closest?.("#pictures")) return;
+    if (ctx.response?.status === 429) complain("Too many pictures at once. Try again in a moment.");
+    if (ctx.response?.status === 413) complain("This picture is too large.");
+  });
+
   /** Take pictures as if they had been chosen in the file field. */
   function take(files) {
     const field = $("#picture-file");
