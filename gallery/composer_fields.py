@@ -14,8 +14,10 @@ from generation.engine.request.fields import START_FIELDS
 from generation.engine.request.schema import Field, Kind, fields_of
 from generation.fields import FIELDS, SCALARS
 
-from .request_parts import MASK_NAMES, START, START_NAMES
+from . import request_parts
+from .request_parts import MASK_NAMES, START
 
+START_NAMES = tuple(request_parts.START_NAMES)
 LORAS = "loras"
 OBJECTS = {name: field for name, field in FIELDS.items() if field.kind is Kind.OBJECT}
 
@@ -90,7 +92,7 @@ def _start(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _object(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Its fields that were chosen; a box that is not ticked says no, where yes is the default."""
-    content = {}
+    content: dict[str, Any] = {}
     for inner in INNER[name]:
         value = values.get(inner.name)
         if inner.kind is Kind.BOOLEAN:

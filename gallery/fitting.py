@@ -7,7 +7,7 @@ from typing import Any
 from generation.catalog import Abilities, upscalers
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.catalog.samplers import find_sampler
-from generation.engine.request.fields import ASPECT_RATIO
+from generation.engine.request.fields import ASPECT_RATIO, ASPECT_RATIOS
 from generation.engine.request.request import size_for, size_like
 from generation.engine.request.schema import Field, Kind, Offer
 from generation.fields import FIELDS
@@ -168,7 +168,7 @@ def _fit_shape(fitting: Fitting) -> None:
 
 def shape_of(spec: ModelSpec, size: tuple[int, int]) -> str:
     """The name of the shape whose size is exactly this, or "custom"."""
-    return next((shape for shape in ASPECT_RATIO.choices if size_for(spec, shape) == size), CUSTOM_SHAPE)
+    return next((shape for shape in ASPECT_RATIOS if size_for(spec, shape) == size), CUSTOM_SHAPE)
 
 
 def label_of(name: str) -> str:

@@ -101,10 +101,10 @@ def _change_roles(data: QueryDict, roles: list[str]) -> None:
         wanted = data.get(f"{ROLE}{role}")
         if wanted == role or wanted not in roles or not is_chosen(data.get(PICTURE_OF[role])):
             continue
-        moved, other = data[PICTURE_OF[role]], data.get(PICTURE_OF[wanted])
+        moved, other = str(data[PICTURE_OF[role]]), str(data.get(PICTURE_OF[wanted]) or "")
         _take_away(data, role)
         place(data, wanted, moved)
-        if is_chosen(other):
+        if other:
             place(data, role, other)
         return
 

@@ -77,7 +77,7 @@ def _create(request: PageRequest) -> HttpResponse:
 
 def begin(request: PageRequest) -> HttpResponse:
     """The composer as the address and the draft have it."""
-    composed = begun(request.user, {name: text.replace("\x00", "") for name, text in request.GET.items()})
+    composed = begun(request.user, {name: str(text).replace("\x00", "") for name, text in request.GET.items()})
     return show(request, composed)
 
 
@@ -194,7 +194,7 @@ def _submit(request: PageRequest) -> HttpResponse:
     problems = arrange(request.user, data, request.FILES, abilities_of(spec_of(data)))
     form = ComposerForm(data)
     if not form.is_valid() or problems:
-        return _refuse(request, form, problems)
+        return _refuse(request, form, data, problems)
     try:
         generation, created = _create_generation(request.user, form)
     except (QuotaExceeded, RateLimited, TooManyRunning) as refusal:
@@ -204,7 +204,7 @@ def _submit(request: PageRequest) -> HttpResponse:
             response["Retry-After"] = str(refusal.retry_after)
         return response
     except (InvalidRequest, Refusal) as refusal:
-        return _refuse(request, form, [], refusal)
+        return _refuse(request, form, data, [], refusal)
     note_sent(request.user, data)
     # Previews are made for those who watch, and from the first step on.
     store.watch(request.user.pk)
@@ -219,7 +219,11 @@ def _submit(request: PageRequest) -> HttpResponse:
 
 
 def _refuse(
-    request: PageRequest, form: ComposerForm, problems: list[str], refusal: InvalidRequest | Refusal | None = None
+    request: PageRequest,
+    form: ComposerForm,
+    data: QueryDict,
+    problems: list[str],
+    refusal: InvalidRequest | Refusal | None = None,
 ) -> HttpResponse:
     """The form again, with everything that is wrong at once."""
     for problem in problems:
@@ -227,7 +231,7 @@ def _refuse(
     form.check_with(request.user)
     if refusal and not form.errors:
         form.refuse(refusal)
-    save_draft(request.user, form.data)
+    save_draft(request.user, data)
     return _page(request, form, status=422)
 
 
