@@ -33,7 +33,7 @@ MARGIN = 1_000_000
 """For the other fields of a form that carries an upload, and all that endpoints without pictures may be sent."""
 SMALL = 64 * 1024
 """A body of this size is read whoever sends it; a sign-in or a sign-up has less than one KiB."""
-PICTURES = re.compile(r"/(api/(generate|txt2img|img2img)|v1/images|sdapi/v1|inference/images|i/\w+/edit)(/|$)")
+PICTURES = re.compile(r"/(api/(generate|txt2img|img2img)|v1/images|sdapi/v1|inference/images|create|i/\w+/edit)(/|$)")
 """Where pictures are taken."""
 ENGINE_RESULT = re.compile(r"/api/generate/webhook/?")
 """Signed over the whole body, which must be read therefore."""

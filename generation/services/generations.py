@@ -19,13 +19,14 @@ from accounts.models import ApiKey, User
 from accounts.plans import Plan, plan_of
 from accounts.refusals import Conflict, QuotaExceeded
 from generation import doorbell
+from generation.catalog import why_missing
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import ImageRequest
 from generation.engine.request.options import picture_names, to_columns, to_keywords, to_options
 from generation.live import store
 from generation.models import GeneratedImage, Generation, Upload, Visibility
 from generation.queue import jobs, withdrawal
-from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
+from generation.refusals import AccountLocked, IdempotencyConflict, ModelMissing, RateLimited, TooManyRunning
 from generation.storage.image_requests import picture_of, request_of
 from generation.webhooks import events
 
@@ -72,6 +73,12 @@ def quote_generation(*, user: User, **fields: Any) -> Generation:
     return generation
 
 
+def plan_generation(*, user: User, **fields: Any) -> Generation:
+    """The unsaved generation that these fields describe, whatever limits and quota say. Raises InvalidRequest and
+    the like for what is wrong with the fields."""
+    return _prepare(user=user, **fields)
+
+
 def _admit(generation: Generation) -> None:
     """Check the owner's limits and hold the images. Within the transaction that makes the generation."""
     _check_limits(generation.owner, plan_of(generation.owner))
@@ -103,6 +110,8 @@ def _prepare(
         raise AccountLocked(user.locked_reason)
     resolved = resolve_request(**_with_pictures(user, fields))
     request, composed, plan = resolved.request, resolved.composed, plan_of(user)
+    if not request.upscale and (missing := why_missing(resolved.spec)):
+        raise ModelMissing(f"{resolved.spec.title} {missing}. Choose another model.", param="model")
     if request.num_images > plan.max_images:
         raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
     columns = to_columns(request) | {

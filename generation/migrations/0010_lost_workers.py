@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("generation", "0008_taken_down")]
+    dependencies = [("generation", "0009_search")]
 
     operations = [
         migrations.AddField(

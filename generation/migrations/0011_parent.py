@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("generation", "0008_taken_down")]
+    dependencies = [("generation", "0010_lost_workers")]
     operations = [
         migrations.AddField(
             model_name="generation",
