@@ -16,7 +16,6 @@ from allauth.account.models import EmailAddress
 from allauth.account.utils import passthrough_next_redirect_url
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.auth.hashers import make_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -72,7 +71,6 @@ def _is_taken(email: str) -> bool:
 
 def _to_sign_in(request: HttpRequest, email: str) -> HttpResponse:
     request.session[SIGNED_UP_AS] = email
-    messages.success(request, "Almost there: sign in with your password. An account that you had before keeps its own.")
     return redirect(passthrough_next_redirect_url(request, reverse("account_login"), "next"))
 
 
