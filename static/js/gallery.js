@@ -161,8 +161,8 @@
     return { id: card?.id, index: card ? cards().indexOf(card) : -1 };
   }
 
-  function restoreFocus(place) {
-    if (!isLost()) return;
+  function restoreFocus(place, wanted) {
+    if (!wanted && !isLost()) return;
     const there = place.id && document.getElementById(place.id);
     if (there) focusCard(there);
     else if (place.index >= 0 && cards().length) focusCard(cards()[Math.min(place.index, cards().length - 1)]);
@@ -201,7 +201,7 @@
     if (undone) {
       undone.remove();
       undone = null;
-      if (lastGone) refreshing.place = lastGone;
+      if (lastGone) Object.assign(refreshing, { place: lastGone, wanted: true });
     } else lastGone = refreshing.place;
     lastAction = "";
   });
@@ -212,7 +212,7 @@
   });
   document.addEventListener("htmx:after:swap", () => {
     if (refreshing) {
-      const { place, keep, numbers } = refreshing;
+      const { place, keep, numbers, wanted } = refreshing;
       refreshing = null;
       const all = $("[data-scope-all]");
       for (const box of ticks()) box.checked = keep && (all?.checked || numbers.has(box.value));
@@ -220,7 +220,7 @@
       body.classList.toggle("selecting", keep && isSelecting());
       if (!keep) $("[data-select-toggle]")?.setAttribute("aria-pressed", "false");
       show();
-      restoreFocus(place);
+      restoreFocus(place, wanted);
     }
     const now = cards();
     if (cardsBefore && now.length > cardsBefore) {
