@@ -12,7 +12,7 @@ so have requests that are sent before the answers to earlier ones.
 import asyncio
 
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .addresses import network_of
 from .web_process import prepare
@@ -85,6 +85,7 @@ class Protocol(HttpToolsProtocol):
     _unread_bytes = 0
     _head_bytes = 0
     _whole = True
+    _at_work: RequestResponseCycle | None = None
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
@@ -96,6 +97,11 @@ class Protocol(HttpToolsProtocol):
         self._stop_unread_timer()
         unfinished.discard(self)
         unread.discard(self)
+        if self._at_work is not None and not self._at_work.response_complete:
+            # uvicorn tells only the request that came last.
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -115,6 +121,10 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         if self._whole:
             self._await_request()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app) -> None:
+        self._at_work = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0

@@ -98,12 +98,7 @@ class Turns:
         """Wait for a turn. Raises Refused where too many wait already, or for too long."""
         if turn := self.take_at_once(caller):
             return turn
-        if (
-            len(self._line.get(caller, ())) >= WAITING_PER_CALLER
-            or self._waiting[caller.address] >= WAITING_PER_ADDRESS
-        ):
-            await self.pause()
-            raise Refused(TOO_MANY)
+        await self.refuse_too_many(caller)
         if self._waiting.total() >= WAITING:
             raise Refused(CROWDED)
         place: tuple[float, asyncio.Future] = time.monotonic(), asyncio.get_running_loop().create_future()
@@ -121,6 +116,13 @@ class Turns:
                 raise Refused(TOO_MANY if self._at_work[caller] else CROWDED) from None
             raise
         return Turn(self, caller)
+
+    async def refuse_too_many(self, caller: Caller) -> None:
+        """Raise Refused, after a pause, where this caller or address has its share of the line."""
+        of_caller, of_address = len(self._line.get(caller, ())), self._waiting[caller.address]
+        if of_caller >= WAITING_PER_CALLER or of_address >= WAITING_PER_ADDRESS:
+            await self.pause()
+            raise Refused(TOO_MANY)
 
     async def pause(self) -> None:
         if self._paused < MOST_PAUSED:
@@ -223,16 +225,27 @@ class RequestInTurn:
             return message
         self._whole = True
         try:
-            if STREAM_PATHS.fullmatch(self._path) and self._has_all_streams():
-                await turns.pause()
-                raise Refused(TOO_MANY_STREAMS)
-            self._turn = turns.take_at_once(self._caller) or await self._wait_for_turn()
+            await self._refuse_stream()
+            self._turn = turns.take_at_once(self._caller)
+            if self._turn is None:
+                await turns.refuse_too_many(self._caller)
+                self._turn = await self._wait_for_turn()
+                await self._refuse_stream()  # others were opened while this one waited
         except Refused as refusal:
             self.problem = refusal.problem
         if self._turn is None:
             return {"type": "http.disconnect"}  # ends the application, which has nothing to answer yet
         turn.begin(self._turn.give_back)
         return message
+
+    async def _refuse_stream(self) -> None:
+        """Raise Refused, after a pause, for a stream that would be one too many."""
+        if STREAM_PATHS.fullmatch(self._path) and self._has_all_streams():
+            if self._turn is not None:
+                self._turn.give_back()
+                self._turn = None
+            await turns.pause()
+            raise Refused(TOO_MANY_STREAMS)
 
     async def _receive_hang_up(self) -> dict:
         """All that comes after a body. The application hears of it when the turn is over: it would end at once, and
