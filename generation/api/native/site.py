@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import Error as DatabaseError
+from django.db import connection
 from django.db.models import Avg, Count, F, Sum
 from django.db.models.functions import Now
 from django.urls import reverse
@@ -76,7 +77,7 @@ def index(request) -> Response:
 def health(request) -> Response:
     """Whether requests can be served. 503 only while Postgres is away: without the rest, work still is accepted."""
     workers = _workers()
-    database = "away" if workers is None else "ok"
+    database = "ok" if workers is not None or _database_answers() else "away"
     return Response(
         {
             "status": "ok" if database == "ok" else "unavailable",
@@ -91,11 +92,20 @@ def health(request) -> Response:
 
 
 def _workers() -> int | None:
-    """How many there are; None while Postgres is away, and so nobody knows."""
+    """How many there are; None while Postgres is away or not yet migrated, and so nobody knows."""
     try:
         return len(presence.workers())
     except DatabaseError:
         return None
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return True
+    except DatabaseError:
+        return False
 
 
 def _storage_state() -> str:
