@@ -33,7 +33,7 @@ from generation.storage.image_requests import load_upload
 from generation.storage.uploads import undone_on_refusal
 
 from ..chain import earlier_versions, later_versions
-from ..edit_forms import AREAS, PART, SIDES, WHOLE, EditForm, edit_controls, edit_models
+from ..edit_forms import AREAS, SIDES, WHOLE, EditForm, edit_controls, edit_models
 from ..htmx import PageRequest, announce, wants_fragment
 from ..panels import duration_words, panels
 from .gallery import note_trashed
@@ -157,7 +157,6 @@ def _form_context(request: PageRequest, image: GeneratedImage, form: EditForm) -
         "sides": list(SIDES),
         "areas": AREAS,
         "area": form["area"].value() or WHOLE,
-        "part": PART,
         "style": style,
         "keep_style": style is not None and form["keep_style"].value(),
         "tools": [tool for tool in TOOLS if not tool.mode or any(tool.mode in model.modes for model in models)],
