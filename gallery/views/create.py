@@ -148,7 +148,7 @@ def _wants_other_prompt(composed: Composed, draft: dict[str, Any], address: dict
     prompt = address.get("prompt", "")
     if not prompt:
         return False
-    typed = composed.values.get("origin", "") == draft.get("origin", "") and is_unsent(draft)
+    typed = (composed.values.get("origin") or "") == draft.get("origin", "") and is_unsent(draft)
     if typed and prompt.strip() != str(draft.get("prompt", "")).strip() and address.get("use") != LINK_WINS:
         query = {name: address[name] for name in ("prompt", "style", "model") if address.get(name)}
         composed.offers.append(

@@ -81,15 +81,14 @@
     if (event.key === "ArrowRight") $("[data-older]")?.click();
   });
 
-  // A control that htmx replaces gets the focus back.
+  // A control that htmx replaces gets the focus back; one that goes away says where the focus goes.
   let keepFocus = null;
   document.addEventListener("htmx:before:swap", () => {
-    keepFocus = document.activeElement?.dataset?.keepFocus || null;
+    const { keepFocus: name, focusAfter } = document.activeElement?.dataset || {};
+    keepFocus = focusAfter || (name ? `[data-keep-focus="${CSS.escape(name)}"]` : null);
   });
   document.addEventListener("htmx:after:swap", () => {
-    if (keepFocus && document.activeElement === document.body) {
-      $(`[data-keep-focus="${CSS.escape(keepFocus)}"]`)?.focus();
-    }
+    if (keepFocus && document.activeElement === document.body) $(keepFocus)?.focus();
     keepFocus = null;
   });
 })();

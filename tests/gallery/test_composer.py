@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 from django.utils import timezone
@@ -185,6 +186,7 @@ def test_a_download_that_failed_is_not_tried_again_at_once(anna, pro_user, make_
         width=1024,
         height=1024,
     )
+    cache.clear()
     response = anna.post(CREATE, GOOD | {"model": "sdxl-base"})
     assert response.status_code == 422 and "could not be downloaded a few minutes ago" in response.content.decode()
 
