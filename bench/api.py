@@ -183,14 +183,14 @@ def history(site, _, options) -> dict:
     pages = [page for page in (1, 1000, 20000) if page * 50 <= options.rows]
     with httpx.Client(base_url=site.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         newest = int(client.get("/api/images/history?perPage=1").json()["nextCursor"])
-        ours = {}
+        ours, answer = {}, {}
         for page in pages:
             address, times = f"/api/images/history?perPage=50&cursor={newest + 1 - (page - 1) * 50}", []
             for _ in range(60):
                 began = time.perf_counter()
                 answer = client.get(address).raise_for_status().json()
                 times.append(time.perf_counter() - began)
-            assert len(answer["images"]) == 50
+                assert len(answer["images"]) == 50
             ours[page] = percentiles(times[10:])
     naive = json.loads(site.manage_slowly(NAIVE_HISTORY.format(pages=pages)).splitlines()[-1])
     return {
