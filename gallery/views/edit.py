@@ -274,16 +274,17 @@ def _outcome_context(
     return {"job": job, "pictures": pictures, "result": result, "place": _place_of_original(image, job)}
 
 
-def _place_of_original(image: GeneratedImage, job: Generation) -> dict[str, float]:
-    """Where the original lies in what became of it, in percent: all of it but where the picture was extended."""
+def _place_of_original(image: GeneratedImage, job: Generation) -> str:
+    """Where the original lies in what became of it, as `ds-compare` reads it: not all of it where it was extended."""
     by = (job.options.get("start") or {}).get("expand") or dict.fromkeys(SIDES, 0)
     width, height = image.width + by["left"] + by["right"], image.height + by["top"] + by["bottom"]
-    return {
-        "left": round(100 * by["left"] / width, 3),
-        "top": round(100 * by["top"] / height, 3),
-        "across": round(100 * image.width / width, 3),
-        "down": round(100 * image.height / height, 3),
+    shares = {
+        "left": by["left"] / width,
+        "top": by["top"] / height,
+        "across": image.width / width,
+        "down": image.height / height,
     }
+    return "; ".join(f"--{name}: {round(100 * share, 3)}%" for name, share in shares.items())
 
 
 @login_required

@@ -73,7 +73,7 @@
       this.show();
     }
 
-    /** With Ctrl (as pinching a touchpad says it) zoom; else pan what is zoomed in, and at its end let the page scroll. */
+    /** With Ctrl, as a pinched touchpad says it, zoom; else pan what is zoomed in, and at its end scroll the page. */
     wheel(event) {
       const unit = event.deltaMode ? LINE : 1;
       if (event.ctrlKey || event.metaKey) {
