@@ -27,13 +27,19 @@ RUN groupadd --gid 10001 dreamsketch \
 
 WORKDIR /app
 
-# Before the code, so that a change of the code does not install everything again. Torch alone comes from
-# the other index, what it depends on from the usual one: that way no other package can slip in.
+# Before the code, so that a change of the code does not install everything again. pip checks every file by its hash in
+# requirements.txt (--require-hashes). Only a torch of another index is that index's word, and the libraries that its build
+# alone needs are the usual index's: that way no other package can slip in.
 COPY requirements.txt ./
+COPY bin/install bin/
 RUN if [ -n "$TORCH_INDEX_URL" ]; then \
-        pip install --no-deps --index-url "$TORCH_INDEX_URL" "$(grep '^torch==' requirements.txt)"; \
-    fi \
-    && pip install -r requirements.txt
+        torch="$(grep -o '^torch==[0-9.]*' requirements.txt)" \
+        && pip install --no-deps --index-url "$TORCH_INDEX_URL" "$torch" \
+        && python bin/install requirements.txt \
+        && pip install "$torch"; \
+    else \
+        python bin/install requirements.txt; \
+    fi
 
 COPY . .
 

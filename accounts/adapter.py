@@ -1,8 +1,6 @@
 """django-allauth adapter: where signing up and in differs from its defaults, and the addresses in mail."""
 
-import logging
 import math
-import threading
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -20,8 +18,8 @@ from django.urls import reverse
 from . import sign_in
 from .mailboxes import mailbox_of
 from .models import User
-
-log = logging.getLogger(__name__)
+from .notices import send_beside
+from .site_root import site_root
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -74,8 +72,7 @@ class AccountAdapter(DefaultAccountAdapter):
                 "password_reset_url": request.build_absolute_uri(reverse("account_reset_password")),
             },
         )
-        # Beside the answer: how long a mail server takes must not tell that there is an account.
-        threading.Thread(target=_send, args=[message], daemon=True).start()
+        send_beside(message)
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
         """Called when a password was set by mail."""
@@ -90,10 +87,9 @@ class AccountAdapter(DefaultAccountAdapter):
         self._mail(template_prefix, email, context).send()
 
     def _mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> EmailMessage:
-        """A mail whose addresses are those of `SITE_URL`, where it is set, whatever host the visitor named."""
+        """A mail whose addresses begin with `site_root`, whatever host and port the visitor named."""
         request = cast(HttpRequest, allauth_context.request)
-        here = request.build_absolute_uri("/")
-        root = f"{settings.SITE_URL}/" if settings.SITE_URL else here
+        here, root = request.build_absolute_uri("/"), f"{site_root(request)}/"
         moved = {
             name: root + value.removeprefix(here) if isinstance(value, str) and value.startswith(here) else value
             for name, value in context.items()
@@ -102,10 +98,3 @@ class AccountAdapter(DefaultAccountAdapter):
         return self.render_mail(
             template_prefix, email, {"request": request, "email": email, "current_site": site} | moved
         )
-
-
-def _send(message: EmailMessage) -> None:
-    try:
-        message.send()
-    except OSError as error:
-        log.warning("A mail about paused sign-in could not be sent: %s", error)

@@ -112,6 +112,10 @@ class GroupAdmin(SuperusersOnly, DjangoGroupAdmin):
 class EmailAddressAdmin(SuperusersOnly, AllauthEmailAddressAdmin):
     """Whoever can set an account's confirmed address can have its password reset."""
 
+    @admin.action(description="Mark selected addresses as confirmed", permissions=["change"])
+    def make_verified(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
+        super().make_verified(request, queryset)
+
 
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Rows that only services change."""

@@ -183,14 +183,14 @@ def history(site, _, options) -> dict:
     pages = [page for page in (1, 1000, 20000) if page * 50 <= options.rows]
     with httpx.Client(base_url=site.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         newest = int(client.get("/api/images/history?perPage=1").json()["nextCursor"])
-        ours = {}
+        ours, answer = {}, {}
         for page in pages:
             address, times = f"/api/images/history?perPage=50&cursor={newest + 1 - (page - 1) * 50}", []
             for _ in range(60):
                 began = time.perf_counter()
                 answer = client.get(address).raise_for_status().json()
                 times.append(time.perf_counter() - began)
-            assert len(answer["images"]) == 50
+                assert len(answer["images"]) == 50
             ours[page] = percentiles(times[10:])
     naive = json.loads(site.manage_slowly(NAIVE_HISTORY.format(pages=pages)).splitlines()[-1])
     return {
@@ -203,7 +203,7 @@ def history(site, _, options) -> dict:
 
 
 GALLERY_SEED = """
-import datetime as dt, random, uuid
+import datetime as dt, json, random, uuid
 from django.db import connection
 from django.utils import timezone
 from accounts.models import User
@@ -214,6 +214,9 @@ words = [f"{{a}}{{b}}{{c}}" for a in ("ka", "lo", "mi", "sta", "ver", "tu") for 
 weights = [1 / (n + 1) for n in range(len(words))]
 models, styles = ("sdxl-base", "sd-1-5", "dreamsketch-tiny", "seldom"), ("", "", "anime", "vintage", "grunge")
 sizes = ((512, 512), (1024, 1024), (832, 1216), (1216, 832), (2048, 2048))
+start = json.dumps({{"start": {{"image": {{"name": "x", "width": 8, "height": 8, "digest": ""}}, "strength": 0.5,
+                               "fit": "stretch", "mask": None, "mask_blur": 4, "fill": "original", "padding": None,
+                               "expand": None}}}})
 cjk = "山川海空森月日花鳥風雪星夜光影城"
 with connection.cursor() as cursor:
     cursor.execute("SET statement_timeout = 0")
@@ -231,7 +234,7 @@ with connection.cursor() as cursor:
                 prompt += " unicorn"
             width, height = sizes[n % 5]
             mode = "inpaint" if n % 100 == 3 else "img2img" if n % 10 == 3 else "txt2img"
-            options = "{{}}" if mode == "txt2img" else '{{"start": {{"image": {{"name": "x"}}}}}}'
+            options = "{{}}" if mode == "txt2img" else start
             model = models[3] if n % 5000 == 9 else models[n % 3]
             generations.append((uuid.uuid4(), width, height))
             copy.write_row((generations[-1][0], user.pk, "page", prompt, "", styles[n % 5], prompt, "", model, width,

@@ -6,16 +6,17 @@
 Without Django, so that it costs next to nothing each time. Reads the same environment as the site.
 """
 
-import json
 import os
 import socket
 import sys
-import time
 import urllib.error
 import urllib.request
 
-WORKER_SECONDS = 30
-"""As in `generation.progress`, which this program does not import: it would bring Django."""
+REPORTED = """
+    SELECT EXISTS (SELECT 1 FROM generation_workerreport
+    WHERE starts_with(name, %s) AND seen_at > clock_timestamp() - interval '30 seconds')
+"""
+"""As `generation.queue.presence` has it, which this program does not import: it would bring Django."""
 
 
 def web() -> str:
@@ -35,19 +36,14 @@ def web() -> str:
 
 
 def worker() -> str:
-    import redis
+    import psycopg
 
     try:
-        with redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=4, socket_connect_timeout=2) as client:
-            reports = client.hgetall("workers")
-    except redis.RedisError as error:
-        return f"Redis is away, so nothing is known: {error}"
-    own = f"{socket.gethostname()}-".encode()
-    fresh = any(
-        name.startswith(own) and time.time() - json.loads(report)["seen_at"] < WORKER_SECONDS
-        for name, report in reports.items()
-    )
-    return "" if fresh else "no report from the worker of this container"
+        with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=4) as connection:
+            (reported,) = connection.execute(REPORTED, [f"{socket.gethostname()}-"]).fetchone()
+    except psycopg.Error as error:
+        return f"Postgres is away, so nothing is known: {error}"
+    return "" if reported else "no report from the worker of this container"
 
 
 CHECKS = {"web": web, "worker": worker}

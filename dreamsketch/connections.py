@@ -5,13 +5,14 @@
 A connection that waits for its caller costs a descriptor and nothing else, so a caller could take them all. Headers
 must come within HEADER_SECONDS; of the connections without a whole request an address keeps PER_ADDRESS, and all
 together a SHARE of the descriptors. Who comes later goes before: the oldest one of the address with the most is closed.
-The same holds for those whose callers do not read their answers.
+The same holds for those whose callers do not read their answers. What httptools keeps of a head has a bound here, and
+so have requests that are sent before the answers to earlier ones.
 """
 
 import asyncio
 
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .addresses import network_of
 from .web_process import prepare
@@ -23,6 +24,10 @@ PER_ADDRESS, UNREAD_PER_ADDRESS, GRACE_SECONDS = 100, 30, 2
 """Older connections of an address are closed where there are more; a burst of honest ones has time to send."""
 UNREAD_SECONDS = 30
 """Within which a caller must read on: what it has not read is kept in memory."""
+HEAD_BYTES = 64 * 1024
+"""Of a request's first line and headers, and of what follows a body in pieces."""
+PIPELINED = 8
+"""Requests of one connection that may wait for the answer to an earlier one."""
 SHARE = 0.5
 """Of the descriptors, for each kind of held connections; the others are for requests at work and their files."""
 
@@ -65,6 +70,10 @@ class Held:
         oldest.transport.abort()
 
 
+class TooManyAtOnce(Exception):
+    """More requests than PIPELINED wait on one connection."""
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -73,7 +82,10 @@ class Protocol(HttpToolsProtocol):
     """When this connection began to wait for a request, by the loop's clock."""
     _timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
+    _unread_bytes = 0
+    _head_bytes = 0
     _whole = True
+    _at_work: RequestResponseCycle | None = None
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
@@ -85,25 +97,46 @@ class Protocol(HttpToolsProtocol):
         self._stop_unread_timer()
         unfinished.discard(self)
         unread.discard(self)
+        if self._at_work is not None and not self._at_work.response_complete:
+            # uvicorn tells only the request that came last.
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
         super().data_received(data)
         idle = self.cycle is None or self.cycle.response_complete
-        if idle and self._timer is None and self.timeout_keep_alive_task is None:
+        if self.transport.is_closing():
+            return
+        if self._head_bytes > HEAD_BYTES:
+            self.transport.abort() if not idle else self.send_400_response("The head of this request is too large.")
+        elif idle and self._timer is None and self.timeout_keep_alive_task is None:
             self._start_timer(HEADER_SECONDS)  # bytes between two requests, such as empty lines
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINED:
+            raise TooManyAtOnce  # which is answered like what is no HTTP
         super().on_message_begin()
         if self._whole:
             self._await_request()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app) -> None:
+        self._at_work = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_headers_complete(self) -> None:
+        self._head_bytes = 0
         self._stop_timer()  # the body's time is bounded by dreamsketch.limits
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._whole = True
+        self._whole, self._head_bytes = True, 0
         self._stop_timer()
         unfinished.discard(self)
         super().on_message_complete()
@@ -118,13 +151,24 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.since = self.loop.time()
-        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
         unread.add(self)
+        self._watch_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread_timer()
         unread.discard(self)
+
+    def _watch_reading(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._look_at_reading)
+
+    def _look_at_reading(self) -> None:
+        """A slow line takes long for a large answer; whoever has read some of it meanwhile goes on."""
+        if self.transport.get_write_buffer_size() < self._unread_bytes:
+            self._watch_reading()
+        else:
+            self.transport.abort()
 
     def _await_request(self) -> None:
         self._whole, self.since = False, self.loop.time()

@@ -33,7 +33,7 @@ MARGIN = 1_000_000
 """For the other fields of a form that carries an upload, and all that endpoints without pictures may be sent."""
 SMALL = 64 * 1024
 """A body of this size is read whoever sends it; a sign-in or a sign-up has less than one KiB."""
-PICTURES = re.compile(r"/(api/(generate|txt2img|img2img)|v1/images|sdapi/v1|inference/images)(/|$)")
+PICTURES = re.compile(r"/(api/(generate|txt2img|img2img)|v1/images|sdapi/v1|inference/images|create|i/\w+/edit)(/|$)")
 """Where pictures are taken."""
 ENGINE_RESULT = re.compile(r"/api/generate/webhook/?")
 """Signed over the whole body, which must be read therefore."""
@@ -92,8 +92,9 @@ class BodyLimit:
     """413 for bodies above what their address takes, 408 for slow ones; a stranger's large body is never read.
 
     For that the application answers as to an empty body, which is its own way of saying that nobody is signed in. A
-    body that does not tell its length is cut off at the limit, which Django sees as a caller who hung up and does not
-    answer.
+    body that does not tell its length (it comes in chunks) is cut off at the limit, which Django sees as a caller who
+    hung up and does not answer; of a whole one the application is told the length, without which it would take it for
+    empty.
     """
 
     def __init__(self, application):
@@ -125,7 +126,8 @@ class BodyLimit:
             await refuse(scope, send, refusal.problem)
 
     async def _pass_on(self, scope, receive, send, limit: int) -> None:
-        body = IncomingBody(receive, limit)
+        scope = scope | {"headers": list(scope["headers"])}
+        body = IncomingBody(scope["headers"], receive, limit)
         answered = False
 
         async def note_and_send(message):
@@ -141,8 +143,8 @@ class BodyLimit:
 class IncomingBody:
     """What the application receives: a body within its limit and times, or a hang-up, with `problem` for the answer."""
 
-    def __init__(self, receive, limit: int):
-        self._receive, self._limit = receive, limit
+    def __init__(self, headers: list[tuple[bytes, bytes]], receive, limit: int):
+        self._headers, self._receive, self._limit = headers, receive, limit
         self._size, self._began, self._whole = 0, time.monotonic(), False
         self.problem: Problem | None = None
 
@@ -159,7 +161,15 @@ class IncomingBody:
             self._whole = not message.get("more_body", False)
             if self._size > self._limit:
                 return self._give_up(TOO_LARGE)
+            if self._whole:
+                self._tell_length()
         return message
+
+    def _tell_length(self) -> None:
+        """Put it in the place of `Transfer-Encoding`. Django looks at the headers once it has the body."""
+        if any(name == b"transfer-encoding" for name, _ in self._headers):
+            self._headers[:] = [header for header in self._headers if header[0] != b"transfer-encoding"]
+            self._headers.append((b"content-length", str(self._size).encode()))
 
     def _patience(self) -> float:
         """Seconds until the next bytes must be there."""

@@ -43,7 +43,9 @@ class RequestId(Middleware):
         if iscoroutinefunction(self):
             return self._acall(request)
         with log_context(request=request.request_id):
-            return self._mark(request, self.get_response(request))
+            response = self._mark(request, self.get_response(request))
+        release_connection()  # as below
+        return response
 
     async def _acall(self, request):
         with log_context(request=request.request_id):

@@ -249,6 +249,7 @@ UPLOAD_HOURS = number("UPLOAD_HOURS", 24, 2, 8760)
 UPLOADS_PER_HOUR = number("UPLOADS_PER_HOUR", 300, 1, 1_000_000)
 UPLOAD_MEGABYTES = number("UPLOAD_MEGABYTES", 500, 1, 1_000_000)
 TRASH_DAYS = number("TRASH_DAYS", 30, 1, 3650)
+GENERATION_DAYS = number("GENERATION_DAYS", 90, 0, 36500)
 
 # --- Models and the engine --------------------------------------------------------------------------------
 
@@ -312,7 +313,7 @@ EMAIL_URL = os.environ.get("EMAIL_URL", "")
 ACCOUNT_EMAIL_VERIFICATION = choice(
     "EMAIL_VERIFICATION", "mandatory" if EMAIL_URL else "optional", "optional", "mandatory", "none"
 )
-ACCOUNT_FORMS = {"signup": "accounts.forms.SignupForm"}
+ACCOUNT_FORMS = {"signup": "accounts.forms.SignupForm", "login": "accounts.forms.LoginForm"}
 # Tries to sign in are counted in accounts.sign_in; these would lock out everybody behind one address.
 ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}
 ACCOUNT_PREVENT_ENUMERATION = True

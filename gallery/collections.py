@@ -5,10 +5,11 @@ Refusals are raised as `accounts.refusals.Refusal` or `InvalidRequest`; nothing 
 
 import datetime as dt
 from collections.abc import Iterable
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils.text import slugify
 
 from accounts.models import User
@@ -32,15 +33,14 @@ def collections_of(user: User) -> QuerySet[Collection]:
     chosen = first.filter(image=OuterRef("cover"))
     collections = Collection.objects.owned_by(user).annotate(
         size=Count("items", filter=kept),
-        chosen=Subquery(chosen.values("image")[:1]),
-        first=Subquery(first.order_by("position").values("image")[:1]),
+        front=Coalesce(Subquery(chosen.values("image")[:1]), Subquery(first.order_by("position").values("image")[:1])),
     )
     return collections.order_by("-updated_at")
 
 
-def fronts_of(collections: Iterable[Collection]) -> dict[int, GeneratedImage]:
+def fronts_of(collections: Iterable[Collection]) -> dict[UUID, GeneratedImage]:
     """The pictures that stand for `collections_of(user)`, by collection's id."""
-    numbers = {collection.pk: collection.chosen or collection.first for collection in collections}
+    numbers = {collection.pk: collection.front for collection in collections}
     images = GeneratedImage.objects.select_related("generation").in_bulk([n for n in numbers.values() if n])
     return {pk: images[number] for pk, number in numbers.items() if number in images}
 

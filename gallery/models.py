@@ -20,6 +20,7 @@ class Draft(models.Model):
     """
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="draft")
+    owner_id: int
     fields = models.JSONField(default=dict)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -61,10 +62,14 @@ class Collection(models.Model):
     title = models.CharField(max_length=80)
     slug = models.SlugField(max_length=80)
     cover = models.ForeignKey("generation.GeneratedImage", models.SET_NULL, null=True, blank=True, related_name="+")
+    cover_id: int | None
     images = models.ManyToManyField("generation.GeneratedImage", through="CollectionItem", related_name="collections")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(null=True, blank=True, help_text="can be brought back for a while")
+
+    front: int | None
+    """The number of its cover or first image, where `collections_of` read it."""
 
     objects = CollectionQuerySet.as_manager()
 
@@ -84,6 +89,7 @@ class CollectionItem(models.Model):
 
     collection = models.ForeignKey(Collection, models.CASCADE, related_name="items")
     image = models.ForeignKey("generation.GeneratedImage", models.CASCADE, related_name="collection_items")
+    image_id: int
     position = models.PositiveIntegerField()
     added_at = models.DateTimeField(auto_now_add=True)
 

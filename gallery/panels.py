@@ -48,7 +48,7 @@ def panel(generation: Generation, status: dict) -> dict:
         "making": making(generation),
         "alt": f"AI-generated image: {generation.caption[:200]}",
         "not_counted": _not_counted(generation),
-        "retryable": generation.status in Generation.FINAL and generation.status != Status.COMPLETED,
+        "retryable": generation.is_final and generation.status != Status.COMPLETED and not generation.is_erased,
         "url": reverse("job", args=[generation.pk]),
     }
 

@@ -1,46 +1,53 @@
-"""Reuse settings: the fields of an earlier generation as values of the composer, and what it has no control for.
+"""Reuse settings: the fields of an earlier generation as values of the composer."""
 
-Such fields (starting picture, mask, second pass, LoRAs …) travel with the form as the object that the JSON API takes,
-are named on the page, and can be left out there one by one.
-"""
-
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from django.db.models.functions import Now
-from django.http import QueryDict
 
 from accounts.models import User
+from generation.catalog import model_named
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import Picture
 from generation.engine.request.options import picture_names, to_dict
-from generation.engine.request.schema import Kind, fields_of
-from generation.fields import FIELDS, SCALARS
-from generation.models import GeneratedImage, Upload
+from generation.fields import FIELDS
+from generation.models import GeneratedImage, Generation, Upload
 from generation.storage.image_requests import request_of
 
+from .composer_fields import form_values
+from .fitting import CUSTOM_SHAPE, shape_of
 from .request_parts import START, START_NAMES
 
-CONTROLS = [name for name in SCALARS if name not in START_NAMES]
-"""Fields that the composer has a control for."""
-MAX_CARRIED = 10_000
-"""Characters of the JSON text that a form carries."""
-UNREADABLE = "The settings of that image could not be read. Open it again and reuse them."
+ENLARGING = ("prompt", "style", "model", "seed", "upscale")
+"""Fields that say something of a request that only enlarges."""
 
 
-def composer_values(image: GeneratedImage, user: User) -> dict[str, Any]:
-    """Every field of the generation of `image` by its name, `carried` (what has no control), and `notes` for people.
+def image_values(image: GeneratedImage, user: User) -> tuple[dict[str, Any], list[str]]:
+    """The composer's values that draw this image again, and sentences about what cannot be had back."""
+    values, notes = generation_values(image.generation, user)
+    return values | {"seed": image.seed, "num_images": 1}, notes
+
+
+def generation_values(generation: Generation, user: User) -> tuple[dict[str, Any], list[str]]:
+    """The composer's values that ask for the same again, and sentences about what cannot be had back.
 
     Pictures are named by their uploads, as far as these are kept and belong to `user`.
     """
-    generation = image.generation
     kept = _kept_uploads(user, picture_names(generation.options))
-    fields = to_dict(request_of(generation), lambda picture: _name_of(picture, kept))
-    values = {name: fields[name] for name in CONTROLS if name in fields}
-    values |= {name: getattr(generation, name) for name in ("prompt", "negative_prompt", "style")}
-    carried, notes = _available({name: fields[name] for name in fields if name in FIELDS and name not in values})
-    return values | {"seed": image.seed, "num_images": 1, "carried": carried, "notes": notes}
+    request = request_of(generation)
+    fields = to_dict(request, lambda picture: _name_of(picture, kept))
+    fields |= {name: getattr(generation, name) for name in ("prompt", "negative_prompt", "style")}
+    if request.upscale:
+        # Nothing was drawn: what its row says of steps and size means nothing to another picture.
+        fields = {name: value for name, value in fields.items() if name in ENLARGING}
+    available, notes = _available({name: value for name, value in fields.items() if name in FIELDS})
+    return form_values(available) | ({} if request.upscale else {"shape": _shape_of(generation)}), notes
+
+
+def _shape_of(generation: Generation) -> str:
+    try:
+        return shape_of(model_named(generation.model), (generation.width, generation.height))
+    except InvalidRequest:
+        return CUSTOM_SHAPE
 
 
 def _kept_uploads(user: User, names: set[str]) -> set[str]:
@@ -54,11 +61,11 @@ def _name_of(picture: Picture, kept: set[str]) -> str | None:
     return picture.name if picture.name in kept else None
 
 
-def _available(carried: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _available(fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Without the parts whose picture is gone, and a sentence about each of these."""
-    lacking = {_key(name) for name, value in carried.items() if _lacks_picture(name, value)}
+    lacking = {_key(name) for name, value in fields.items() if _lacks_picture(name, value)}
     notes = [f"“{FIELDS[key].label}” was left out: its picture is no longer kept." for key in sorted(lacking)]
-    return {name: value for name, value in carried.items() if _key(name) not in lacking}, notes
+    return {name: value for name, value in fields.items() if _key(name) not in lacking}, notes
 
 
 def _key(name: str) -> str:
@@ -69,36 +76,3 @@ def _lacks_picture(name: str, value: Any) -> bool:
     if name in ("image", "mask"):
         return value is None
     return isinstance(value, dict) and "image" in value and value["image"] is None
-
-
-def carried_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields without a control that a form has, whether their boxes are ticked or not. Raises InvalidRequest."""
-    text = data.get("carried") or {}
-    if isinstance(text, dict):
-        return text
-    try:
-        carried = json.loads(text) if len(text) <= MAX_CARRIED else None
-    except (ValueError, RecursionError):
-        carried = None
-    if not isinstance(carried, dict) or not all(_is_well_formed(name, value) for name, value in carried.items()):
-        raise InvalidRequest(UNREADABLE)
-    return carried
-
-
-def _is_well_formed(name: str, value: Any) -> bool:
-    """Whether this may be a field of ours; whether it makes sense is for the service to say."""
-    field = FIELDS.get(name)
-    if field is None or name in CONTROLS:
-        return False
-    if field.of is None:
-        return isinstance(value, (str, int, float, bool))
-    objects = value if field.kind is Kind.LIST else [value]
-    names = {inner.name for inner in fields_of(field.of)}
-    return isinstance(objects, list) and all(isinstance(part, dict) and part.keys() <= names for part in objects)
-
-
-def kept_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `carried_fields` whose boxes are ticked. Raises InvalidRequest."""
-    carried = carried_fields(data)
-    kept = set(data.getlist("keep")) if isinstance(data, QueryDict) else {_key(name) for name in carried}
-    return {name: value for name, value in carried.items() if _key(name) in kept}

@@ -38,10 +38,12 @@ class _Matches(Func):
     output_field = BooleanField()
 
     def __init__(self, owner_id: int, terms: list[tuple[str, bool]]):
-        super().__init__(F("number"))  # only to know by which name the query calls the table
+        # Only to know by which name the query calls the table.
+        super().__init__(F("number"))
         self.owner_id, self.terms = owner_id, terms
 
-    def as_sql(self, compiler: Any, connection: Any, **options: Any) -> tuple[str, tuple]:
-        table = compiler.quote_name_unless_alias(self.source_expressions[0].alias)
+    def as_sql(self, compiler: Any, connection: Any, *_arguments: Any, **_options: Any) -> tuple[str, tuple]:
+        column: Any = self.get_source_expressions()[0]
+        table = compiler.quote_name_unless_alias(column.alias)
         sql = f"{table}.search @@ generation_search_query(%s::bigint, %s::text[], %s::boolean[])"
         return sql, (self.owner_id, [term for term, _ in self.terms], [quoted for _, quoted in self.terms])

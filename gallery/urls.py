@@ -4,7 +4,21 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from .events import events
-from .views import collections, create, gallery, home, image, jobs, picture_actions, searches, settings, webhooks
+from .views import (
+    collections,
+    create,
+    drafts,
+    edit,
+    gallery,
+    home,
+    image,
+    jobs,
+    picture_actions,
+    references,
+    searches,
+    settings,
+    webhooks,
+)
 
 
 class ShortId:
@@ -28,11 +42,21 @@ urlpatterns = [
     path("create/surprise/", create.surprise_me, name="create-surprise"),
     path("create/improve/", create.improve_prompt, name="create-improve"),
     path("create/suggestions/", create.more_ideas, name="create-suggestions"),
+    path("create/controls/", create.controls, name="create-controls"),
+    path("create/draft/", drafts.save, name="create-draft"),
+    path("create/draft/clear/", drafts.clear, name="create-draft-clear"),
+    path("create/draft/restore/", drafts.restore, name="create-draft-restore"),
+    path("create/pictures/", references.pictures, name="create-pictures"),
+    path("create/pictures/choose/", references.choose, name="create-pictures-choose"),
+    path("create/pictures/<uuid:picture_id>.webp", references.picture, name="create-picture"),
+    path("create/pictures/<uuid:picture_id>/<slug:kind>.webp", references.control_map, name="create-picture-map"),
+    path("create/loras/<str:key>/preview/", references.lora_preview, name="create-lora-preview"),
     path("create/estimate/", create.estimate, name="create-estimate"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),
     path("jobs/<uuid:pk>/panel/", jobs.job_panel, name="job-panel"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job-cancel"),
     path("jobs/<uuid:pk>/retry/", jobs.job_retry, name="job-retry"),
+    path("jobs/<uuid:pk>/delete/", jobs.job_delete, name="job-delete"),
     path("jobs/<uuid:pk>/preview.webp", jobs.job_preview, name="job-preview"),
     path("events/", events, name="events"),
     path("gallery/", gallery.gallery, name="gallery"),
@@ -63,6 +87,10 @@ urlpatterns = [
     path("i/<short:short_id>/upscale/", picture_actions.upscale, name="image-upscale"),
     path("i/<short:short_id>/compare/", picture_actions.compare, name="image-compare"),
     path("i/<short:short_id>/source.png", picture_actions.source_file, name="image-source"),
+    path("i/<short:short_id>/edit/", edit.edit, name="image-edit"),
+    path("i/<short:short_id>/edit/cost/", edit.cost, name="image-edit-cost"),
+    path("i/<short:short_id>/edit/outcome/", edit.outcome, name="image-edit-outcome"),
+    path("i/<short:short_id>/edit/discard/", edit.discard, name="image-edit-discard"),
     path("settings/", settings.overview, name="settings"),
     path("settings/plan/", settings.plan, name="settings-plan"),
     path("settings/keys/", settings.keys, name="settings-keys"),

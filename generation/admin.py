@@ -2,6 +2,7 @@
 state. Actions need the right to change, taking down a superuser, and private pictures a right of their own."""
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -86,9 +87,9 @@ class GeneratedImageAdmin(ReadOnlyAdmin):
         if not reason:
             self.message_user(request, "Give a reason first; the owner will read it.", messages.ERROR)
             return
-        taken = take_down(queryset, reason)
+        taken = take_down(queryset, reason, root=settings.SITE_URL or request.build_absolute_uri("/").rstrip("/"))
         self._note(request, taken, f"Taken down: {reason}")
-        self.message_user(request, f"{len(taken)} taken down. Only their owners see them now.")
+        self.message_user(request, f"{len(taken)} taken down. Only their owners see them now; they are told by mail.")
 
     @admin.action(description="Put selected images back", permissions=["take_down"])
     def put_back(self, request, queryset):

@@ -66,6 +66,16 @@ class Generation(models.Model):
     fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the request")
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
     retry_of_id: uuid.UUID | None
+    parent = models.ForeignKey(
+        "GeneratedImage",
+        models.SET_NULL,
+        to_field="id",
+        null=True,
+        blank=True,
+        related_name="edits",
+        help_text="the owner's image that drawing started from",
+    )
+    parent_id: uuid.UUID | None
 
     # The request. `prompt` is the user's; `composed_prompt` has the style's words and is what is drawn.
     # `storage.image_requests.request_of` makes an ImageRequest of it.
@@ -100,6 +110,7 @@ class Generation(models.Model):
     owner_slots = models.PositiveIntegerField(null=True, help_text="how many of the owner's may run at once")
     epoch = models.PositiveIntegerField(default=0, help_text="fencing token: each claim raises it")
     attempt = models.PositiveIntegerField(default=0)
+    losses = models.PositiveIntegerField(default=0, db_default=0, help_text="how often its worker was lost")
     worker = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
@@ -116,6 +127,7 @@ class Generation(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="generation_of_owner"),
             models.Index(fields=["priority", "created_at"], name="generation_queue", condition=Q(status="queued")),
+            models.Index(fields=["created_at"], name="generation_suspects", condition=Q(status="queued", losses__gt=0)),
             models.Index(fields=["owner"], name="generation_running", condition=Q(status="processing")),
             models.Index(fields=["lease_until"], name="generation_leases", condition=Q(status="processing")),
             models.Index(
@@ -143,6 +155,22 @@ class Generation(models.Model):
     def is_final(self) -> bool:
         """Whether it has ended: nothing about it changes any more."""
         return self.status in self.FINAL
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether what it asked for was deleted: a request has a prompt, or pictures to work on in its options."""
+        return not (self.prompt or self.options)
+
+
+class WorkerReport(models.Model):
+    """What a worker last said of itself. Written and read by `queue.presence` alone."""
+
+    name = models.CharField(max_length=120, primary_key=True)
+    status = models.JSONField(help_text="its engine's status, and how many generations it is `running`")
+    seen_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self):
+        return self.name
 
 
 class GeneratedImageQuerySet(models.QuerySet):

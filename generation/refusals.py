@@ -28,6 +28,13 @@ class RateLimited(Refusal):
     http_status = 429
 
 
+class ModelMissing(Refusal):
+    """The model is offered, but its files are not here and cannot be fetched now."""
+
+    code = "model_unavailable"
+    http_status = 409
+
+
 class AccountLocked(Refusal):
     """A moderator has to look at this account before it may generate."""
 

@@ -31,11 +31,14 @@ def wait_for(condition, *, seconds: float = 60, every: float = 0.1, what: str = 
 class Site:
     """`manage.py up` on a free port, with servers and data of its own under `var`.
 
-    Use as a context manager. `settings` are environment variables.
+    Use as a context manager. `settings` are environment variables. `root` is the checkout that runs, with a
+    `.venv` of its own if it is not this one.
     """
 
-    def __init__(self, var: Path, **settings: str):
+    def __init__(self, var: Path, root: Path = ROOT, **settings: str):
         self.var = Path(var)
+        self.root = Path(root)
+        self.python = sys.executable if self.root == ROOT else str(self.root / ".venv/bin/python")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -50,7 +53,7 @@ class Site:
                 "DRAIN_SECONDS": "2",
                 "REQUESTS_PER_HOUR": "1000",
                 # Hashed and compressed once for all sites of a test run.
-                "STATIC_ROOT": str(ROOT / "var" / "test" / "site-static"),
+                "STATIC_ROOT": str(self.root / "var" / "test" / "site-static"),
             }
             | settings
         )
@@ -58,8 +61,8 @@ class Site:
     def __enter__(self):
         self.log = open(self.var / "up.log", "w+")
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "up", "--port", str(self.port)],
-            cwd=ROOT,
+            [self.python, "manage.py", "up", "--port", str(self.port)],
+            cwd=self.root,
             env=self.environment,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -96,8 +99,8 @@ class Site:
     def manage(self, *arguments: str, check: bool = True) -> str:
         """Standard output of a management command on this site's data."""
         result = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
+            [self.python, "manage.py", *arguments],
+            cwd=self.root,
             env=self.environment,
             capture_output=True,
             text=True,

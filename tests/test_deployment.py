@@ -8,16 +8,18 @@ import re
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from django.conf import settings
+from django.db import connection
 from django.urls import reverse
 from uvicorn.main import main as uvicorn
 
 from dreamsketch.management.commands import up
-from generation.live import store
+from generation.queue import presence
 from tests.site import wait_for
 from tests.test_settings import ELSEWHERE, example, example_sections, settings_read
 
@@ -205,10 +207,44 @@ def test_the_image_runs_as_nobody_special_and_carries_no_secret():
     assert [name for name in needed if not (ROOT / name).exists()] == []
 
 
-def test_torch_and_all_else_is_pinned():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    assert "torch==2.13.0" in lines
-    assert [line for line in lines if not re.fullmatch(r"[a-z0-9.-]+(\[[a-z,]+\])?==[0-9][0-9.]*", line)] == []
+def chosen(path: Path) -> dict[str, str]:
+    """Versions by package, as an .in file names them; every line of it must."""
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines() if not line.startswith("-r ")]
+    pins = [re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z,]+\])?==([0-9][0-9.]*)", line) for line in lines if line]
+    return {pin[1]: pin[2] for pin in pins if pin or pytest.fail(f"{path} leaves something open")}
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Versions by package, as a .txt file names them; every block of it must have hashes."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(("#", "-r "))]
+    blocks = re.split(r"\n(?=\S)", "\n".join(lines))
+    pins = [
+        re.match(r"([a-z0-9._-]+)(?:\[[a-z,]+\])?==([^ ]+)(?: ; [^\n]*?)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", b)
+        for b in blocks
+    ]
+    assert all(pins), [block for block, pin in zip(blocks, pins, strict=True) if not pin][:3]
+    return {pin[1]: pin[2] for pin in pins}
+
+
+@pytest.mark.parametrize("folder", [".", "tests"])
+def test_all_that_is_installed_is_pinned_and_has_hashes(folder):
+    names, versions = chosen(ROOT / folder / "requirements.in"), locked(ROOT / folder / "requirements.txt")
+    assert names.items() <= versions.items(), "run .venv/bin/python bin/lock"
+    texts = [(ROOT / folder / f"requirements.{ending}").read_text() for ending in ("in", "txt")]
+    assert not any("://" in text for text in texts)  # where pip looks is for those to say who install
+
+
+def test_what_runs_here_is_what_is_locked():
+    versions = locked(ROOT / "requirements.txt") | locked(ROOT / "tests" / "requirements.txt")
+    assert versions["torch"] == "2.13.0"
+    installed = {package.name.lower().replace("_", "-"): package.version for package in metadata.distributions()}
+    differing = {
+        name: (version, installed[name])
+        for name, version in versions.items()
+        if name in installed and installed[name].partition("+")[0] != version
+    }
+    assert differing == {}
+    assert not locked(ROOT / "requirements.txt").keys() & locked(ROOT / "tests" / "requirements.txt").keys()
 
 
 def test_all_name_the_same_version():
@@ -278,13 +314,24 @@ def test_pods_have_no_more_rights_than_they_need(name):
 
 
 def test_the_proxy_lets_event_streams_flow_and_nothing_else():
-    pattern, body = re.search(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S).groups()
-    assert "proxy_buffering off;" in body and "gzip off;" in body
+    (pattern, body), _ = re.findall(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S)
+    assert "proxy_buffering off;" in body and "gzip off;" in body and NGINX.count("proxy_buffering off;") == 1
     pk = "0b2a6a0e-5f3c-4c53-9f2e-0d6d1c3b8f11"
     for path in (reverse("events"), reverse("api-events", args=[pk])):
         assert re.match(pattern, path), path
     for path in (reverse("gallery"), reverse("api-generate"), reverse("api-status", args=[pk])):
         assert not re.match(pattern, path), path
+
+
+def test_the_proxy_waits_as_long_as_the_site_does():
+    _, (pattern, body) = re.findall(r"location ~ (\S+) \{(.*?)\}", NGINX, re.S)
+    seconds = int(re.search(r"proxy_read_timeout (\d+)s;", body)[1])
+    assert seconds > settings.GENERATION_DEADLINE_SECONDS + 60  # as the web UI's dialect
+    ingress = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Ingress")["metadata"]["annotations"]
+    assert int(ingress["nginx.ingress.kubernetes.io/proxy-read-timeout"]) == seconds
+    waiting = ("api-generate", "api-txt2img", "openai-generations", "openai-edits", "a1111-txt2img", "a1111-img2img")
+    for path in map(reverse, waiting):
+        assert re.match(pattern, path), path
 
 
 def test_the_proxy_hands_pictures_out_for_the_site_only():
@@ -294,7 +341,10 @@ def test_the_proxy_hands_pictures_out_for_the_site_only():
 
 
 def test_the_proxy_takes_bodies_that_the_site_takes_and_replaces_what_visitors_claim():
-    assert f"client_max_body_size {settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20}m;" in NGINX
+    size = f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20}m"
+    assert f"client_max_body_size {size};" in NGINX
+    ingress = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Ingress")["metadata"]["annotations"]
+    assert ingress["nginx.ingress.kubernetes.io/proxy-body-size"] == size
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in NGINX
     assert "proxy_set_header X-Forwarded-Proto $scheme;" in NGINX
     assert NGINX.count("{") == NGINX.count("}")
@@ -356,9 +406,11 @@ def test_the_web_command_of_compose_serves_and_its_health_check_notices(free_por
     assert not list(tmp_path.iterdir())  # with everything given, nothing of its own was started or made
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_workers_health_is_its_report():
-    store.worker_seen("another-container-1", {"running": 0})
-    assert health("worker").returncode == 1
-    store.worker_seen(f"{socket.gethostname()}-4711", {"running": 0})
-    assert health("worker").returncode == 0
-    assert health("worker", REDIS_URL="redis://127.0.0.1:1/0").returncode == 1
+    database = os.environ["DATABASE_URL"].replace("/dreamsketch", f"/{connection.settings_dict['NAME']}")
+    presence.report("another-container-1", {"running": 0})
+    assert health("worker", DATABASE_URL=database).returncode == 1
+    presence.report(f"{socket.gethostname()}-4711", {"running": 0})
+    assert health("worker", DATABASE_URL=database).returncode == 0
+    assert health("worker", DATABASE_URL="postgresql://127.0.0.1:1/none").returncode == 1

@@ -9,8 +9,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from generation.catalog import catalog
-from generation.live import store
 from generation.operations import doctor
+from generation.queue import presence
 
 pytestmark = pytest.mark.django_db
 
@@ -99,13 +99,13 @@ def test_work_without_a_worker_is_wrong_and_a_worker_is_named(look, free_user, m
     make_generation(free_user)
     ((state, message, _),) = look("Workers")
     assert state == "wrong" and "1 wait in the queue" in message
-    store.worker_seen("host-17", {"device": "cpu", "device_name": "A processor", "running": 2})
+    presence.report("host-17", {"device": "cpu", "device_name": "A processor", "running": 2})
     findings = look("Workers")
     assert ("ok", "Worker host-17 on A processor, drawing 2", "") in findings
 
 
 def test_leases_that_nobody_sweeps_are_wrong(look, free_user, make_generation):
-    store.worker_seen("host-17", {"device": "cpu"})
+    presence.report("host-17", {"device": "cpu"})
     make_generation(free_user, status="processing", lease_until=timezone.now() - dt.timedelta(minutes=5))
     assert [mend for state, _, mend in look("Workers") if state == "wrong"] == [
         "Start the maintenance worker. manage.py sweep does its work once."

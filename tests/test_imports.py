@@ -32,7 +32,7 @@ generation.training
 accounts
 generation.apps  generation.refusals  generation.log
 generation.models
-generation.doorbell  generation.catalog
+generation.doorbell  generation.catalog  generation.turn
 generation.live  generation.storage
 generation.representation
 generation.prompts

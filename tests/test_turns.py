@@ -10,6 +10,11 @@ from dreamsketch.turns import Caller, InTurn, Refused, Turns
 MANY, OTHER = Caller("192.0.2.1", "a key"), Caller("192.0.2.2", "")
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(turns, "PAUSE_SECONDS", (0, 0))
+
+
 def run(steps):
     """What the coroutine function returns."""
     return asyncio.run(asyncio.wait_for(steps(), 20))
@@ -41,7 +46,7 @@ def test_who_sends_few_comes_before_those_who_wait_behind_a_caller_of_many():
         return line
 
     line = run(steps)
-    assert not line._line and not line._at_work and not line._by_address
+    assert not line._line and not line._at_work and not line._by_address and not line._waiting
 
 
 def test_other_credentials_each_time_do_not_get_an_address_all_turns():
@@ -50,6 +55,40 @@ def test_other_credentials_each_time_do_not_get_an_address_all_turns():
         liars = [asyncio.create_task(line.take(Caller("192.0.2.1", str(number)))) for number in range(100)]
         await let_others_run()
         assert sum(task.done() for task in liars) == turns.TURNS_PER_ADDRESS
+        (await line.take(OTHER)).give_back()
+        for task in liars:
+            task.cancel()
+
+    run(steps)
+
+
+def test_who_shows_another_credential_each_time_waits_behind_another_address(monkeypatch):
+    monkeypatch.setattr(turns, "TURNS", turns.TURNS_PER_ADDRESS)
+
+    async def steps():
+        line = Turns()
+        liars = [asyncio.create_task(line.take(Caller("192.0.2.1", str(number)))) for number in range(100)]
+        await let_others_run()
+        other = asyncio.create_task(line.take(OTHER))
+        await let_others_run()
+        liars[0].result().give_back()
+        await let_others_run()
+        assert other.done()
+        for task in liars:
+            task.cancel()
+
+    run(steps)
+
+
+def test_one_address_does_not_fill_the_line():
+    async def steps():
+        line = Turns()
+        count = turns.TURNS_PER_ADDRESS + turns.WAITING_PER_ADDRESS
+        liars = [asyncio.create_task(line.take(Caller("192.0.2.1", str(number)))) for number in range(count)]
+        await let_others_run()
+        with pytest.raises(Refused) as refusal:
+            await line.take(Caller("192.0.2.1", "another"))
+        assert refusal.value.problem.status == 429
         (await line.take(OTHER)).give_back()
         for task in liars:
             task.cancel()
@@ -109,6 +148,68 @@ def test_who_stops_waiting_takes_no_turn_with_them():
     assert not run(steps)._at_work
 
 
+def scope_of(path="/"):
+    return {"type": "http", "path": path, "headers": [], "client": ("192.0.2.1", 1)}
+
+
+def caller_who_waits(hang_up=None):
+    """ASGI's `receive` of a request without a body, whose caller hangs up when the event `hang_up` is set."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive():
+        if (message := next(messages, None)) is not None:
+            return message
+        await (hang_up or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+async def send_nowhere(message):
+    pass
+
+
+def test_a_turn_lasts_until_the_answer_though_its_caller_has_hung_up():
+    """The thread that is at work for it goes on too."""
+
+    async def steps():
+        hang_up, events = asyncio.Event(), []
+
+        async def application(scope, receive, send):
+            await receive()
+            listening = asyncio.create_task(receive())
+            hang_up.set()
+            await let_others_run()
+            events.append((listening.done(), turns.turns._at_work.total()))
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await listening
+            events.append((listening.result()["type"], turns.turns._at_work.total()))
+
+        await InTurn(application)(scope_of(), caller_who_waits(hang_up), send_nowhere)
+        return events
+
+    assert run(steps) == [(False, 1), ("http.disconnect", 0)]
+
+
+def test_who_hangs_up_in_line_leaves_it(monkeypatch):
+    monkeypatch.setattr(turns, "TURNS", 0)
+
+    async def steps():
+        hang_up, messages = asyncio.Event(), []
+
+        async def application(scope, receive, send):
+            messages.append(await receive())
+
+        waiting = asyncio.create_task(InTurn(application)(scope_of(), caller_who_waits(hang_up), send_nowhere))
+        await let_others_run()
+        assert turns.turns._waiting.total() == 1 and not messages
+        hang_up.set()
+        await waiting
+        return messages, turns.turns._waiting.total()
+
+    assert run(steps) == ([{"type": "http.disconnect"}], 0)
+
+
 def answer_of(path: str) -> tuple[int, bytes]:
     """Of a request that finds no turn."""
 
@@ -118,17 +219,19 @@ def answer_of(path: str) -> tuple[int, bytes]:
         async def application(scope, receive, send):
             assert (await receive())["type"] == "http.disconnect"
 
-        async def receive():
-            return {"type": "http.request", "body": b"", "more_body": False}
-
         async def send(message):
             sent.append(message)
 
-        scope = {"type": "http", "path": path, "headers": [], "client": ("192.0.2.1", 1)}
-        await InTurn(application)(scope, receive, send)
+        await InTurn(application)(scope_of(path), caller_who_waits(), send)
         return sent[0]["status"], sent[1]["body"]
 
     return run(steps)
+
+
+def test_streams_beyond_a_callers_share_are_refused_before_anything_is_looked_up(monkeypatch):
+    monkeypatch.setattr(turns, "STREAMS_PER_CALLER", 0)
+    for path in ("/events/", "/api/generate/0b2a6a0e-5f3c-4c53-9f2e-0d6d1c3b8f11/events"):
+        assert answer_of(path)[0] == 429
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/images/generations", "/sdapi/v1/txt2img", "/gallery/"])

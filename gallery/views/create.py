@@ -1,55 +1,66 @@
 """The Create page: describe a picture, send it off, watch it come."""
 
 import datetime as dt
-import json
 import uuid
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.db.models import Q
-from django.http import HttpResponse, QueryDict
+from django.db.models import Case, Q, Value, When
+from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import quotas
 from accounts.models import User
-from accounts.plans import plan_of
 from accounts.refusals import QuotaExceeded, Refusal
-from generation.catalog import catalog, is_ready, model_named, upscalers
-from generation.engine.errors import InvalidRequest
-from generation.engine.request.fields import ASPECT_RATIOS, MAX_PROMPT_CHARACTERS
-from generation.engine.request.request import size_for
-from generation.engine.request.schema import Offer
+from generation.catalog import abilities_of, model_named
+from generation.engine.catalog.models import ModelSpec
+from generation.engine.errors import InvalidRequest, UnknownModel
 from generation.live import store
 from generation.models import GeneratedImage, Generation, Visibility
 from generation.prompts.ideas import improve, suggestions, surprise
-from generation.prompts.styles import STYLES
-from generation.queue import estimates
 from generation.refusals import IdempotencyConflict, RateLimited, TooManyRunning
 from generation.services.generations import create_generation
 from generation.services.parse import read_request
-from generation.services.resolve import resolve_request
 from generation.storage.uploads import undone_on_refusal
 
-from ..controls import COMPOSER_FIELDS, MORE_FIELDS, feature_of, is_available, is_chosen
-from ..forms import CUSTOM_SHAPE, SHAPES, ComposerForm
+from ..composer import IDEAS, composer_context, cost_context, spec_of
+from ..drafts import ASIDE, draft_of, is_empty, is_unsent, note_sent, save_draft, typed_fields, values_of
+from ..fitting import USUAL_SHAPE, fitted
+from ..forms import ComposerForm
 from ..htmx import PageRequest, announce, wants_fragment
 from ..panels import duration_words, panels
-from ..request_parts import request_parts
-from ..reuse import carried_fields, composer_values, kept_fields
+from ..references import arrange, drop_missing, place, role_named
+from ..reuse import generation_values, image_values
 
-IDEAS = 6
 TODAY_IMAGES = 24
 Status = Generation.Status
 RECENT = dt.timedelta(minutes=15)
-MORE = tuple(field.name for field in MORE_FIELDS)
-FINE_TUNING = ("negative_prompt", "steps", "guidance_scale", "sampler", "seed", "width", "height", "visibility", *MORE)
-CHOSEN = ("negative_prompt", "steps", "guidance_scale", "seed", *MORE)
-"""Of these, the fields that are empty unless somebody chose. The drawer opens for them and for mistakes."""
+LINK_WINS = "link"
+"""Value of `use` in an address whose prompt replaces what was typed."""
+
+
+@dataclass
+class Composed:
+    """What the composer begins with. `changes`: what the model made of it; `notes`: what is lost; `offers`: drafts and
+    prompts that can be had instead."""
+
+    values: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    offers: list[dict[str, str]] = field(default_factory=list)
+    source_image: GeneratedImage | None = None
+    before: ModelSpec | None = None
+    """The model that the values were chosen for, where the address names another."""
+
+    def messages(self) -> dict[str, Any]:
+        """For the templates."""
+        names = ("notes", "changes", "offers", "source_image")
+        return {name: getattr(self, name) for name in names}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -62,73 +73,172 @@ def create(request: PageRequest) -> HttpResponse:
 
 @login_required
 def _create(request: PageRequest) -> HttpResponse:
-    if request.method == "POST":
-        return _submit(request)
-    return _page(request, _form_for(_starting_values(request)))
+    return _submit(request) if request.method == "POST" else begin(request)
 
 
-def _starting_values(request: PageRequest) -> dict[str, Any]:
-    """From an image whose settings are reused, or from the address; else the site's defaults."""
-    values = {"model": settings.DEFAULT_MODEL, "shape": "1:1", "num_images": 1, "visibility": Visibility.PRIVATE}
-    if short_id := request.GET.get("from", "").replace("\x00", ""):
-        images = GeneratedImage.objects.visible_to(request.user).select_related("generation")
-        image = get_object_or_404(images, short_id=short_id)
-        values |= composer_values(image, request.user)
-        values |= {"shape": _shape_of(image.generation), "source_image": image}
-    for name in ("prompt", "style", "model"):
-        if name in request.GET:
-            values[name] = request.GET[name].replace("\x00", "")
-    return values
+def begin(request: PageRequest) -> HttpResponse:
+    """The composer as the address and the draft have it."""
+    composed = begun(request.user, {name: str(text).replace("\x00", "") for name, text in request.GET.items()})
+    return show(request, composed)
 
 
-def _shape_of(generation: Generation) -> str:
-    """The name of the shape whose size is exactly that of `generation`, or "custom"."""
-    try:
-        spec = model_named(generation.model)
-    except InvalidRequest:
-        return CUSTOM_SHAPE
-    size = (generation.width, generation.height)
-    return next((shape for shape in ASPECT_RATIOS if size_for(spec, shape) == size), CUSTOM_SHAPE)
+def show(request: PageRequest, composed: Composed, announcement: str = "") -> HttpResponse:
+    """The page with these values; for htmx the composer alone."""
+    composed.notes += drop_missing(request.user, composed.values)
+    abilities = abilities_of(spec_of(composed.values))
+    fitting = fitted(composed.values, abilities, composed.before)
+    composed.changes += fitting.changes
+    context = composer_context(request.user, ComposerForm(initial=fitting.values), abilities) | composed.messages()
+    if wants_fragment(request):
+        response = render(request, "create/_composer.html", context)
+        return announce(response, announcement) if announcement else response
+    return render(request, "create/create.html", context | _results_context(request.user))
 
 
-def _form_for(values: dict[str, Any]) -> ComposerForm:
-    form = ComposerForm(initial=values)
-    form.source_image = values.get("source_image")
-    return form
+def usual_values() -> dict[str, Any]:
+    return {"model": settings.DEFAULT_MODEL, "shape": USUAL_SHAPE, "num_images": 1, "visibility": Visibility.PRIVATE}
+
+
+def begun(user: User, address: dict[str, str]) -> Composed:
+    """An image's or a job's settings where the address names one, else the draft; a prompt or picture on top."""
+    draft = draft_of(user)
+    composed = _named_settings(user, address)
+    if composed:
+        if is_unsent(draft):
+            composed.offers.append(_draft_offer(draft))
+    else:
+        composed = Composed(usual_values() | ({} if is_empty(draft) else values_of(draft)))
+        if aside := draft.get(ASIDE):
+            composed.offers.append(_aside_offer(aside))
+    if not _wants_other_prompt(composed, draft, address):
+        composed.before = spec_of(composed.values)
+        for name in ("style", "model"):
+            if address.get(name):
+                composed.values[name] = address[name]
+    _add_picture(user, composed, address)
+    return composed
+
+
+def _named_settings(user: User, address: dict[str, str]) -> Composed | None:
+    if short_id := address.get("from", ""):
+        image = _visible_image(user, short_id)
+        values, notes = image_values(image, user)
+        values |= {"origin": f"from={short_id}"}
+        return Composed(usual_values() | values, notes, source_image=image)
+    if job := address.get("job", ""):
+        try:
+            pk = uuid.UUID(job)
+        except ValueError:
+            raise Http404 from None
+        generation = get_object_or_404(Generation.objects.visible_to(user), pk=pk)
+        values, notes = generation_values(generation, user)
+        values |= {"visibility": generation.visibility, "origin": f"job={pk}"}
+        return Composed(usual_values() | values, notes)
+    return None
+
+
+def _visible_image(user: User, short_id: str) -> GeneratedImage:
+    images = GeneratedImage.objects.visible_to(user).select_related("generation")
+    return get_object_or_404(images, short_id=short_id)
+
+
+def _wants_other_prompt(composed: Composed, draft: dict[str, Any], address: dict[str, str]) -> bool:
+    """Put the address's prompt into the field, unless words stand there that were typed and not sent off: these stay,
+    and the other prompt is offered beside them. Returns whether it is only offered."""
+    prompt = address.get("prompt", "")
+    if not prompt:
+        return False
+    typed = (composed.values.get("origin") or "") == draft.get("origin", "") and is_unsent(draft)
+    if typed and prompt.strip() != str(draft.get("prompt", "")).strip() and address.get("use") != LINK_WINS:
+        query = {name: address[name] for name in ("prompt", "style", "model") if address.get(name)}
+        composed.offers.append(
+            {
+                "text": f"The link brought another prompt: “{_short(prompt)}”",
+                "label": "Use it",
+                "href": f"{reverse('create')}?{urlencode(query | {'use': LINK_WINS})}",
+            }
+        )
+        return True
+    if typed and prompt.strip() != str(draft.get("prompt", "")).strip():
+        composed.offers = [_draft_offer(draft)]
+        composed.values["origin"] = f"prompt={prompt[:150]}"
+    composed.values["prompt"] = prompt
+    return False
+
+
+def _draft_offer(draft: dict[str, Any]) -> dict[str, str]:
+    text = f"Your draft is kept: “{_short(str(draft.get('prompt', '')))}”"
+    return {"text": text, "label": "Back to it", "href": reverse("create")}
+
+
+def _aside_offer(aside: dict[str, Any]) -> dict[str, str]:
+    prompt = str(aside.get("prompt") or "").strip()
+    text = f"An earlier draft is kept: “{_short(prompt)}”" if prompt else "An earlier draft is kept."
+    return {"text": text, "label": "Put it back", "action": reverse("create-draft-restore")}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _add_picture(user: User, composed: Composed, address: dict[str, str]) -> None:
+    """The picture of an address, `?image=<short id>&role=start`."""
+    if short_id := address.get("image", ""):
+        role = role_named(address.get("role", "start"))
+        if not role:
+            raise Http404
+        place(composed.values, role, str(_visible_image(user, short_id).id))
 
 
 def _submit(request: PageRequest) -> HttpResponse:
-    form = ComposerForm(request.POST)
-    if not form.is_valid():
-        return _page(request, form, status=422)
+    data = request.POST.copy()
+    problems = arrange(request.user, data, request.FILES, abilities_of(spec_of(data)))
+    form = ComposerForm(data)
+    if not form.is_valid() or problems:
+        return _refuse(request, form, data, problems)
     try:
         generation, created = _create_generation(request.user, form)
     except (QuotaExceeded, RateLimited, TooManyRunning) as refusal:
+        save_draft(request.user, data)
         response = _page(request, form, status=429, refusal=refusal)
         if refusal.retry_after:
             response["Retry-After"] = str(refusal.retry_after)
         return response
     except (InvalidRequest, Refusal) as refusal:
-        form.refuse(refusal)
-        return _page(request, form, status=422)
+        return _refuse(request, form, data, [], refusal)
+    note_sent(request.user, data)
     # Previews are made for those who watch, and from the first step on.
     store.watch(request.user.pk)
     if not wants_fragment(request):
         return redirect("job", generation.pk)
     shown = panels([generation])[0]
-    response = render(
-        request,
-        "create/_accepted.html",
-        {"panel": shown, "created": created, "client_token": uuid.uuid4(), **_cost_context(request, form.data)},
-    )
+    context = {"panel": shown, "created": created, "client_token": uuid.uuid4()}
+    response = render(request, "create/_accepted.html", context | cost_context(request.user, form.values()))
     if not created:
         response["HX-Reswap"] = "none"
     return announce(response, f"Queued. {shown['headline']}.")
 
 
+def _refuse(
+    request: PageRequest,
+    form: ComposerForm,
+    data: QueryDict,
+    problems: list[str],
+    refusal: InvalidRequest | Refusal | None = None,
+) -> HttpResponse:
+    """The form again, with everything that is wrong at once."""
+    for problem in problems:
+        form.add_error(None, problem)
+    form.check_with(request.user)
+    if refusal and not form.errors:
+        form.refuse(refusal)
+    save_draft(request.user, data)
+    return _page(request, form, status=422)
+
+
 def _create_generation(user: User, form: ComposerForm) -> tuple[Generation, bool]:
     with undone_on_refusal():
-        fields = read_request(form.request_fields(), user) | {"user": user, "source": Generation.Source.PAGE}
+        fields = read_request(form.request_body(), user) | {"user": user, "source": Generation.Source.PAGE}
         try:
             return create_generation(**fields, idempotency_key=form.idempotency_key())
         except IdempotencyConflict:
@@ -139,7 +249,7 @@ def _create_generation(user: User, form: ComposerForm) -> tuple[Generation, bool
 def _page(
     request: PageRequest, form: ComposerForm, *, status: int = 200, refusal: Refusal | None = None
 ) -> HttpResponse:
-    context = _composer_context(request, form) | {"refusal": refusal}
+    context = composer_context(request.user, form) | {"refusal": refusal}
     if refusal is not None:
         wait = duration_words(refusal.retry_after) if refusal.retry_after else ""
         context |= {"refusal_code": refusal.code, "wait": wait}
@@ -148,64 +258,20 @@ def _page(
     return render(request, "create/create.html", context | _results_context(request.user), status=status)
 
 
-def _composer_context(request: PageRequest, form: ComposerForm) -> dict[str, Any]:
-    values = form.data if form.is_bound else form.initial
-    try:
-        spec = model_named(values.get("model"))
-    except InvalidRequest:
-        spec = model_named(None)
-    return {
-        "form": form,
-        "values": values,
-        "source_image": getattr(form, "source_image", None),
-        "client_token": uuid.uuid4(),
-        "offer": Offer(spec, upscalers(), spec.max_steps),
-        "models": [(spec, is_ready(spec)) for spec in catalog()],
-        "more_fields": [(field, feature_of(field), is_available(field, spec)) for field in MORE_FIELDS],
-        "styles": STYLES.values(),
-        "shapes": [
-            {"key": key, "name": name, "across": ASPECT_RATIOS[key][0], "down": ASPECT_RATIOS[key][1]}
-            for key, name in SHAPES.items()
-        ],
-        "visibilities": Visibility.choices,
-        "max_images": plan_of(request.user).max_images,
-        "max_prompt": MAX_PROMPT_CHARACTERS,
-        "ideas": suggestions(IDEAS),
-        "fine_tuned": _is_fine_tuned(form, values),
-        **_carried_context(values),
-        **_cost_context(request, values),
-    }
-
-
-def _is_fine_tuned(form: ComposerForm, values: Any) -> bool:
-    """Whether something in the drawer was chosen, or is wrong: then it is open."""
-    if values.get("shape") == CUSTOM_SHAPE:
-        return True
-    chosen = [
-        name for name in CHOSEN if is_chosen(values.get(name)) and values.get(name) != COMPOSER_FIELDS[name].default
-    ]
-    return bool(chosen) or any(name in form.errors for name in FINE_TUNING)
-
-
-def _carried_context(values: Any) -> dict[str, Any]:
-    """What Reuse settings brought along and the composer has no control for."""
-    try:
-        carried = carried_fields(values)
-    except InvalidRequest:
-        return {}
-    kept = set(values.getlist("keep")) if isinstance(values, QueryDict) else None
-    parts = [{"part": part, "kept": kept is None or part.key in kept} for part in request_parts(carried)]
-    return {"carried": json.dumps(carried), "carried_parts": parts, "notes": values.get("notes") or []}
-
-
 def _results_context(user: User) -> dict[str, Any]:
     now = timezone.now()
     jobs = Generation.objects.visible_to(user).filter(
         Q(status__in=Generation.ACTIVE)
         | Q(status__in=(Status.COMPLETED, Status.FAILED, Status.BLOCKED, Status.EXPIRED), finished_at__gt=now - RECENT)
     )
+    # The running ones first, then those that wait in their order, then what ended.
+    rank = Case(
+        When(status=Status.PROCESSING, then=Value(0)), When(status=Status.QUEUED, then=Value(1)), default=Value(2)
+    )
     shown = [
-        panel for panel in panels(jobs.order_by("-created_at")[:10]) if panel["tone"] != "done" or panel["pictures"]
+        panel
+        for panel in panels(jobs.order_by(rank, "created_at")[:10])
+        if panel["tone"] != "done" or panel["pictures"]
     ]
     today = GeneratedImage.objects.owned_by(user).kept().filter(created_at__date=now.date())
     # Each picture once: those of a job that has just ended stand in its panel.
@@ -216,41 +282,36 @@ def _results_context(user: User) -> dict[str, Any]:
 @login_required
 @require_safe
 def estimate(request: PageRequest) -> HttpResponse:
-    return render(request, "create/_cost.html", _cost_context(request, request.GET))
+    return render(request, "create/_cost.html", cost_context(request.user, values_of(typed_fields(request.GET))))
 
 
-def _cost_context(request: PageRequest, values: Any) -> dict[str, Any]:
-    """What the choice costs in images and, where past runs tell, in time. Unfinished input counts as unknown."""
-    count = _whole(values.get("num_images")) or 1
-    seconds = None
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def controls(request: PageRequest) -> HttpResponse:
+    """The controls of the chosen model, with what still fits, and what became of the rest.
+
+    htmx asks for them when the model changes. Without scripts a button sends the whole form.
+    """
+    data = (request.POST or request.GET).copy()
+    problems = arrange(request.user, data, request.FILES, abilities_of(spec_of(data)))
+    values = usual_values() | values_of(typed_fields(data))
+    abilities = abilities_of(spec_of(values))
+    fitting = fitted(values, abilities, _model_before(data))
+    composed = Composed(fitting.values, changes=[*problems, *fitting.changes])
+    if not wants_fragment(request):
+        save_draft(request.user, data)
+        return show(request, composed)
+    form = ComposerForm(initial=fitting.values)
+    context = composer_context(request.user, form, abilities) | composed.messages()
+    said = " ".join([f"{abilities.spec.title}.", *composed.changes])
+    return announce(render(request, "create/_controls_and_cost.html", context), said)
+
+
+def _model_before(data: QueryDict) -> ModelSpec | None:
     try:
-        planned = resolve_request(**_planned_fields(values, count)).request
-        pace = estimates.seconds_per_step(planned.model, planned.width, planned.height)
-        seconds = pace and pace * planned.total_steps
-    except InvalidRequest:
-        planned = None
-    quota = quotas.remaining(request.user)
-    return {
-        "count": count,
-        "size": planned,
-        "took": f"≈ {duration_words(seconds)}" if seconds else "",
-        "quota": quota,
-        "short": quota.remaining is not None and count > quota.remaining,
-    }
-
-
-def _planned_fields(values: Any, count: int) -> dict[str, Any]:
-    """The fields that decide about size and time, as far as they can be read."""
-    fields: dict[str, Any] = {"model": values.get("model"), "prompt": "x", "num_images": count}
-    fields |= {"steps": _whole(values.get("steps")), "hires": kept_fields(values).get("hires_fix")}
-    if values.get("shape") == CUSTOM_SHAPE:
-        return fields | {name: _whole(values.get(name)) for name in ("width", "height")}
-    return fields | {"aspect_ratio": values.get("shape") or None}
-
-
-def _whole(value: Any) -> int | None:
-    text = str(value if value is not None else "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+        return model_named(data.get("for_model") or data.get("model"))
+    except UnknownModel:
+        return None
 
 
 @login_required
@@ -269,20 +330,17 @@ def improve_prompt(request: PageRequest) -> HttpResponse:
 
 
 def _replace_prompt(request: PageRequest, prompt: str, announcement: str) -> HttpResponse:
-    before = request.POST.get("prompt", "")
-    form = ComposerForm(initial=_typed(request.POST) | {"prompt": prompt})
-    context = _composer_context(request, form) | {"previous": before if before.strip() and before != prompt else ""}
+    data = request.POST.copy()
+    before = data.get("prompt", "")
+    data["prompt"] = prompt
+    save_draft(request.user, data)
+    values = usual_values() | values_of(typed_fields(data))
+    context = composer_context(request.user, ComposerForm(initial=values)) | {
+        "previous": before if before.strip() and before != prompt else ""
+    }
     if wants_fragment(request):
         return announce(render(request, "create/_prompt.html", context), announcement)
     return render(request, "create/create.html", context | _results_context(request.user))
-
-
-def _typed(data: QueryDict) -> dict[str, Any]:
-    """What stands in the form, with what it carries of another image."""
-    try:
-        return data.dict() | {"carried": kept_fields(data)}
-    except InvalidRequest:
-        return data.dict() | {"carried": {}}
 
 
 @login_required

@@ -321,16 +321,15 @@ def _undo_search(request: PageRequest, name: str, query: str) -> HttpResponse:
 def download_zip(request: PageRequest) -> HttpResponse | StreamingHttpResponse:
     """The ticked images in one archive, written while it is sent."""
     selected = _selected(request)
-    count = MOST_AT_ONCE if selected is None else selected.count()
-    if not count:
+    if selected is not None and not selected.exists():
         messages.info(request, "Select at least one image first.")
         return _redirect_back(request)
-    if count > ZIP_IMAGES:
+    images = [] if selected is None else list(selected.select_related("generation")[: ZIP_IMAGES + 1])
+    if selected is None or len(images) > ZIP_IMAGES:
         messages.error(
             request, f"A zip holds up to {ZIP_IMAGES} images. Select fewer, and take the rest in a second one."
         )
         return _redirect_back(request)
-    images = list(selected.select_related("generation"))
     response = StreamingHttpResponse(_zip(images), content_type="application/zip")
     response["Content-Disposition"] = f'attachment; filename="dreamsketch-{timezone.now():%Y-%m-%d}.zip"'
     response["Cache-Control"] = "private, no-store"

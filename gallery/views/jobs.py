@@ -1,4 +1,4 @@
-"""Views of one job: its page, its panel, cancel, retry, and the live preview."""
+"""Views of one job: its page, its panel, cancel, retry, delete, and the live preview."""
 
 from uuid import UUID
 
@@ -6,12 +6,12 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from generation.live import store
-from generation.models import Generation
+from generation.models import GeneratedImage, Generation
 from generation.refusals import REFUSALS
-from generation.services.generations import cancel_generation, retry_generation
+from generation.services.generations import cancel_generation, delete_generation, retry_generation
 from generation.storage.serving import image_response
 
 from ..htmx import PageRequest, announce, wants_fragment
@@ -84,6 +84,23 @@ def job_retry(request: PageRequest, pk: UUID) -> HttpResponse:
         render(request, "jobs/_panel_and_frame.html", {"panel": shown, "oob_bus": True}),
         f"Queued. {shown['headline']}.",
     )
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def job_delete(request: PageRequest, pk: UUID) -> HttpResponse:
+    """Delete a job with no pictures outside the trash for good, after one more question."""
+    generation = _own(request, pk)
+    images = GeneratedImage.objects.owned_by(request.user).filter(generation=generation)
+    if not generation.is_final or images.kept().exists():
+        messages.info(request, "Only jobs that have ended, and whose images are not in your gallery, can be deleted.")
+        return redirect("job", pk)
+    if request.method != "POST":
+        shown = {"generation": generation, "trashed": images.trashed().count()}
+        return render(request, "jobs/confirm_delete.html", shown)
+    delete_generation(generation)
+    messages.success(request, "The job is deleted for good.")
+    return redirect("create")
 
 
 @login_required

@@ -21,7 +21,7 @@ NAME_LENGTH = 60
 @require_http_methods(["GET", "HEAD", "POST"])
 def searches(request: PageRequest) -> HttpResponse:
     """All of them; a POST keeps `query` under `name`."""
-    problem = ""
+    problem = query = ""
     if request.method == "POST":
         query = Filters.read(QueryDict(request.POST.get("query", "")[:2000])).query
         problem = _save(request, query)

@@ -1,4 +1,4 @@
-"""Redis store of live progress: reports, previews, events and worker heartbeats. Losing it loses no job.
+"""Redis store of live progress: reports, previews and events. Losing it loses no job.
 
 Keys, all of them short-lived: `live:<id>` the latest report, `preview:<id>` the latest preview (WebP),
 `events:<id>` numbered events for replay, `watched:<owner>` while somebody of that account watches.
@@ -28,11 +28,12 @@ EVENTS_SECONDS = 900
 EVENTS_KEPT = 256
 WATCHED_SECONDS = 20
 
-QUICK: dict[str, Any] = {"socket_timeout": 0.3, "socket_connect_timeout": 0.2, "retry": Retry(NoBackoff(), 0)}
+QUICK: dict[str, Any] = {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, "retry": Retry(NoBackoff(), 0)}
 """Options of a client that gives up at once: nothing that is kept in Redis is worth a visitor's time."""
 
 _client = redis.Redis.from_url(settings.REDIS_URL, health_check_interval=30, max_connections=32, **QUICK)
 _silent_until = 0.0
+_trouble = "away"
 SILENCE_SECONDS = 3.0
 """After an error Redis is left alone this long, so that its absence slows nobody."""
 
@@ -44,13 +45,14 @@ def with_redis(action: Callable[[redis.Redis], Any], default: Any = None) -> Any
 
 def unless_silent(action: Callable[[], Any], default: Any = None) -> Any:
     """`action()`, which may talk to Redis, or `default` while Redis is away. All of a process wait for it once."""
-    global _silent_until
+    global _silent_until, _trouble
     if time.monotonic() < _silent_until:
         return default
     try:
         return action()
     except redis.RedisError as error:
         _silent_until = time.monotonic() + SILENCE_SECONDS
+        _trouble = "full" if isinstance(error, redis.ResponseError) else "away"  # or refuses for another reason
         log.warning("Redis is left alone for a moment: %s", error)
         return default
 
@@ -140,40 +142,6 @@ def events_after(generation_id: UUID, number: int) -> list[dict]:
     return [event for event in map(json.loads, messages) if event["number"] > number]
 
 
-# --- workers ------------------------------------------------------------------------------------------------
-
-WORKER_SECONDS = 30
-
-
-def worker_seen(name: str, status: dict) -> None:
-    """Keep a worker's heartbeat: its engine's status and how many generations it is `running`."""
-    report = json.dumps(status | {"name": name, "seen_at": time.time()}, default=str)
-    alive = {worker["name"] for worker in workers()} | {name}
-
-    def record(client):
-        silent = [key for key in client.hkeys("workers") if key.decode() not in alive]
-        pipe = client.pipeline(transaction=False)
-        pipe.hset("workers", name, report)
-        pipe.expire("workers", WORKER_SECONDS)
-        if silent:
-            pipe.hdel("workers", *silent)
-        pipe.execute()
-
-    with_redis(record)
-
-
-def worker_left(name: str) -> None:
-    """Forget a worker that has stopped."""
-    with_redis(lambda client: client.hdel("workers", name))
-
-
-def workers() -> list[dict]:
-    """The last reports of the workers seen in the last WORKER_SECONDS, by name; none when Redis is away."""
-    reports = map(json.loads, with_redis(lambda client: client.hvals("workers"), []))
-    alive = (report for report in reports if time.time() - report["seen_at"] < WORKER_SECONDS)
-    return sorted(alive, key=lambda report: report["name"])
-
-
-def redis_answers() -> bool:
-    """Whether Redis answers a PING."""
-    return bool(with_redis(lambda client: client.ping(), False))
+def state() -> str:
+    """How Redis is: `ok`, `full` (it takes nothing more) or `away`."""
+    return "ok" if with_redis(lambda client: client.set("probe", 1, ex=1), False) else _trouble

@@ -3,10 +3,10 @@
 Each check asks one part and is shielded from the others, so that one broken part does not hide the rest.
 """
 
-import contextlib
 import datetime as dt
 import json
 import platform
+import re
 import shutil
 import smtplib
 import subprocess
@@ -29,8 +29,8 @@ from django.db.models.functions import Now
 from generation.catalog import catalog, model_named, remote_provider
 from generation.engine.catalog.model_files import invalid_sources, locate
 from generation.engine.errors import UnknownModel
-from generation.live import store
 from generation.models import Generation
+from generation.queue import presence
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
@@ -145,8 +145,8 @@ def _run_torch() -> str:
 
 def _pinned(package: str) -> str:
     file = Path(settings.BASE_DIR) / "requirements.txt"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.partition("==")[2].strip() for line in lines if line.startswith(f"{package}==")), "")
+    line = re.search(rf"^{re.escape(package)}==(\S+)", file.read_text(), re.M) if file.exists() else None
+    return line[1] if line else ""
 
 
 def _device(torch_report: dict) -> Findings:
@@ -376,11 +376,12 @@ def mail() -> Findings:
 
 
 def workers() -> Findings:
-    queued = stray = 0
-    with contextlib.suppress(DatabaseError):  # a finding of its own, see `postgres`
+    try:
         queued = Generation.objects.filter(status=Generation.Status.QUEUED).count()
         stray = Generation.objects.filter(status=Generation.Status.PROCESSING, lease_until__lt=Now() - UNSWEPT).count()
-    reports = store.workers()
+        reports = presence.workers()
+    except DatabaseError:  # a finding of its own, see `postgres`
+        return
     for worker in reports:
         yield (
             OK,
@@ -393,7 +394,7 @@ def workers() -> Findings:
         waiting = f" {queued} wait in the queue." if queued else ""
         yield (
             WRONG if queued else WARNING,
-            f"No worker has reported within {store.WORKER_SECONDS} seconds.{waiting}",
+            f"No worker has reported within {presence.WORKER_SECONDS} seconds.{waiting}",
             "Start bin/serve, or a worker; see docs/deployment.md.",
         )
     elif queued:

@@ -1,10 +1,11 @@
-"""Retention: deletes old trash, pictures past their plan's retention, old uploads, and files without a row."""
+"""Retention: deletes old trash, pictures past their retention, generations with nothing to show, and leftovers."""
 
 import datetime as dt
 import logging
 from collections.abc import Iterator
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models.functions import Now
@@ -12,7 +13,7 @@ from django.db.models.functions import Now
 from accounts import sign_in
 from accounts.models import User
 from accounts.plans import PLANS
-from generation.models import GeneratedImage, GeneratedImageQuerySet, Upload, Visibility
+from generation.models import GeneratedImage, GeneratedImageQuerySet, Generation, Upload, Visibility
 from generation.services.images import delete_images
 from generation.storage.files import delete_files, smallest_thumbnail_name
 from generation.webhooks.delivery import prune_deliveries
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 ORPHAN_AGE = dt.timedelta(hours=18)
 """A younger file may belong to a generation that is just being finished, or to a database that is being restored. With
 the six hours between two prunings that makes a day."""
+BATCH = 1000
 FOLDERS = ("generated_images", "thumbnails", "uploads")
 
 
@@ -40,7 +42,9 @@ def prune(*, older_than: dt.timedelta | None = None, dry_run: bool = False) -> d
                 created_at__lt=Now() - age,
             )
             report["past their retention"] += _delete(expired, dry_run)
+    report["old generations without a picture"] = _delete_generations(dry_run)
     report["uploads past their time"] = _delete_uploads(dry_run)
+    report["expired sessions"] = _delete_sessions(dry_run)
     orphans = list(orphan_files())
     if not dry_run:
         delete_files(orphans)
@@ -59,6 +63,26 @@ def _delete(images: GeneratedImageQuerySet, dry_run: bool) -> int:
     for owner_id in list(images.order_by().values_list("owner_id", flat=True).distinct()):
         count += delete_images(User.objects.get(pk=owner_id), list(images.filter(owner_id=owner_id)))
     return count
+
+
+def _delete_generations(dry_run: bool) -> int:
+    """Those that ended GENERATION_DAYS ago and have nothing to show."""
+    if not settings.GENERATION_DAYS:
+        return 0
+    age = dt.timedelta(days=settings.GENERATION_DAYS)
+    old = Generation.objects.filter(status__in=Generation.FINAL, finished_at__lt=Now() - age, images=None)
+    if dry_run:
+        return old.count()
+    count = 0
+    while keys := list(old.values_list("pk", flat=True)[:BATCH]):
+        Generation.objects.filter(pk__in=keys).delete()
+        count += len(keys)
+    return count
+
+
+def _delete_sessions(dry_run: bool) -> int:
+    expired = Session.objects.filter(expire_date__lt=Now())
+    return expired.count() if dry_run else expired.delete()[0]
 
 
 def _delete_uploads(dry_run: bool) -> int:

@@ -41,14 +41,24 @@ _LOOKALIKES = str.maketrans(
         for other in others
     }
     # Letters in filled circles and squares, and flags.
+    # Pictures that stand for words.
+    | {"👶": " baby ", "🧒": " child ", "👦": " boy ", "👧": " little girl ", "🔞": " nsfw "}
     | {chr(first + place): chr(97 + place) for first in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)}
 )
 _DIGITS = str.maketrans("01345789@$!|", "oieastbgasii")
 _DIGITS_L = str.maketrans("01345789@$!|", "oleastbgasll")
-_MIXED = re.compile(r"(?<![a-z0-9@$])(?=\w*[a-z])(?=[a-z]*[0-9@$!|])[a-z0-9@$]+(?:[!|]+[a-z0-9@$]+)*")
-_SINGLES = re.compile(r"(?<!\w)(?:\w[\W_]{1,2}){2,}\w(?!\w)")
+_MIXED = re.compile(r"(?<![a-zñ0-9@$])(?=[\w@$]*[a-z])(?=[a-zñ]*[0-9@$!|])[a-zñ0-9@$]+(?:[!|]+[a-zñ0-9@$]+)*")
+# Single letters with something between them: a dot, one character, up to three.
+_SINGLES = [
+    re.compile(rf"(?<![^\W_])(?:[^\W_]{between}){{2,}}[^\W_](?![^\W_])")
+    for between in (r"[-‐‑–._*~·]+", r"[\W_]", r"[\W_]{1,3}")
+]
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-‐‑–._*~·]+(?=[^\W\d_])")
+_UMLAUT = re.compile(r"(?<=[aou])e(?!i)")
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
+_STUTTER = re.compile(r"(?<![^\W_])(?:([^\W\d_])\1){3,}(?![^\W_])")
+_SEPARATORS = re.compile(r"[\W_]")
+_LONG = re.compile(r"[^\W_]{6,}")
 
 
 def fold(text: str) -> str:
@@ -69,11 +79,32 @@ def fold(text: str) -> str:
 def readings(text: str) -> list[str]:
     """Ways in which `text` may be meant, without repetition: as it stands (folded) first."""
     plain = fold(text)
-    forms = [plain]
-    for form in (plain, _RUN.sub(r"\1", plain)):
-        for table in (None, _DIGITS, _DIGITS_L):
-            letters = _MIXED.sub(lambda match, table=table: match[0].translate(table), form) if table else form
-            whole = _HYPHEN.sub("", letters)
-            joined = _SINGLES.sub(lambda match: re.sub(r"[\W_]", "", match[0]), letters)
-            forms += [letters, whole, joined]
+    forms = [plain, _UMLAUT.sub("", plain)]
+    for form in (plain, _RUN.sub(r"\1", plain), _STUTTER.sub(lambda match: match[0][::2], plain)):
+        for joined in (form, _HYPHEN.sub("", form), *_without_gaps(form)):
+            forms += _without_digits(joined)
     return list(dict.fromkeys(forms))
+
+
+def glued_words(text: str) -> set[str]:
+    """Long words that may be several in one: those that stand so, and those whose letters stand apart."""
+    plain = fold(text)
+    return {
+        word
+        for joined in (plain, *_without_gaps(plain))
+        for form in _without_digits(joined)
+        for word in _LONG.findall(form)
+    }
+
+
+def _without_gaps(text: str) -> list[str]:
+    """With letters that stand apart as words."""
+    return [letters.sub(lambda match: _SEPARATORS.sub("", match[0]), text) for letters in _SINGLES]
+
+
+def _without_digits(text: str) -> list[str]:
+    """As it stands, and with digits as the letters that they pass for."""
+    return [
+        text,
+        *(_MIXED.sub(lambda match, table=table: match[0].translate(table), text) for table in (_DIGITS, _DIGITS_L)),
+    ]

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Status = Generation.Status
 
+KEPT_SECONDS = 5
+"""How long a suspect is kept for a busy worker that may have died meanwhile."""
+
 
 class LeaseLost(Exception):
     """Another worker, the sweeper or the owner has decided about this generation: discard your results."""
@@ -57,7 +60,7 @@ _RUNNING = (
     "   WHERE status = 'processing' GROUP BY owner_id)"
 )
 _HERE = (
-    "here AS (SELECT count(*) AS n, coalesce(max(attempt), 0) AS worst FROM generation_generation"
+    "here AS (SELECT count(*) AS n, coalesce(bool_or(losses > 0), false) AS suspect FROM generation_generation"
     "   WHERE status = 'processing' AND worker = %(worker)s)"
 )
 _MAY_RUN = (
@@ -71,24 +74,24 @@ _IN_LINE = f"{queue_rank('g')}, coalesce(running.n, 0), g.created_at"
 def claim(worker: str, *, careful: bool = False) -> Generation | None:
     """Take the next generation in line for `worker`, or None when nothing may run now.
 
-    In line: plan priority with ageing, then the user with the fewest running, then age. One that was lost or
-    failed before is a suspect: it comes last and only to an empty worker, and nothing joins it, so that it harms
-    nobody else's attempts should it kill that worker too. It takes a place of its owner's while it waits.
+    In line: plan priority with ageing, then the user with the fewest running, then age. One that lost a worker
+    before is a suspect: it comes last and only to an empty worker, and nothing joins it, so that it harms nobody
+    else's attempts should it kill that worker too. It takes a place of its owner's while it waits.
     `careful`: while any suspect is queued, only an empty worker takes anything. Suspects get their turn by
     `claim_suspect`. A worker must not call these from two threads at once.
     """
     return _take(
         worker,
         f"WITH {_RUNNING}, {_HERE}, waiting AS (SELECT owner_id, count(*) AS n FROM generation_generation"
-        "   WHERE status = 'queued' AND attempt > 0 AND not_before <= clock_timestamp()"
+        "   WHERE status = 'queued' AND losses > 0 AND not_before <= clock_timestamp()"
         "   AND deadline_at > clock_timestamp() GROUP BY owner_id)"
         " SELECT g.id, g.owner_id FROM generation_generation g CROSS JOIN here"
         " LEFT JOIN running ON running.owner_id = g.owner_id LEFT JOIN waiting ON waiting.owner_id = g.owner_id"
-        f" WHERE {_MAY_RUN} AND (here.n = 0 OR (here.worst = 1 AND g.attempt = 0 AND NOT (%(careful)s AND EXISTS"
-        "     (SELECT 1 FROM generation_generation s WHERE s.status = 'queued' AND s.attempt > 0))))"
-        "   AND (g.attempt > 0 OR g.owner_slots IS NULL"
+        f" WHERE {_MAY_RUN} AND (here.n = 0 OR (NOT here.suspect AND g.losses = 0 AND NOT (%(careful)s AND EXISTS"
+        "     (SELECT 1 FROM generation_generation s WHERE s.status = 'queued' AND s.losses > 0))))"
+        "   AND (g.losses > 0 OR g.owner_slots IS NULL"
         "     OR coalesce(running.n, 0) + coalesce(waiting.n, 0) < g.owner_slots)"
-        f" ORDER BY g.attempt > 0, {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1",
+        f" ORDER BY g.losses > 0, {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1",
         careful=careful,
     )
 
@@ -96,17 +99,18 @@ def claim(worker: str, *, careful: bool = False) -> Generation | None:
 def keep_suspect(worker: str) -> bool:
     """Whether a suspect waits for this worker: one that was kept for it before, or else the first that is free.
 
-    Until a lease has run out no other busy worker waits for the same one; an idle one may take it.
+    For KEPT_SECONDS no other busy worker waits for the same one; an idle one may take it. The worker that waits calls
+    this about every second.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"WITH {_RUNNING} UPDATE generation_generation SET worker = %(worker)s,"
             "   lease_until = clock_timestamp() + make_interval(secs => %(lease)s)"
             " WHERE id = (SELECT g.id FROM generation_generation g LEFT JOIN running ON running.owner_id = g.owner_id"
-            f"   WHERE {_MAY_RUN} AND g.attempt > 0"
+            f"   WHERE {_MAY_RUN} AND g.losses > 0"
             "     AND (g.worker IN ('', %(worker)s) OR g.lease_until < clock_timestamp())"
             f"  ORDER BY g.worker = '', {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1)",
-            {"worker": worker, "lease": settings.LEASE_SECONDS},
+            {"worker": worker, "lease": KEPT_SECONDS},
         )
         return cursor.rowcount > 0
 
@@ -117,8 +121,8 @@ def claim_suspect(worker: str, *, beside_others: bool = False) -> Generation | N
         worker,
         f"WITH {_RUNNING}, {_HERE} SELECT g.id, g.owner_id FROM generation_generation g CROSS JOIN here"
         " LEFT JOIN running ON running.owner_id = g.owner_id"
-        f" WHERE {_MAY_RUN} AND g.attempt > 0"
-        "   AND (here.n = 0 OR (%(beside)s AND here.worst = 1 AND g.worker = %(worker)s))"
+        f" WHERE {_MAY_RUN} AND g.losses > 0"
+        "   AND (here.n = 0 OR (%(beside)s AND NOT here.suspect AND g.worker = %(worker)s))"
         f" ORDER BY g.worker <> %(worker)s, {_IN_LINE} FOR UPDATE OF g SKIP LOCKED LIMIT 1",
         beside=beside_others,
     )
@@ -151,20 +155,6 @@ def _take(worker: str, choose: str, **parameters: Any) -> Generation | None:
     return generation
 
 
-def end_leases(workers: str) -> int:
-    """End the leases of workers whose names begin with `workers`, for who saw their process end. Returns how many.
-
-    The sweeper repairs the rest. Should it be wrong and the worker live, its writes are fenced as after any lease.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE generation_generation SET lease_until = clock_timestamp()"
-            " WHERE status = 'processing' AND starts_with(worker, %s)",
-            [workers],
-        )
-        return cursor.rowcount
-
-
 def seconds_left(generation: Generation) -> float:
     """Until its deadline, by the database's clock; negative when that is past."""
     with connection.cursor() as cursor:
@@ -177,16 +167,15 @@ def seconds_left(generation: Generation) -> float:
     return row[0] if row else 0.0
 
 
-def heartbeat(generation: Generation, *, phase: str, step: int, extend: bool) -> Beat:
-    """Report where the worker stands, and keep the lease if `extend`. Fenced by the epoch of `generation`."""
-    lease = "clock_timestamp()" if extend else "lease_until"
+def heartbeat(generation: Generation, *, phase: str, step: int) -> Beat:
+    """Report where the worker stands, and keep the lease. Fenced by the epoch of `generation`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE generation_generation g SET phase = %s, step = %s,"
-            f" lease_until = {lease} + make_interval(secs => %s)"
+            "UPDATE generation_generation g SET phase = %s, step = %s,"
+            " lease_until = clock_timestamp() + make_interval(secs => %s)"
             " WHERE id = %s AND epoch = %s AND status = 'processing'"
             f" RETURNING cancel_requested OR {is_withdrawn('g')}",
-            [phase, step, settings.LEASE_SECONDS if extend else 0, generation.pk, generation.epoch],
+            [phase, step, settings.LEASE_SECONDS, generation.pk, generation.epoch],
         )
         row = cursor.fetchone()
     return Beat(alive=row is not None, cancel_requested=bool(row and row[0]))
@@ -338,16 +327,25 @@ def sweep() -> dict[str, int]:
     for generation in cancel_withdrawn():
         report["cancelled"] += 1
         announce_end(generation.pk)
-    while True:
-        outcome = _sweep_one_lease()
-        if outcome is None:
-            break
+    while outcome := _sweep_one_lease():
         report[outcome] += 1
     if Generation.objects.filter(status=Status.QUEUED, not_before__lte=Now()).exists():
         doorbell.ring()
     if any(report.values()):
         log.warning("Swept: %s", ", ".join(f"{count} {outcome}" for outcome, count in report.items() if count))
     return report
+
+
+def take_from(workers: str) -> int:
+    """Sweep what workers hold whose names begin with `workers`, for who saw their process end. Returns how many.
+
+    Should it be wrong and the worker live, its writes are fenced as after any lease.
+    """
+    held = Generation.objects.filter(status=Status.PROCESSING, worker__startswith=workers)
+    count = held.update(lease_until=Now())
+    while _sweep_one_lease():
+        pass
+    return count
 
 
 def _sweep_one_lease() -> str | None:
@@ -361,15 +359,17 @@ def _sweep_one_lease() -> str | None:
         )
         if lost is None:
             return None
+        losses = lost.losses + 1
         if lost.cancel_requested:
             _end(lost, Status.CANCELLED)
             _settle_cancel(lost, 0)
             events.generation_ended(lost.pk, lost.owner_id, Status.CANCELLED)
             outcome = "cancelled"
-        elif lost.attempt >= settings.MAX_ATTEMPTS:
+        elif losses >= settings.MAX_ATTEMPTS:
             _end(
                 lost,
                 Status.FAILED,
+                losses=losses,
                 error_code="worker_lost",
                 error_message=f"The image could not be finished: its worker was lost {_times(settings.MAX_ATTEMPTS)}."
                 " It was not counted.",
@@ -379,8 +379,8 @@ def _sweep_one_lease() -> str | None:
             outcome = "failed"
         else:
             # The first loss is most likely a restart, so the next try comes at once.
-            wait = 0 if lost.attempt == 1 else _backoff(lost.attempt)
-            _back_to_queue(lost, not_before=Now() + _seconds(wait))
+            wait = 0 if losses == 1 else _backoff(losses)
+            _back_to_queue(lost, losses=losses, not_before=Now() + _seconds(wait))
             outcome = "requeued"
     lost.refresh_from_db()
     store.publish_state(lost)

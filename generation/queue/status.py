@@ -66,6 +66,7 @@ def _describe(
         "prompt": generation.prompt,
         "model": generation.model,
         "num_images": generation.num_images,
+        "parent": str(generation.parent_id) if generation.parent_id else None,
         "request": describe_request(generation, generation.owner_id),
         "images": [describe_image(image) for image in images],
         "result_url": describe_image(images[0])["imageUrl"] if images else None,

@@ -57,14 +57,14 @@ class Turns:
 
     def began(self, generation: Generation) -> None:
         """The worker has claimed `generation`."""
-        if generation.attempt > 1:
+        if generation.losses:
             self._suspects_left = max(0, self._suspects_left - 1)
             self._draining_since = None
 
     def ended(self, generation: Generation) -> None:
         """`generation` has ended in some way that the worker survived."""
-        if generation.attempt == 1:
+        if generation.losses:
+            self._fresh_since = time.monotonic()
+        else:
             self.careful = False
             self._suspects_left = IN_A_ROW
-        else:
-            self._fresh_since = time.monotonic()

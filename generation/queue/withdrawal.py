@@ -5,7 +5,6 @@ and the sweep ends what is queued.
 """
 
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts import quotas
@@ -29,17 +28,23 @@ def is_not_withdrawn(table: str) -> str:
     return f"({' AND '.join(f'NOT {reason}' for reason in _REASONS)})".format(table=table)
 
 
+def cancel_queued(generation: Generation) -> bool:
+    """End it if it is still queued; it is not charged. Whoever calls announces the end."""
+    with transaction.atomic():
+        changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
+            status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now()
+        )
+        if changed:
+            quotas.release(generation.pk, reason="cancelled while queued")
+            events.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
+    return bool(changed)
+
+
 def cancel_withdrawn() -> list[Generation]:
-    """End what is queued and withdrawn; it is not charged. Returns those it ended, for the caller to announce."""
-    withdrawn = Q(owner__is_active=False) | ~Q(owner__locked_reason="") | Q(api_key__revoked_at__isnull=False)
-    ended = []
-    for generation in Generation.objects.filter(withdrawn, status=Generation.Status.QUEUED)[:1000]:
-        with transaction.atomic():
-            changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
-                status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now()
-            )
-            if changed:
-                quotas.release(generation.pk, reason="cancelled while queued")
-                events.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
-                ended.append(generation)
-    return ended
+    """End what is queued and withdrawn. Returns those it ended, for the caller to announce."""
+    queued = Generation.objects.filter(status=Generation.Status.QUEUED)
+    return [
+        generation
+        for generation in queued.extra(where=[is_withdrawn("generation_generation")])[:1000]
+        if cancel_queued(generation)
+    ]

@@ -29,7 +29,7 @@ from generation.models import Generation
 from generation.storage.files import StorageUnavailable, disk_is_full
 from generation.storage.image_requests import request_of
 
-from . import jobs
+from . import jobs, presence
 from .finishing import finish_with_files
 from .turns import Turns
 
@@ -124,7 +124,8 @@ class Worker:
             thread.join(10)
         self._stopped.set()
         self._reporter.join(5)
-        store.worker_left(self.name)
+        with contextlib.suppress(DatabaseError):
+            presence.forget(self.name)
         log.info("Worker %s has stopped; %d handed back.", self.name, len(unfinished))
 
     # --- claiming and running ---------------------------------------------------------------------------
@@ -260,11 +261,18 @@ class Worker:
                 except DatabaseError as error:
                     log.warning("No heartbeat for %s: %s", running.generation.pk, error)
                     close_old_connections()
-            if time.monotonic() - announced > store.WORKER_SECONDS / 3:
+            if time.monotonic() - announced > presence.WORKER_SECONDS / 3:
                 announced = time.monotonic()
-                store.worker_seen(self.name, {**self.engine.status(), "running": len(current)})
+                self._announce(len(current))
             if not current:
                 close_old_connections()
+
+    def _announce(self, running: int) -> None:
+        try:
+            presence.report(self.name, {**self.engine.status(), "running": running})
+        except DatabaseError as error:
+            log.warning("Worker %s could not report: %s", self.name, error)
+            close_old_connections()
 
     def _report(self, running: Running) -> None:
         now = time.monotonic()
@@ -293,7 +301,7 @@ class Worker:
             log.critical("%s has not moved for too long; this worker ends itself.", generation.pk)
             os._exit(STALLED_EXIT_CODE)
         running.watched = store.is_watched(generation.owner_id)
-        beat = jobs.heartbeat(generation, phase=running.latest.phase, step=running.latest.step, extend=True)
+        beat = jobs.heartbeat(generation, phase=running.latest.phase, step=running.latest.step)
         if not beat.alive:
             running.lost = True
         if running.job and (running.lost or beat.cancel_requested) and not running.handing_back:
@@ -323,7 +331,8 @@ def _process_name(pid: int) -> str:
 
 def process_ended(pid: int) -> int:
     """For who saw the worker process `pid` of this machine end: its leases need not run out. Returns how many."""
-    return jobs.end_leases(_process_name(pid))
+    presence.forget(_process_name(pid))
+    return jobs.take_from(_process_name(pid))
 
 
 def bell() -> None:

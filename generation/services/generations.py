@@ -1,4 +1,4 @@
-"""Creating, quoting, cancelling and retrying generations: every change of one by people and programs.
+"""Creating, quoting, cancelling, retrying and deleting generations: every change of one by people and programs.
 
 Adapters (pages, the JSON APIs, the command line) translate their words into these calls and nothing else.
 Refusals are raised as `accounts.refusals.Refusal` or `InvalidRequest`; nothing has changed then.
@@ -17,18 +17,21 @@ from django.utils import timezone
 from accounts import quotas
 from accounts.models import ApiKey, User
 from accounts.plans import Plan, plan_of
-from accounts.refusals import QuotaExceeded
+from accounts.refusals import Conflict, QuotaExceeded
 from generation import doorbell
+from generation.catalog import why_missing
 from generation.engine.errors import InvalidRequest
 from generation.engine.request.fields import ImageRequest
 from generation.engine.request.options import picture_names, to_columns, to_keywords, to_options
 from generation.live import store
-from generation.models import Generation, Upload, Visibility
-from generation.refusals import AccountLocked, IdempotencyConflict, RateLimited, TooManyRunning
+from generation.models import GeneratedImage, Generation, Upload, Visibility
+from generation.queue import jobs, withdrawal
+from generation.refusals import AccountLocked, IdempotencyConflict, ModelMissing, RateLimited, TooManyRunning
 from generation.storage.image_requests import picture_of, request_of
 from generation.webhooks import events
 
-from .images import check_visibility
+from .erasing import erase_requests
+from .images import check_visibility, delete_images
 from .resolve import resolve_request
 
 IDEMPOTENCY = dt.timedelta(hours=24)
@@ -70,6 +73,12 @@ def quote_generation(*, user: User, **fields: Any) -> Generation:
     return generation
 
 
+def plan_generation(*, user: User, **fields: Any) -> Generation:
+    """The unsaved generation that these fields describe, whatever limits and quota say. Raises InvalidRequest and
+    the like for what is wrong with the fields."""
+    return _prepare(user=user, **fields)
+
+
 def _admit(generation: Generation) -> None:
     """Check the owner's limits and hold the images. Within the transaction that makes the generation."""
     _check_limits(generation.owner, plan_of(generation.owner))
@@ -86,18 +95,23 @@ def _prepare(
     api_key: ApiKey | None = None,
     idempotency_key: str | None = None,
     retry_of: Generation | None = None,
+    parent: GeneratedImage | None = None,
     **fields: Any,
 ) -> Generation:
     """Check the fields of a request, apart from the limits, and return the generation it makes, not saved yet.
 
     `fields` are the keyword arguments of `resolve_request`; pictures come as `Upload`, also within `control`,
-    `reference` and `upscale`.
+    `reference` and `upscale`. `parent`: the image of `user` that the picture to start from was.
     """
     check_visibility(visibility)
+    if parent is not None and parent.owner_id != user.pk:
+        raise InvalidRequest("There is no such picture.", "image")
     if user.locked_reason:
         raise AccountLocked(user.locked_reason)
     resolved = resolve_request(**_with_pictures(user, fields))
     request, composed, plan = resolved.request, resolved.composed, plan_of(user)
+    if not request.upscale and (missing := why_missing(resolved.spec)):
+        raise ModelMissing(f"{resolved.spec.title} {missing}. Choose another model.", param="model")
     if request.num_images > plan.max_images:
         raise InvalidRequest(f"Your plan makes at most {plan.max_images} images at a time.", "num_images")
     columns = to_columns(request) | {
@@ -111,6 +125,7 @@ def _prepare(
         source=source,
         api_key=api_key,
         retry_of=retry_of,
+        parent=parent,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(request, fields.get("seed"), fields.get("style", ""), visibility, retry_of),
         **columns,
@@ -208,8 +223,9 @@ def _check_key(generation: Generation) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT coalesce(sum(CASE h.state WHEN 'held' THEN h.images ELSE h.charged END), 0)"
-            " FROM accounts_quotahold h JOIN generation_generation g ON g.id = h.generation_id"
-            " WHERE h.user_id = %s AND h.day = %s AND g.api_key_id = %s",
+            " FROM accounts_quotahold h LEFT JOIN generation_generation g ON g.id = h.generation_id"
+            # Which key a deleted generation was of is not known any more; it counts, or deleting would raise the limit.
+            " WHERE h.user_id = %s AND h.day = %s AND (g.api_key_id = %s OR g.id IS NULL)",
             [generation.owner_id, day, key.pk],
         )
         (taken,) = cursor.fetchone()
@@ -228,7 +244,8 @@ def _check_limits(user: User, plan: Plan) -> None:
             f"You already have {unfinished} generations running or waiting. Let one finish first.", retry_after=10
         )
     if plan.hourly_requests is not None:
-        last_hour = own.filter(created_at__gt=Now() - dt.timedelta(hours=1)).order_by("-created_at")
+        # By their holds, which stay when a generation is deleted.
+        last_hour = user.holds.filter(created_at__gt=Now() - dt.timedelta(hours=1)).order_by("-created_at")
         recent = list(last_hour.values_list("created_at", flat=True)[: plan.hourly_requests])
         if len(recent) >= plan.hourly_requests:
             wait = recent[-1] + dt.timedelta(hours=1) - timezone.now()
@@ -243,16 +260,7 @@ def cancel_generation(generation: Generation) -> str:
 
     A queued generation ends at once and is not charged. A running one stops at the next step border.
     """
-    from generation.queue import jobs
-
-    with transaction.atomic():
-        changed = Generation.objects.filter(pk=generation.pk, status=Generation.Status.QUEUED).update(
-            status=Generation.Status.CANCELLED, cancel_requested=True, finished_at=Now()
-        )
-        if changed:
-            quotas.release(generation.pk, reason="cancelled while queued")
-            events.generation_ended(generation.pk, generation.owner_id, Generation.Status.CANCELLED)
-    if changed:
+    if withdrawal.cancel_queued(generation):
         jobs.announce_end(generation.pk)
         return "cancelled"
     running = Generation.objects.filter(pk=generation.pk, status=Generation.Status.PROCESSING)
@@ -273,15 +281,31 @@ def retry_generation(
     generation.refresh_from_db(fields=["status"])
     if not generation.is_final or generation.status == Generation.Status.COMPLETED:
         raise InvalidRequest("Only a generation that failed, expired or was cancelled can be tried again.", "id")
+    if generation.is_erased:
+        raise Conflict("What it asked for was deleted, so it cannot be tried again.")
     retry, _ = create_generation(
         user=generation.owner,
         source=source,
         api_key=api_key,
         retry_of=generation,
+        parent=generation.parent,
         idempotency_key=idempotency_key,
         **fields_of(generation),
     )
     return retry
+
+
+def delete_generation(generation: Generation) -> None:
+    """Delete one that has ended for good, its pictures and uploads included. Raises Conflict before its end."""
+    with transaction.atomic():
+        row = Generation.objects.select_for_update(of=["self"]).select_related("owner").filter(pk=generation.pk).first()
+        if row is None:
+            return
+        if not row.is_final:
+            raise Conflict("It has not ended yet. Cancel it first.")
+        delete_images(row.owner, row.images.all())
+        erase_requests([row.pk])
+        row.delete()
 
 
 def fields_of(generation: Generation) -> dict[str, Any]:

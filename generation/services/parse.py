@@ -16,7 +16,8 @@ from generation.engine.request.fields import MAX_PROMPT_CHARACTERS
 from generation.engine.request.parse import spelled_out
 from generation.engine.request.schema import Field, Kind
 from generation.fields import FIELDS, HIRES_FIELDS, SCALARS
-from generation.storage.uploads import read_picture
+from generation.models import GeneratedImage
+from generation.storage.uploads import own_image, read_picture
 
 from .json_text import read_json
 
@@ -47,6 +48,8 @@ def read_request(data: dict[str, Any], user: User) -> dict[str, Any]:
         if (value := _content(data, field.name)) is not None:
             keywords[field.attribute] = _of_kind(field, value)
     keywords |= _pictures(data, user)
+    if (parent := _parent(data, user)) is not None:
+        keywords["parent"] = parent
     if "prompt" not in keywords and "upscale" not in keywords:
         raise InvalidRequest("Describe your image in a few words.", "prompt")
     return keywords
@@ -101,6 +104,13 @@ def _pictures(data: dict[str, Any], user: User) -> dict[str, Any]:
             mask = field.name == "mask"
             keywords[field.attribute] = read_picture(user, data[field.name], field.name, mask=mask)
     return keywords
+
+
+def _parent(data: dict[str, Any], user: User) -> GeneratedImage | None:
+    """The image of `user` that is to be changed, where the request names one."""
+    upscale = _content(data, "upscale")
+    within = upscale.get("image") if isinstance(upscale, dict) else None
+    return own_image(user, data.get("image") if within is None else within)
 
 
 def _with_picture(user: User, part: dict[str, Any], param: str, beside: Any) -> dict[str, Any]:

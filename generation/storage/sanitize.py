@@ -2,7 +2,7 @@
 
 Run as a program of its own, so that a file that makes a decoder run wild costs one short-lived process:
 
-    python -I sanitize.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP < file > clean.png
+    python -I sanitize.py picture|mask|alpha MAX_PIXELS PNG,JPEG,WEBP NICENESS < file > clean.png
 
 Exit 3: refused, with one line of JSON on standard error ({"kind", "message"}). No Django and no package of ours here.
 `picture` gives RGB, upright, in sRGB, on white where it is transparent. `mask` gives grey (white = change), on black.
@@ -23,7 +23,6 @@ MEMORY_BYTES = 512 * 2**20
 DECODE_SECONDS, CPU_SECONDS = 2, 6
 """Of processor time until the pixels are there, which takes half a second for the largest photograph, and in all: what
 comes after that depends on the number of pixels only. The process is killed after it."""
-NICENESS = 5
 MAX_PARTS = 2000
 """Chunks of a PNG, or segments before the pixels of a JPEG: a photograph has some dozens, each costs a few lines."""
 MAX_SCANS = 64
@@ -196,12 +195,12 @@ def _mask_from_alpha(image: Image.Image) -> Image.Image:
     return alpha.point(lambda value: 255 - value)
 
 
-def main(kind: str, max_pixels: str, formats: str) -> int:
+def main(kind: str, max_pixels: str, formats: str, niceness: str) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     # The kernel names the first of the two when it ends the process.
     resource.setrlimit(resource.RLIMIT_CPU, (DECODE_SECONDS, CPU_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-    os.nice(NICENESS)  # pages come first
+    os.nice(int(niceness))
     try:
         pixels = sanitize(sys.stdin.buffer.read(), kind, int(max_pixels), formats.split(","))
     except Refused as refusal:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from django.db import connection
 
 from generation.engine.errors import InvalidRequest
 from generation.refusals import TooManyUploads, UnsupportedPicture
+from generation.turn import step_aside
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,10 @@ PROCESSES = 2
 MOST_WAITING = 8
 """Pictures of one account that may wait for its place."""
 WAIT_SECONDS = 20
+PAUSE_SECONDS = 2
+"""Before one too many is refused, within its sender's own turn, so that who sends it again at once costs little."""
+NICENESS, NICENESS_AFTER_REFUSAL = 0, 15
+"""Of the process: whoever sent a picture within the hour that could not be read comes after pages and other people."""
 REFUSED_PER_HOUR = 60
 HOUR = 3600
 PROGRAM = Path(__file__).with_name("sanitize.py")
@@ -48,9 +54,11 @@ class Places:
     @contextmanager
     def place_of(self, owner_id: int, param: str) -> Iterator[None]:
         """Wait for this account's place. Raises TooManyUploads where too many wait, or for too long."""
+        if self._waiting[owner_id] >= MOST_WAITING:
+            time.sleep(PAUSE_SECONDS)
+            raise _too_many_at_once(param)
+        step_aside()
         with self._changed:
-            if self._waiting[owner_id] >= MOST_WAITING:
-                raise _too_many_at_once(param)
             self._waiting[owner_id] += 1
             try:
                 free = self._changed.wait_for(lambda: self._is_free(owner_id), WAIT_SECONDS)
@@ -92,7 +100,7 @@ def clean_png(owner_id: int, data: bytes, kind: str, param: str) -> bytes:
                 retry_after=HOUR,
             )
         try:
-            return _run(data, kind, param)
+            return _run(data, kind, param, NICENESS_AFTER_REFUSAL if refused else NICENESS)
         except (InvalidRequest, UnsupportedPicture):
             cache.set(_refused_key(owner_id), refused + 1, HOUR)
             raise
@@ -108,11 +116,11 @@ def _too_many_at_once(param: str) -> TooManyUploads:
     )
 
 
-def _run(data: bytes, kind: str, param: str) -> bytes:
+def _run(data: bytes, kind: str, param: str, niceness: int) -> bytes:
     formats = ",".join(name.upper() for name in settings.ALLOWED_IMAGE_FORMATS)
     try:
         result = subprocess.run(
-            [sys.executable, "-I", str(PROGRAM), kind, str(MAX_PIXELS), formats],
+            [sys.executable, "-I", str(PROGRAM), kind, str(MAX_PIXELS), formats, str(niceness)],
             input=data,
             capture_output=True,
             timeout=SECONDS,

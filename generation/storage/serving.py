@@ -30,15 +30,15 @@ def image_file(request: HttpRequest, image_id: UUID) -> HttpResponse:
 
 
 @require_safe
-def image_thumbnail(request: HttpRequest, image_id: UUID, size: int = 0) -> HttpResponse:
+def image_thumbnail(request: HttpRequest, image_id: UUID, size: int | None = None) -> HttpResponse:
     """A WebP thumbnail of an image: `/media/thumbnails/<id>.webp`, or `<id>-<size>.webp` for one of WIDE_THUMBNAILS.
 
     A picture from before there were several, or a small one, answers with the widest that it has.
     """
-    if size not in (0, *WIDE_THUMBNAILS):
+    if size not in (None, *WIDE_THUMBNAILS):
         raise Http404("There are no thumbnails of that size.")
     image = visible_image(request, id=image_id)
-    size = min(size, image.thumbnail_size)
+    size = min(size or 0, image.thumbnail_size)
     if not size:
         return image_response(request, image, "thumbnail")
     return _response(

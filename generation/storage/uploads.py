@@ -72,6 +72,10 @@ def store_upload(user: User, data: bytes, *, param: str, mask: bool | str = Fals
     """
     if len(data) > settings.MAX_IMAGE_FILE_SIZE:
         raise _too_large(param)
+    return _store(user, data, param, mask)
+
+
+def _store(user: User, data: bytes, param: str, mask: bool | str) -> Upload:
     _check_room(user, param, 0)
     kind = "alpha" if mask == "alpha" else "mask" if mask else "picture"
     return _keep(user, clean_png(user.pk, data, kind, param), param)
@@ -122,10 +126,17 @@ def _find_picture(user: User, picture_id: uuid.UUID, param: str, mask: bool | st
     if image is not None:
         try:
             with default_storage.open(image.file) as file:
-                return store_upload(user, file.read(), param=param, mask=mask)
+                # Drawn here, it may be larger than what is taken from outside.
+                return _store(user, file.read(), param, mask)
         except FileNotFoundError:
             log.warning("The file of image %s is gone.", image.number)
     raise InvalidRequest("There is no such picture.", param)
+
+
+def own_image(user: User, value: object) -> GeneratedImage | None:
+    """The image of `user` whose id `value` is, if it is one."""
+    image_id = _as_uuid(value) if isinstance(value, str) else None
+    return None if image_id is None else GeneratedImage.objects.owned_by(user).filter(id=image_id).first()
 
 
 def decode_base64(value: str, param: str) -> bytes:

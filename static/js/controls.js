@@ -22,7 +22,8 @@
     const from = field.value === "" ? Number(field.placeholder || field.min) : Number(field.value);
     const low = Number(field.min);
     const high = Number(field.max || Infinity);
-    field.value = Math.min(high, Math.max(low, from + Number(button.dataset.step)));
+    // Rounded, or 0.1 + 0.2 would not be 0.3.
+    field.value = Number(Math.min(high, Math.max(low, from + Number(button.dataset.step))).toFixed(6));
     field.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
@@ -80,15 +81,14 @@
     if (event.key === "ArrowRight") $("[data-older]")?.click();
   });
 
-  // A control that htmx replaces gets the focus back.
+  // A control that htmx replaces gets the focus back; one that goes away says where the focus goes.
   let keepFocus = null;
   document.addEventListener("htmx:before:swap", () => {
-    keepFocus = document.activeElement?.dataset?.keepFocus || null;
+    const { keepFocus: name, focusAfter } = document.activeElement?.dataset || {};
+    keepFocus = focusAfter || (name ? `[data-keep-focus="${CSS.escape(name)}"]` : null);
   });
   document.addEventListener("htmx:after:swap", () => {
-    if (keepFocus && document.activeElement === document.body) {
-      $(`[data-keep-focus="${CSS.escape(keepFocus)}"]`)?.focus();
-    }
+    if (keepFocus && document.activeElement === document.body) $(keepFocus)?.focus();
     keepFocus = null;
   });
 })();

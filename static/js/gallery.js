@@ -1,5 +1,5 @@
 /* The gallery: selecting images, filters and their chips, and the focus when cards come and go.
-   What is selected is kept by number, so that it outlives the grid being shown anew. */
+   What is selected outlives the grid being shown anew after a change, but no change of filters. */
 (() => {
   "use strict";
 
@@ -10,22 +10,30 @@
   const cards = () => $$("#results .card-image");
   const ticks = () => $$("#results [data-tick]");
   const cardOf = (element) => element?.closest?.(".card-image");
+  /** The ticks of a day, also where it goes on in what was loaded later. */
+  function ticksOfDay(box) {
+    const found = [];
+    let section = box.closest(".day");
+    do {
+      found.push(...$$("[data-tick]", section));
+      section = section.nextElementSibling;
+    } while (section?.matches(".day") && !$("[data-day-tick]", section));
+    return found;
+  }
   const isSelecting = () => body.classList.contains("selecting");
 
   // --- what is selected
 
   function show() {
-    for (const box of ticks()) {
-      if (box.checked) selected.add(box.value);
-      else selected.delete(box.value);
-    }
+    selected.clear();
+    for (const box of ticks()) if (box.checked) selected.add(box.value);
     const all = $("[data-scope-all]");
     const grid = $("#results [name=next]");
     const count = $("[data-bulk-count]");
     if (count) count.textContent = (all?.checked ? grid?.dataset.count : selected.size) || "";
     if (all && grid) $("[data-scope-words]").textContent = grid.dataset.allWords;
     for (const box of $$("[data-day-tick]")) {
-      const ofDay = $$("[data-tick]", box.closest(".day"));
+      const ofDay = ticksOfDay(box);
       const checked = ofDay.filter((tick) => tick.checked).length;
       box.checked = checked > 0 && checked === ofDay.length;
       box.indeterminate = checked > 0 && checked < ofDay.length;
@@ -72,7 +80,7 @@
     show();
   });
   on("change", "[data-day-tick]", (event, box) => {
-    for (const tick of $$("[data-tick]", box.closest(".day"))) tick.checked = box.checked;
+    for (const tick of ticksOfDay(box)) tick.checked = box.checked;
     if (!box.checked && $("[data-scope-all]")) $("[data-scope-all]").checked = false;
     show();
   });
@@ -142,6 +150,8 @@
 
   const isLost = () => {
     const active = document.activeElement;
+    // The bar goes away with the selection, a moment later.
+    if (active?.closest("[data-bulk]") && !selected.size) return true;
     return !active || active === body || !active.checkVisibility?.({ visibilityProperty: true });
   };
 
@@ -151,8 +161,8 @@
     return { id: card?.id, index: card ? cards().indexOf(card) : -1 };
   }
 
-  function restoreFocus(place) {
-    if (!isLost()) return;
+  function restoreFocus(place, wanted) {
+    if (!wanted && !isLost()) return;
     const there = place.id && document.getElementById(place.id);
     if (there) focusCard(there);
     else if (place.index >= 0 && cards().length) focusCard(cards()[Math.min(place.index, cards().length - 1)]);
@@ -168,7 +178,7 @@
   function refresh(keepSelection) {
     const results = $("#results");
     if (!results || !window.htmx) return;
-    refreshing = { place: placeOfFocus(), keep: keepSelection };
+    refreshing = { place: placeOfFocus(), keep: keepSelection, numbers: new Set(selected) };
     htmx.ajax("GET", location.pathname + location.search, { source: results, target: results, swap: "outerMorph" });
   }
 
@@ -191,7 +201,7 @@
     if (undone) {
       undone.remove();
       undone = null;
-      if (lastGone) refreshing.place = lastGone;
+      if (lastGone) Object.assign(refreshing, { place: lastGone, wanted: true });
     } else lastGone = refreshing.place;
     lastAction = "";
   });
@@ -202,22 +212,23 @@
   });
   document.addEventListener("htmx:after:swap", () => {
     if (refreshing) {
-      const { place, keep } = refreshing;
+      const { place, keep, numbers, wanted } = refreshing;
       refreshing = null;
-      if (!keep) selected.clear();
       const all = $("[data-scope-all]");
-      for (const box of ticks()) box.checked = keep && (all?.checked || selected.has(box.value));
+      for (const box of ticks()) box.checked = keep && (all?.checked || numbers.has(box.value));
       if (!keep && all) all.checked = false;
       body.classList.toggle("selecting", keep && isSelecting());
       if (!keep) $("[data-select-toggle]")?.setAttribute("aria-pressed", "false");
       show();
-      restoreFocus(place);
+      restoreFocus(place, wanted);
     }
     const now = cards();
     if (cardsBefore && now.length > cardsBefore) {
       $(".frame", now[cardsBefore]).focus({ preventScroll: true });
       cardsBefore = 0;
     }
+    // What is loaded later belongs to everything, too.
+    if ($("[data-scope-all]")?.checked) for (const box of ticks()) box.checked = true;
     show();
   });
 

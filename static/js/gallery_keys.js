@@ -76,7 +76,7 @@
   function act(card, action) {
     const form = $("[data-bulk]");
     if (!form || !window.htmx) return;
-    htmx.ajax("POST", form.action, {
+    htmx.ajax("POST", form.getAttribute("action"), {
       source: card,
       target: "#results",
       swap: "none",

@@ -45,9 +45,25 @@ def test_with_a_site_url_no_host_of_a_caller_reaches_them(answers, settings):
     assert "localhost" not in body and "evil" not in body and "6666" not in body
 
 
-def test_without_one_they_are_of_the_host_that_was_named_and_allowed(answers):
-    found, _ = answers(HTTP_X_FORWARDED_HOST="evil.example", HTTP_X_FORWARDED_PORT="7")
-    assert {address.split("/")[2] for address in found} == {"testserver"}
+@pytest.mark.parametrize(
+    ("named", "proxies", "expected"),
+    [
+        ({}, 0, "testserver:8000"),
+        ({"HTTP_X_FORWARDED_HOST": "evil.example", "HTTP_X_FORWARDED_PORT": "7"}, 0, "testserver:8000"),
+        ({"HTTP_HOST": "localhost:6666"}, 0, "localhost:8000"),
+        ({"HTTP_HOST": "localhost:8000"}, 0, "localhost:8000"),
+        ({"HTTP_HOST": "[::1]:6666"}, 0, "[::1]:8000"),
+        ({"HTTP_HOST": "localhost"}, 0, "localhost"),
+        ({"HTTP_HOST": "localhost:6666", "HTTP_X_FORWARDED_HOST": "evil.example"}, 1, "localhost"),
+    ],
+)
+def test_without_one_they_are_of_an_allowed_host_at_no_port_of_a_callers_choice(
+    answers, settings, named, proxies, expected
+):
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = proxies
+    found, body = answers(SERVER_PORT="8000", **named)
+    assert len(found) > 15 and {address.split("/")[2] for address in found} == {expected}
+    assert "6666" not in body and "evil" not in body
 
 
 def test_a_host_that_is_not_ours_is_refused(client, db):

@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import pytest
 
+from accounts.keys import issue_key
 from dreamsketch import limits
 from dreamsketch.asgi import application
 from dreamsketch.limits import MARGIN
@@ -52,6 +53,18 @@ def test_one_that_comes_too_slowly_is_given_up(quiet, slow, monkeypatch):
     monkeypatch.setattr(limits, "SLOW_SECONDS", slow)
     answer = post("/api/generate", slowly(0.2), {})
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_in_chunks_is_read(free_user):
+    _, token = issue_key(user=free_user, name="x")
+
+    async def pieces():
+        for piece in (b'{"prompt": "a boat", ', b'"steps": 3, "dry_run": true}'):
+            yield piece
+
+    answer = post("/api/generate", pieces(), {"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200 and answer.json()["request"]["steps"] == 3
 
 
 @pytest.mark.parametrize("headers", [{}, {"Cookie": "other=1"}])

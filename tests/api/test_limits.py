@@ -118,8 +118,8 @@ def test_the_hourly_refusal_says_when_to_come_back(pro_user, api_client, plan):
     client = api_client(pro_user)
     for _ in range(2):
         client.post("/api/generate", {"prompt": "a boat"}, JSON)
-    oldest = Generation.objects.order_by("created_at").first()
-    Generation.objects.filter(pk=oldest.pk).update(created_at=F("created_at") - dt.timedelta(minutes=50))
+    oldest = QuotaHold.objects.order_by("created_at").first()
+    QuotaHold.objects.filter(pk=oldest.pk).update(created_at=F("created_at") - dt.timedelta(minutes=50))
     answer = client.post("/api/generate", {"prompt": "a boat"}, JSON)
     assert answer.json()["error"]["code"] == "rate_limited" and 500 < int(answer["Retry-After"]) <= 601
 

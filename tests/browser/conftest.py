@@ -92,6 +92,9 @@ def sign_up():
         page.get_by_label("Email").fill(email)
         page.locator("input[name=password1]").fill(PASSWORD)
         page.get_by_role("button", name="Create account").click()
+        page.wait_for_url("**/accounts/login/**")
+        page.locator("input[name=password]").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
         page.wait_for_url("**/create/**")
         return email
 

@@ -62,7 +62,7 @@ def member(browser, site):
     page.get_by_label("New collection").fill("Harbour")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.locator(".toast").last).to_contain_text("added to “Harbour”")
-    yield page, [f"/jobs/{job['id']}/", image]
+    yield page, [f"/jobs/{job['id']}/", image, f"{image}edit/"]
     context.close()
 
 

@@ -392,6 +392,11 @@ def test_a_hub_that_is_away_is_said_plainly(hub, tmp_path):
     assert "test/missing: " in result.stderr and "test/sd1: " in result.stderr
 
 
+def test_a_hub_that_cannot_be_reached_is_no_riddle(tmp_path):
+    result = fetch("http://127.0.0.1:9", tmp_path / "cache")
+    assert result.returncode and result.stderr.count("the Hub cannot be reached") == 2
+
+
 def test_a_download_that_is_not_what_the_hub_lists_is_refused_and_not_kept(hub, tmp_path):
     Hub.lies = {"model.safetensors": "0" * 64}
     result = fetch(hub, tmp_path / "cache")

@@ -83,6 +83,15 @@ def full(broker):
     redis.Redis.from_url(broker.url).config_set("maxmemory", 1)
 
 
+def restarted(broker):
+    broker.end()
+    broker.start()
+
+
+def emptied(broker):
+    redis.Redis.from_url(broker.url).flushall()
+
+
 def submit(person, steps=5):
     began = time.monotonic()
     request = {"prompt": "a red boat", "steps": steps, "width": 128, "height": 128}
@@ -95,8 +104,8 @@ def status(person, generation):
     return person.get(f"/api/status/{generation}").json()
 
 
-@pytest.mark.parametrize("trouble", [away, frozen, full])
-def test_a_submit_is_quick_and_a_killed_worker_is_made_good(other_site, person, broker, trouble):
+@pytest.mark.parametrize("trouble", [away, frozen, full, restarted, emptied])
+def test_a_submit_is_quick_a_killed_worker_is_made_good_and_health_is_true(other_site, person, broker, trouble):
     person.get("/api/usage/")
     trouble(broker)
     times = [submit(person)[1] for _ in range(4)]
@@ -107,7 +116,13 @@ def test_a_submit_is_quick_and_a_killed_worker_is_made_good(other_site, person, 
     done = wait_for(lambda: (now := status(person, generation))["attempt"] == 2 and now, seconds=60, what="again")
     took = time.monotonic() - began
     wait_for(lambda: status(person, generation)["status"] == "completed", seconds=30, what="completed")
-    print(f"{trouble.__name__}: submits {max(times):.2f} s at most; running again {took:.1f} s after the kill")
+    health = person.get("/api/health/").json()
+    print(
+        f"{trouble.__name__}: submits {max(times):.2f} s at most; running again {took:.1f} s after the kill;"
+        f" health: redis {health['redis']}, workers {health['workers']}"
+    )
+    states = {away: "away", frozen: "away", full: "full"}
+    assert (health["redis"], health["workers"]) == (states.get(trouble, "ok"), 1)
     assert max(times) <= 0.5
     assert took <= 2 * LEASE_SECONDS and done["status"] in ("processing", "completed")
 
@@ -135,22 +150,56 @@ def test_when_redis_is_back_bells_and_workers_are_too(other_site, person, broker
     assert health["status"] == "ok", health
 
 
-def test_an_embedded_redis_that_freezes_stays_the_only_one_at_its_address(tmp_path):
-    with Site(tmp_path, DREAMSKETCH_ENGINE="fake") as running:
-        url = (tmp_path / "redis" / "url").read_text()
-        process = psutil.Process(int((tmp_path / "redis" / "pid").read_text()))
-        process.suspend()
-        command = subprocess.Popen(
-            [sys.executable, "manage.py", "sweep"], cwd=ROOT, env=running.environment, stdout=subprocess.DEVNULL
-        )
-        time.sleep(6)
-        process.resume()
-        assert command.wait(60) == 0
-        assert (tmp_path / "redis" / "url").read_text() == url and process.is_running()
-        process.kill()
-        wait_for(lambda: "Redis had ended" in running.output(), seconds=20, what="revived")
-        assert (tmp_path / "redis" / "url").read_text() == url
-        wait_for(running.workers, seconds=40, what="the worker, at the same address")
+def servers(folder):
+    """The processes of the embedded Redis of that folder, wherever they listen."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "redis-server" and process.cwd() == str(folder):
+                found.append(process)
+    return found
+
+
+def test_there_is_one_embedded_redis_at_one_address_whatever_happens(tmp_path):
+    folder = tmp_path / "redis"
+    with Site(tmp_path, DREAMSKETCH_ENGINE="fake", LEASE_SECONDS="6", SWEEP_SECONDS="1") as running:
+        url = (folder / "url").read_text()
+        client = redis.Redis.from_url(url)
+
+        def assert_well(what, state="ok"):
+            """Every process is at the one server, and what is asked for is drawn."""
+            began = time.monotonic()
+            wait_for(lambda: (health()["redis"], health()["workers"]) == (state, 1), seconds=60, what="health")
+            generation, _ = submit(person)
+            wait_for(lambda: status(person, generation)["status"] == "completed", seconds=60, what="drawn")
+            print(f"{what}: well again after {time.monotonic() - began:.1f} s")
+            assert (folder / "url").read_text() == url and len(servers(folder)) == 1
+
+        def health():
+            return person.get("/api/health/").json()
+
+        with running.user() as person:
+            (process,) = servers(folder)
+            process.suspend()
+            command = subprocess.Popen(
+                [sys.executable, "manage.py", "sweep"], cwd=ROOT, env=running.environment, stdout=subprocess.DEVNULL
+            )
+            time.sleep(6)  # as long as the freeze lasts that made two servers
+            process.resume()
+            assert command.wait(60) == 0 and servers(folder) == [process]
+            assert_well("frozen for 6 s")
+
+            process.kill()
+            wait_for(lambda: "Redis had ended" in running.output(), seconds=20, what="revived")
+            assert_well("killed")
+
+            client.flushall()
+            assert_well("emptied")
+
+            client.config_set("maxmemory", 1)
+            running.kill("worker", signal.SIGKILL)
+            assert_well("full, and the worker killed", "full")
+    assert servers(folder) == []
 
 
 def test_one_that_stays_frozen_is_ended_before_another_is_started(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ POSTS = ["create-surprise", "create-improve", "gallery-bulk", "gallery-zip"]
 PUBLIC = ["home", "pricing", "docs", "docs-prompts"]
 JOB = ["job", "job-panel", "job-preview"]
 JOB_POSTS = ["job-cancel", "job-retry"]
+JOB_QUESTIONS = ["job-delete"]
 IMAGE_POSTS = ["image-favourite", "image-visibility", "image-trash", "image-restore"]
 
 
@@ -47,7 +48,7 @@ def test_actions_lead_visitors_to_sign_in_and_take_no_get(client, anna, name):
     assert anna.get(reverse(name)).status_code == 405
 
 
-@pytest.mark.parametrize("name", JOB + JOB_POSTS)
+@pytest.mark.parametrize("name", JOB + JOB_POSTS + JOB_QUESTIONS)
 def test_another_users_job_looks_like_none(anna, stranger, client, pro_user, make_generation, name, htmx):
     job = make_generation(pro_user)
     for pk in (job.pk, uuid.uuid4()):

@@ -23,7 +23,10 @@ def shown(response) -> set[int]:
 def five(pro_user, make_image):
     """Of each kind one, and a plain one."""
     start = Start(Picture("x", 8, 8, "", lambda: None), strength=0.5)
-    request = ImageRequest(model="dreamsketch-tiny", prompt="a boat", width=64, height=64, steps=4, start=start)
+    plain = {"negative_prompt": "", "guidance_scale": 4.0, "sampler": "Euler", "seed": 1}
+    request = ImageRequest(
+        model="dreamsketch-tiny", prompt="a boat", width=64, height=64, steps=4, start=start, **plain
+    )
     from_picture = {"width": 64, "height": 64, "mode": "img2img", "options": to_options(request)}
     made = {
         "plain": make_image(pro_user),

@@ -1,5 +1,7 @@
 """The one way in: what it accepts, what it refuses, and that a refusal changes nothing."""
 
+import uuid
+
 import pytest
 from django.db import connection
 
@@ -107,9 +109,9 @@ def test_a_free_account_may_run_one_and_queue_three(free_user):
     assert quotas.remaining(free_user).held == 4
 
 
-def test_the_hourly_limit_counts_accepted_requests(pro_user, settings, make_generation):
+def test_the_hourly_limit_counts_accepted_requests(pro_user):
     for _ in range(50):
-        make_generation(pro_user, status="failed")
+        quotas.hold(user=pro_user, generation_id=uuid.uuid4(), images=1)
     with pytest.raises(RateLimited) as refusal:
         create(pro_user)
     assert 0 < refusal.value.retry_after <= 3601

@@ -110,23 +110,20 @@ def test_a_worker_that_lost_its_lease_can_do_nothing_more(free_user):
     ):
         with pytest.raises(jobs.LeaseLost):
             end()
-    assert not jobs.heartbeat(first, phase="generating", step=3, extend=True).alive
-    assert jobs.heartbeat(second, phase="generating", step=1, extend=True).alive
+    assert not jobs.heartbeat(first, phase="generating", step=3).alive
+    assert jobs.heartbeat(second, phase="generating", step=1).alive
     jobs.finish(second, draw(second))
     assert GeneratedImage.objects.count() == 1
     assert_clean()
 
 
-def test_a_heartbeat_extends_the_lease_only_when_told(free_user):
+def test_a_heartbeat_extends_the_lease(free_user):
     create(free_user)
     claimed = jobs.claim("w1")
     expire_lease(claimed)
-    jobs.heartbeat(claimed, phase="generating", step=2, extend=False)
+    jobs.heartbeat(claimed, phase="generating", step=3)
     claimed.refresh_from_db()
-    assert claimed.lease_until < timezone.now() and claimed.step == 2
-    jobs.heartbeat(claimed, phase="generating", step=3, extend=True)
-    claimed.refresh_from_db()
-    assert claimed.lease_until > timezone.now() + dt.timedelta(seconds=30)
+    assert claimed.lease_until > timezone.now() + dt.timedelta(seconds=30) and claimed.step == 3
 
 
 def test_the_third_loss_ends_it_without_charge(free_user):
@@ -284,7 +281,7 @@ class TestCancel:
         create(free_user)
         claimed = jobs.claim("w1")
         assert cancel_generation(claimed) == "cancelling"
-        assert jobs.heartbeat(claimed, phase="generating", step=1, extend=True).cancel_requested
+        assert jobs.heartbeat(claimed, phase="generating", step=1).cancel_requested
         with pytest.raises(jobs.LeaseLost):
             jobs.finish(claimed, [])  # the cancel came first
         jobs.finish_cancelled(claimed, [])
@@ -362,6 +359,28 @@ class TestQueueOrder:
     def test_an_idle_worker_takes_a_suspect_when_nothing_else_waits(self, suspect):
         assert jobs.claim("w1").pk == suspect.pk
 
+    def test_one_that_could_not_be_stored_is_no_suspect(self, make_user):
+        """Its worker lived on: it runs beside others, as before."""
+        create(make_user("unlucky@example.com"))
+        unlucky = jobs.claim("w1")
+        jobs.fail(unlucky, code="storage_unavailable", message="later", transient=True)
+        Generation.objects.update(not_before=timezone.now())
+        create(make_user("other@example.com"))
+        assert not jobs.keep_suspect("w1") and jobs.claim_suspect("w1") is None
+        claimed = [jobs.claim("w1", careful=True), jobs.claim("w1", careful=True)]
+        assert unlucky.pk in [generation.pk for generation in claimed]
+        assert {(generation.pk == unlucky.pk, generation.attempt) for generation in claimed} == {(True, 2), (False, 1)}
+
+    def test_failed_storing_does_not_count_as_a_lost_worker(self, make_user):
+        create(make_user("unlucky@example.com"))
+        for _ in range(2):
+            claimed = jobs.claim("w1")
+            jobs.fail(claimed, code="storage_unavailable", message="later", transient=True)
+            Generation.objects.update(not_before=timezone.now())
+        jobs.claim("w1")
+        jobs.take_from("w1")
+        assert (state(claimed), claimed.losses) == ("queued", 1)
+
     def test_one_busy_worker_waits_for_a_suspect_and_an_idle_one_may_take_it(self, make_user, suspect):
         for number in range(2):
             create(make_user(f"u{number}@example.com"))
@@ -371,6 +390,16 @@ class TestQueueOrder:
         assert jobs.claim_suspect("w1", beside_others=True) is None
         assert jobs.claim_suspect("w0") is None
         assert jobs.claim_suspect("w0", beside_others=True).pk == suspect.pk
+
+    def test_one_that_was_kept_for_a_worker_that_died_soon_waits_for_another(self, make_user, suspect):
+        for number in range(2):
+            create(make_user(f"u{number}@example.com"))
+            assert jobs.claim(f"w{number}")
+        assert jobs.keep_suspect("w0")
+        suspect.refresh_from_db()
+        assert suspect.lease_until < timezone.now() + dt.timedelta(seconds=10)
+        expire_lease(suspect)
+        assert jobs.keep_suspect("w1") and not jobs.keep_suspect("w0")
 
     def test_an_idle_worker_need_not_wait_for_the_one_it_was_kept_for(self, make_user, suspect):
         create(make_user("u@example.com"))
@@ -389,13 +418,13 @@ class TestQueueOrder:
         assert jobs.claim("w1", careful=True) is None
         assert jobs.claim("w1") is not None
 
-    def test_leases_of_a_worker_that_was_seen_to_end_end_with_it(self, make_user):
+    def test_what_a_worker_was_at_that_was_seen_to_end_is_queued_at_once(self, make_user):
         gone, alive = (create(make_user(f"u{number}@example.com")) for number in range(2))
         jobs.claim("host-7-abc")
         jobs.claim("host-77-abc")
-        assert jobs.end_leases("host-7-") == 1
-        assert jobs.sweep()["requeued"] == 1
+        assert jobs.take_from("host-7-") == 1
         assert (state(gone), state(alive)) == ("queued", "processing")
+        assert (gone.losses, alive.losses) == (1, 0)
 
     def test_pro_comes_before_free(self, free_user, pro_user):
         create(free_user)
@@ -455,7 +484,7 @@ def test_a_row_deleted_half_way_stops_its_worker(free_user):
     thread = threading.Thread(target=lambda: (Generation.objects.filter(pk=claimed.pk).delete(), connection.close()))
     thread.start()
     thread.join()
-    assert not jobs.heartbeat(claimed, phase="generating", step=1, extend=True).alive
+    assert not jobs.heartbeat(claimed, phase="generating", step=1).alive
     with pytest.raises(jobs.LeaseLost):
         jobs.finish(claimed, [])
 

@@ -29,20 +29,18 @@ def is_refused(prompt):
     return False
 
 
-@pytest.mark.parametrize(("name", "refused", "most_wrong"), [("refused", True, 0.02), ("harmless", False, 0.02)])
-def test_the_lists(name, refused, most_wrong):
+@pytest.mark.parametrize("name", ["refused", "harmless", "refused_later", "harmless_later"])
+def test_the_lists(name):
+    """At most 2 % of each list is judged wrongly; `-s` prints the rates."""
     listed = prompts(name)
     languages = Counter(language for language, _ in listed)
-    assert len(listed) >= 200 and set(languages) == {"en", "de", "fr", "es"} and min(languages.values()) >= 25
+    assert len(listed) >= 100 and set(languages) == {"en", "de", "fr", "es"} and min(languages.values()) >= 18
+    refused = name.startswith("refused")
     began = time.perf_counter()
-    wrong = [(language, prompt) for language, prompt in listed if is_refused(prompt) != refused]
+    wrong = [prompt for _, prompt in listed if is_refused(prompt) != refused]
     each = (time.perf_counter() - began) / len(listed)
-    print(
-        f"{name}: {len(listed)} prompts {dict(languages)}, {len(wrong)} wrong ({len(wrong) / len(listed):.1%}),",
-        end=" ",
-    )
-    print(f"{1000 * each:.2f} ms each: {wrong}")
-    assert len(wrong) <= most_wrong * len(listed), wrong
+    print(f"{name}: {len(listed)} prompts, {len(wrong) / len(listed):.1%} wrong, {1000 * each:.2f} ms each: {wrong}")
+    assert len(wrong) <= 0.02 * len(listed), wrong
 
 
 def test_what_is_bare_counts_near_a_minor_and_what_is_explicit_anywhere():
@@ -62,6 +60,7 @@ def test_leaving_out_clothes_of_a_minor_is_refused():
 
 def test_long_prompts_are_read_quickly():
     """No prompt, however it is made, keeps the web busy."""
+    is_refused("the first one, for which the lists are read")
     for prompt in (
         "a boy and his dog, " * 110,
         "n u d e x " * 200,

@@ -49,13 +49,13 @@ def test_events_reach_a_subscriber(running):
 def test_without_redis_the_row_tells_enough(running, monkeypatch):
     import redis
 
-    jobs.heartbeat(running, phase="generating", step=4, extend=True)
+    jobs.heartbeat(running, phase="generating", step=4)
     running.refresh_from_db()
     monkeypatch.setattr(store, "_client", redis.Redis(port=1, socket_connect_timeout=0.2))
     monkeypatch.setattr(store, "_silent_until", 0.0)
     status = describe(running)
     assert (status["status"], status["phase"], status["step"]) == ("processing", "generating", 4)
-    assert store.preview(running.pk) is None and store.workers() == []
+    assert store.preview(running.pk) is None
 
 
 def test_the_bar_is_full_only_with_the_picture(running):

@@ -67,7 +67,7 @@ def test_a_row_that_was_not_filled_can_still_be_shown_and_finished(free_user, ma
     generation = make_generation(free_user)
     Generation.objects.update(total_steps=1)
     claimed = jobs.claim("w1")
-    jobs.heartbeat(claimed, phase="generating", step=3, extend=True)
+    jobs.heartbeat(claimed, phase="generating", step=3)
     claimed.refresh_from_db()
     assert 0 <= describe(claimed)["progress"] < 1
     assert estimates.seconds_if_submitted(claimed) is None

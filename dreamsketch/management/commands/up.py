@@ -240,16 +240,16 @@ class Command(BaseCommand):
                 cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 self.say(f"{child.name} ended with {cause}; restarting {'now' if not wait else f'in {wait} s'}")
                 if child.name == "worker":
-                    self.end_leases(child.process.pid)
+                    self.sweep_after(child.process.pid)
                 child.process, child.restart_at = None, now + wait
 
     @staticmethod
-    def end_leases(pid: int) -> None:
+    def sweep_after(pid: int) -> None:
         """What the worker was at need not wait until its leases run out: it is certainly gone."""
         try:
             worker.process_ended(pid)
         except DatabaseError:
-            pass  # they run out
+            pass  # then they run out
         finally:
             connections.close_all()
 

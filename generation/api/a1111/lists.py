@@ -4,8 +4,8 @@ from generation import catalog
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.catalog.samplers import SAMPLERS, find_sampler
 from generation.engine.catalog.upscalers import UPSCALERS, upscaler_title
-from generation.live import store
 from generation.prompts.styles import STYLES
+from generation.queue import presence
 
 from . import names
 from .scripts import CONTROLNET, SD_UPSCALE
@@ -111,7 +111,7 @@ def flags() -> dict:
 
 def memory() -> dict:
     """Of the workers' devices, in bytes; the web UI says `error` for what it cannot tell."""
-    reports = [report["memory"] for report in store.workers() if report.get("memory")]
+    reports = [report["memory"] for report in presence.workers() if report.get("memory")]
     reports = [report for report in reports if report.get("total")]
     if not reports:
         return {"ram": {"error": "unavailable"}, "cuda": {"error": "unavailable"}}

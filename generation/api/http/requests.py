@@ -1,10 +1,10 @@
 """Requests in API views: their type (our user and key, and a body that is an object), and addresses in answers."""
 
-from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.request import Request
 
 from accounts.models import ApiKey, User
+from accounts.site_root import site_root
 
 
 class ApiRequest(Request):
@@ -19,6 +19,5 @@ class ApiRequest(Request):
 
 
 def absolute_url(request: HttpRequest | Request, path: str) -> str:
-    """The address of a path of this site for an answer: at `SITE_URL` where it is set, whatever the caller named as
-    host, else at the host that the caller named, which `DJANGO_ALLOWED_HOSTS` has."""
-    return settings.SITE_URL + path if settings.SITE_URL else request.build_absolute_uri(path)
+    """The address of a path of this site for an answer."""
+    return site_root(request) + path

@@ -8,8 +8,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from accounts.standing import Caller
 from generation.live.hub import hub
 from generation.live.sse import release_connection
-from generation.live.turn import step_aside
 from generation.models import Generation
+from generation.turn import step_aside
 
 
 def wait_for(generation: Generation, seconds: float) -> Generation:

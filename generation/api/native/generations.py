@@ -165,21 +165,26 @@ def parse_prompt(request):
 # --- one generation -----------------------------------------------------------------------------------------
 
 
-@extend_schema(**doc.GENERATION_STATUS)
-@api_view(READ)
+@extend_schema(methods=["GET"], **doc.GENERATION_STATUS)
+@extend_schema(methods=["DELETE"], **doc.GENERATION_DELETE)
+@api_view([*READ, "DELETE"])
 def generation_status(request, generation_id):
     """How a generation fares, and its images. Cheap to poll; `events` tells sooner."""
     return _status(request, generation_id)
 
 
-@extend_schema(**doc.GENERATION_STATUS_ALIAS)
-@api_view(READ)
+@extend_schema(methods=["GET"], **doc.GENERATION_STATUS_ALIAS)
+@extend_schema(methods=["DELETE"], **doc.GENERATION_DELETE_ALIAS)
+@api_view([*READ, "DELETE"])
 def generation_status_alias(request, generation_id):
     """The same as `/api/status/{id}`, under the name that other programs know."""
     return _status(request, generation_id)
 
 
 def _status(request, generation_id) -> Response:
+    if request.method == "DELETE":
+        generations.delete_generation(generation_or_404(request, generation_id))
+        return Response(status=204)
     visible = with_places(Generation.objects.visible_to(request.user))
     return Response(serialize_generation(get_object_or_404(visible, pk=generation_id), site_root(request)))
 

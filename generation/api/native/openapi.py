@@ -188,7 +188,7 @@ HEALTH = _operation(
         503: _answer(
             site.Health,
             "Postgres is away.",
-            {"status": "unavailable", "database": "away", "redis": "ok", "storage": "ok", "workers": 1},
+            {"status": "unavailable", "database": "away", "redis": "ok", "storage": "ok", "workers": None},
         ),
     },
     auth=[],
@@ -196,18 +196,18 @@ HEALTH = _operation(
 SYSTEM_STATUS = _operation("systemStatus", "site", {200: _answer(site.SystemStatus, "How the site fares."), **COMMON})
 MODELS = _operation("listModels", "site", {200: _answer(site.Models, "All models."), **NOT_MODIFIED, **COMMON})
 
-_ASKING = {
+_GENERATE_BODIES = {
     "application/json": requests.GenerateRequest,
     "application/x-www-form-urlencoded": requests.GeneratePlainForm,
     "multipart/form-data": requests.GenerateForm,
 }
-_REDRAWING = {"application/json": requests.Img2ImgRequest, "multipart/form-data": requests.Img2ImgForm}
+_IMG2IMG_BODIES = {"application/json": requests.Img2ImgRequest, "multipart/form-data": requests.Img2ImgForm}
 _PIXELS = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGO0ylvKgA0wYRUdtBIACDoBXfDvf6AAAAAASUVORK5CYII="
 GENERATE = _operation(
     "generate",
     "generations",
     {200: _QUOTE, 202: _SUBMITTED, **POSTED, 409: CONFLICT, 422: REJECTED},
-    request=_ASKING,
+    request=_GENERATE_BODIES,
     parameters=[_IDEMPOTENCY],
     examples=[
         OpenApiExample("shortest", request_only=True, value={"prompt": "a red boat at sea"}),
@@ -259,7 +259,7 @@ TXT2IMG = _operation(
     "txt2img",
     "generations",
     _WAITED,
-    request=_ASKING,
+    request=_GENERATE_BODIES,
     parameters=[_IDEMPOTENCY],
     examples=[
         OpenApiExample(
@@ -281,7 +281,7 @@ IMG2IMG = _operation(
     "img2img",
     "generations",
     _WAITED,
-    request=_REDRAWING,
+    request=_IMG2IMG_BODIES,
     parameters=[_IDEMPOTENCY],
     examples=[
         OpenApiExample(
@@ -303,7 +303,7 @@ INFERENCE = _operation(
         ),
         **POSTED,
     },
-    request=_ASKING,
+    request=_GENERATE_BODIES,
     parameters=[_IDEMPOTENCY],
 )
 RESULTS = _operation(
@@ -345,6 +345,19 @@ GENERATION_STATUS = _operation(
     {200: _answer(generations.GenerationStatus, "The status now.", _STATUS), 404: MISSING, **COMMON},
 )
 GENERATION_STATUS_ALIAS = GENERATION_STATUS | {"operation_id": "generationStatusAlias"}
+GENERATION_DELETE = _operation(
+    "deleteGeneration",
+    "generations",
+    {
+        204: OpenApiResponse(description="It is gone, with its pictures."),
+        404: MISSING,
+        409: CONFLICT,
+        **COMMON,
+        403: FORBIDDEN,
+    },
+    description="Delete a generation that has ended for good, its pictures included. What it cost stays counted.",
+)
+GENERATION_DELETE_ALIAS = GENERATION_DELETE | {"operation_id": "deleteGenerationAlias"}
 EVENT = {
     "type": "object",
     "required": ["data"],

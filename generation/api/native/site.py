@@ -24,6 +24,7 @@ from generation import catalog
 from generation.api.http.requests import absolute_url
 from generation.live import store
 from generation.models import Generation
+from generation.queue import presence
 from generation.representation import describe_request, timestamp
 
 from . import openapi as doc
@@ -75,27 +76,36 @@ def index(request) -> Response:
 @permission_classes([AllowAny])
 def health(request) -> Response:
     """Whether requests can be served. 503 only while Postgres is away: without the rest, work still is accepted."""
-    database = _database_state()
+    workers = _workers()
+    database = "ok" if workers is not None or _database_answers() else "away"
     return Response(
         {
             "status": "ok" if database == "ok" else "unavailable",
             "database": database,
-            "redis": "ok" if store.redis_answers() else "away",
+            "redis": store.state(),
             "storage": _storage_state(),
-            "workers": len(store.workers()),
+            "workers": workers,
         },
         status=200 if database == "ok" else 503,
         headers={"Cache-Control": "no-store"} | ({} if database == "ok" else {"Retry-After": "5"}),
     )
 
 
-def _database_state() -> str:
+def _workers() -> int | None:
+    """How many there are; None while Postgres is away or not yet migrated, and so nobody knows."""
+    try:
+        return len(presence.workers())
+    except DatabaseError:
+        return None
+
+
+def _database_answers() -> bool:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        return "ok"
+        return True
     except DatabaseError:
-        return "away"
+        return False
 
 
 def _storage_state() -> str:
@@ -114,7 +124,7 @@ def _storage_state() -> str:
 @permission_classes([AllowAny])
 def system_status(request) -> Response:
     """Version, workers with their devices, queue depth and throughput. Open to all, as a status page is."""
-    workers = [_serialize_worker(report, request.user.is_authenticated) for report in store.workers()]
+    workers = [_serialize_worker(report, request.user.is_authenticated) for report in presence.workers()]
     return Response(
         {
             "version": settings.VERSION,
@@ -126,7 +136,6 @@ def system_status(request) -> Response:
 
 
 def _serialize_worker(report: dict, with_name: bool) -> dict:
-    seen_at = dt.datetime.fromtimestamp(report["seen_at"], tz=dt.UTC)
     return {
         "name": report["name"] if with_name else None,
         # A worker of another version may leave something out, and this must answer all the same.
@@ -135,7 +144,7 @@ def _serialize_worker(report: dict, with_name: bool) -> dict:
         "memory": report.get("memory"),
         "models": report.get("models", []),
         "running": report.get("running", 0),
-        "seen_at": timestamp(seen_at),
+        "seen_at": timestamp(report["seen_at"]),
     }
 
 

@@ -176,6 +176,16 @@ def _stamp(path: Path) -> tuple:
         return ()
 
 
+def read_metadata(addon: AddOn) -> dict[str, str]:
+    """What the safetensors file of a LoRA says of itself; read once for as long as it stays the same."""
+    return _metadata_cached(addon.path, _stamp(addon.path))
+
+
+@lru_cache(maxsize=10_000)
+def _metadata_cached(path: Path, stamp: tuple) -> dict[str, str]:
+    return {name: value for name, value in _metadata(path).items() if isinstance(value, str) and len(value) < 1000}
+
+
 def _read_lora(path: Path) -> AddOn | None:
     if path.suffix != ".safetensors" or not path.is_file():
         return None

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_TENSORS = 20_000
+HUB_SECONDS = 10
+"""How long the Hub may take to say what a model consists of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,18 +351,28 @@ def _cached_snapshot(spec, repository, cache_dir) -> Path | None:
     return Path(config).parent.parent if isinstance(config, str) else None
 
 
+def _listing(api, repository: str, revision: str | None = None):
+    """What the Hub says of a repository and its files. Raises OSError or ValueError where it does not."""
+    import httpx2  # what the Hub's client connects with; its errors on the way there are no OSError
+
+    try:
+        return api.model_info(repository, revision=revision, files_metadata=True, timeout=HUB_SECONDS)
+    except httpx2.RequestError as error:
+        raise ConnectionError(f"the Hub cannot be reached: {error}") from error
+
+
 def _download(spec, repository, unet, cache_dir, token, on_fraction) -> Source:
     from huggingface_hub import HfApi, hf_hub_download
 
     api = HfApi(token=token)
-    info = api.model_info(repository, revision=spec.revision, files_metadata=True)
+    info = _listing(api, repository, spec.revision)
     listed = {(repository, entry.rfilename): entry for entry in info.siblings}
     downloads = [(repository, name) for name in _needed_files(spec, [name for _, name in listed])]
     if spec.unet and unet is None:
         other, _, file = next((name for name in spec.unet if _is_hub_id(name.partition(":")[0])), "").partition(":")
         if not other:
             raise ModelUnavailable(f"nowhere to have the UNet from: {' and '.join(spec.unet)}")
-        listed |= {(other, entry.rfilename): entry for entry in api.model_info(other, files_metadata=True).siblings}
+        listed |= {(other, entry.rfilename): entry for entry in _listing(api, other).siblings}
         if (other, file) not in listed:
             raise ModelUnavailable(f"{other} has no file “{file}”")
         downloads.append((other, file))
@@ -416,7 +428,7 @@ def fetch_addon(
         )
     try:
         if missing:
-            info = HfApi(token=hf_token).model_info(addon.repository, files_metadata=True)
+            info = _listing(HfApi(token=hf_token), addon.repository)
             listed = {entry.rfilename: entry for entry in info.siblings}
             meter = _meter(sum(listed[name].size or 0 for name in missing), on_fraction)
         for name, target in missing.items():

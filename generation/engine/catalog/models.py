@@ -56,6 +56,10 @@ class ModelSpec:
     hashes: tuple[tuple[str, str], ...] = ()
     """SHA-256 in hex of weight files, by their path within the model (a single file: its name). A model whose
     files differ is not loaded. What the Hub says of its own files comes on top."""
+    download_gb: float | None = None
+    """Gigabytes (10^9 bytes) that come over the network where the model is not on this machine yet."""
+    gated: bool = False
+    """Whether the Hub hands its files out only to accounts that accepted its licence."""
     prompt_prefix: str = ""
     """Words that the model was trained to expect first (Openjourney's `mdjrny-v4 style`)."""
 
@@ -98,6 +102,7 @@ MODELS = (
         native_height=512,
         max_side=1024,
         licence="CreativeML OpenRAIL-M",
+        download_gb=2.1,
         memory_gib=4,
         aliases=("runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", "sd-1.5"),
     ),
@@ -112,6 +117,7 @@ MODELS = (
         native_height=768,
         max_side=1024,
         licence="CreativeML OpenRAIL++-M",
+        download_gb=2.6,
         memory_gib=5,
         aliases=("stabilityai/stable-diffusion-2-1", "sd21", "sd-2.1"),
     ),
@@ -126,6 +132,7 @@ MODELS = (
         native_height=512,
         max_side=1024,
         licence="CreativeML OpenRAIL-M",
+        download_gb=2.1,
         memory_gib=4,
         aliases=("Lykon/dreamshaper-8", "dreamshaper"),
     ),
@@ -139,6 +146,7 @@ MODELS = (
         native_height=512,
         max_side=1024,
         licence="CreativeML OpenRAIL-M",
+        download_gb=4.3,
         memory_gib=4,
         aliases=("prompthero/openjourney-v4", "openjourney"),
     ),
@@ -153,6 +161,7 @@ MODELS = (
         native_height=1024,
         max_side=1536,
         licence="CreativeML OpenRAIL++-M",
+        download_gb=7,
         memory_gib=10,
         aliases=("sdxl", "stabilityai/stable-diffusion-xl-base-1.0"),
     ),
@@ -176,6 +185,7 @@ MODELS = (
         max_guidance=2.0,
         samplers=("Euler",),
         licence="CreativeML OpenRAIL++-M",
+        download_gb=7,
         memory_gib=10,
         aliases=("lightning", "ByteDance/SDXL-Lightning"),
     ),
@@ -191,6 +201,8 @@ MODELS = (
         default_steps=40,
         default_guidance=4.5,
         licence="Stability AI Community License",
+        download_gb=16,
+        gated=True,
         memory_gib=17,
         aliases=("sd3", "sd3.5-medium", "stabilityai/stable-diffusion-3.5-medium"),
     ),
@@ -207,6 +219,7 @@ MODELS = (
         max_steps=50,
         default_guidance=0.0,
         licence="Apache-2.0",
+        download_gb=34,
         memory_gib=34,
         aliases=("flux", "black-forest-labs/FLUX.1-schnell"),
     ),
@@ -222,6 +235,7 @@ MODELS = (
         default_steps=50,
         default_guidance=4.0,
         licence="Apache-2.0",
+        download_gb=58,
         memory_gib=58,
         aliases=("Qwen/Qwen-Image",),
     ),
@@ -239,6 +253,7 @@ MODELS = (
         default_steps=50,
         default_guidance=4.0,
         licence="Apache-2.0",
+        download_gb=58,
         memory_gib=31,
     ),
 )

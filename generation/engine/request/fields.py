@@ -99,6 +99,8 @@ class Start:
         label="How much changes",
         technical="strength",
         help="How much of the picture is drawn anew; 0.75 where left out.",
+        hint="low keeps the picture, 1 draws it anew",
+        step=0.05,
     )
     fit: str = declare(
         Kind.CHOICE,
@@ -179,6 +181,7 @@ class Hires:
         infotext="Hires upscale",
         label="Times larger",
         help="2 where left out.",
+        step=0.25,
     )
     strength: float = declare(
         Kind.NUMBER,
@@ -189,6 +192,7 @@ class Hires:
         infotext="Hires strength",
         label="How much changes",
         help="How much is drawn anew; 0.5 where left out.",
+        step=0.05,
     )
     steps: int | None = declare(
         Kind.INTEGER,
@@ -197,7 +201,8 @@ class Hires:
         limits=lambda offer: Limits(1, offer.max_steps, None),
         aliases=("hiresSteps",),
         infotext="Hires steps",
-        label="Detail passes",
+        label="Passes",
+        technical="steps",
         help="0 or left out: as many as the first pass.",
     )
     upscaler: str = declare(
@@ -224,6 +229,7 @@ class Variation:
         infotext="Variation seed strength",
         label="Strength",
         help="0.1 where left out.",
+        step=0.05,
     )
 
     def settled(self) -> Self | None:
@@ -235,8 +241,10 @@ class Variation:
 class Lora:
     """An installed LoRA and how strongly it counts (usually 0…1; negative turns it round)."""
 
-    key: str = declare(Kind.TEXT, high=MAX_KEY)
-    weight: float = declare(Kind.NUMBER, default=1.0, low=-4.0, high=4.0, help="1 where left out.")
+    key: str = declare(Kind.TEXT, high=MAX_KEY, label="LoRA")
+    weight: float = declare(
+        Kind.NUMBER, default=1.0, low=-4.0, high=4.0, label="Weight", help="1 where left out.", step=0.1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +255,38 @@ class Control:
     from `begin` to `end`, in parts of the steps.
     """
 
-    key: str = declare(Kind.TEXT, high=MAX_KEY, help="Of an installed ControlNet: see `controls` of `/api/models`.")
-    image: Picture = declare(Kind.PICTURE, help=PICTURE)
-    scale: float = declare(Kind.NUMBER, default=1.0, low=0.0, high=2.0, help="1 where left out.")
-    preprocess: bool = declare(
-        Kind.BOOLEAN, default=True, help="False: `image` is a control map already. Otherwise one is made of it."
+    key: str = declare(
+        Kind.TEXT,
+        high=MAX_KEY,
+        label="What is followed",
+        technical="ControlNet",
+        help="Of an installed ControlNet: see `controls` of `/api/models`.",
     )
-    begin: float = declare(Kind.NUMBER, default=0.0, low=0.0, high=1.0, help="In parts of the steps; 0.")
-    end: float = declare(Kind.NUMBER, default=1.0, low=0.0, high=1.0, help="In parts of the steps; 1.")
+    image: Picture = declare(Kind.PICTURE, label="Picture", help=PICTURE)
+    scale: float = declare(
+        Kind.NUMBER,
+        default=1.0,
+        low=0.0,
+        high=2.0,
+        label="How strongly",
+        technical="weight",
+        help="1 where left out.",
+        step=0.1,
+    )
+    preprocess: bool = declare(
+        Kind.BOOLEAN,
+        default=True,
+        label="Make the map from this picture",
+        technical="preprocess",
+        help="False: `image` is a control map already. Otherwise one is made of it.",
+        hint="off: the picture is such a map already",
+    )
+    begin: float = declare(
+        Kind.NUMBER, default=0.0, low=0.0, high=1.0, label="From", help="In parts of the steps; 0.", step=0.1
+    )
+    end: float = declare(
+        Kind.NUMBER, default=1.0, low=0.0, high=1.0, label="Until", help="In parts of the steps; 1.", step=0.1
+    )
 
     def settled(self) -> Self:
         if self.begin >= self.end:
@@ -266,21 +298,33 @@ class Control:
 class Reference:
     """A picture whose look is followed (IP-Adapter, Ye et al. 2023), where one is installed."""
 
-    image: Picture = declare(Kind.PICTURE, help=PICTURE)
-    scale: float = declare(Kind.NUMBER, default=0.6, low=0.0, high=1.0, help="0.6 where left out.")
+    image: Picture = declare(Kind.PICTURE, label="Picture", help=PICTURE)
+    scale: float = declare(
+        Kind.NUMBER,
+        default=0.6,
+        low=0.0,
+        high=1.0,
+        label="How strongly",
+        technical="weight",
+        help="0.6 where left out.",
+        step=0.1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Upscale:
     """Only enlarge `image`, by 2 or 4; nothing is drawn anew."""
 
-    image: Picture = declare(Kind.PICTURE, help=PICTURE)
-    factor: int = declare(Kind.INTEGER, default=2, low=2, high=4, choices=(2, 4), help="2 where left out.")
+    image: Picture = declare(Kind.PICTURE, label="Picture", help=PICTURE)
+    factor: int = declare(
+        Kind.INTEGER, default=2, low=2, high=4, choices=(2, 4), label="Times larger", help="2 where left out."
+    )
     upscaler: str = declare(
         Kind.CHOICE,
         default=UPSCALERS[0],
         choices=lambda offer: offer.upscalers,
         param="upscaler",
+        label="Enlarged by",
         help="One of `upscalers` of `/api/models`.",
     )
 

@@ -1,4 +1,4 @@
-"""manage.py prune: remove old trash, pictures past their retention, and files without a row."""
+"""manage.py prune: remove old trash, pictures past their retention, and what has nothing to show."""
 
 import datetime as dt
 import re

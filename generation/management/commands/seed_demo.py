@@ -14,10 +14,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.models import User
-from generation.live import store
 from generation.models import Generation, Visibility
 from generation.operations.doctor import is_public
-from generation.queue import worker
+from generation.queue import presence, worker
 from generation.services.generations import create_generation
 
 PASSWORD = "draw me a sketch"
@@ -97,7 +96,7 @@ class Command(BaseCommand):
     @contextlib.contextmanager
     def worker(self):
         """A worker within this process, unless there is one."""
-        if store.workers():
+        if presence.workers():
             yield
             return
         worker.start()

@@ -91,6 +91,7 @@ class GenerationStatus(serializers.Serializer):
     prompt = serializers.CharField()
     model = serializers.CharField()
     num_images = serializers.IntegerField()
+    parent = serializers.UUIDField(allow_null=True, help_text="The image of yours that it started from.")
     request = DrawnRequest(help_text="Every field that it is drawn with.")
     images = StatusImage(many=True)
     result_url = serializers.URLField(allow_null=True, help_text="The first image.")

@@ -50,6 +50,7 @@ class ImageDetail(HistoryImage):
     takenDownAt = Moment(source="taken_down_at", allow_null=True, help_text="Hidden from everybody else since.")
     takenDownReason = serializers.CharField(source="taken_down_reason", allow_blank=True)
     generationId = serializers.UUIDField(source="generation_id")
+    parent = serializers.SerializerMethodField(help_text="The image of yours that it was made from.")
 
     class Meta(HistoryImage.Meta):
         fields = [
@@ -76,11 +77,18 @@ class ImageDetail(HistoryImage):
             "takenDownAt",
             "takenDownReason",
             "generationId",
+            "parent",
         ]
 
     def get_parameters(self, image) -> Parameters:
         # The seed of this image, not of the first of its request.
         return Parameters(image.generation).data | {"seed": image.seed}
+
+    @extend_schema_field(serializers.UUIDField(allow_null=True))
+    def get_parent(self, image: GeneratedImage) -> str | None:
+        # Only the owner learns the ids of pictures.
+        parent_id = image.generation.parent_id if image.owner_id == self.context["request"].user.pk else None
+        return str(parent_id) if parent_id else None
 
     @extend_schema_field(DrawnRequest)
     def get_request(self, image: GeneratedImage) -> dict[str, Any]:

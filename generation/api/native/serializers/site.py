@@ -20,9 +20,11 @@ class Info(serializers.Serializer):
 class Health(serializers.Serializer):
     status = serializers.ChoiceField(choices=["ok", "unavailable"])
     database = serializers.ChoiceField(choices=["ok", "away"])
-    redis = serializers.ChoiceField(choices=["ok", "away"])
+    redis = serializers.ChoiceField(choices=["ok", "full", "away"])
     storage = serializers.ChoiceField(choices=["ok", "full", "away"])
-    workers = serializers.IntegerField(help_text="How many reported within the last half minute.")
+    workers = serializers.IntegerField(
+        allow_null=True, help_text="How many reported within the last half minute; null while the database is away."
+    )
 
 
 class Memory(serializers.Serializer):
