@@ -31,7 +31,7 @@
         keepalive: true,
         redirect: "manual",
       });
-      return answer.status === 204 ? true : answer.status === 409 ? false : null;
+      return answer.ok ? answer.status === 204 : null;
     } catch {
       return null;
     }
