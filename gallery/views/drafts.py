@@ -13,14 +13,15 @@ from .create import begun, show
 @login_required
 @require_POST
 def save(request: PageRequest) -> HttpResponse:
-    """Keep what stands in the composer: 204, or 409 where something newer is kept. `age`: seconds since it was last
+    """Keep what stands in the composer: 204, or 200 where something newer is kept. `age`: seconds since it was last
     changed."""
     try:
         age = min(max(0.0, float(request.POST.get("age", 0))), 1e7)
     except ValueError:
         age = 0.0
     kept = save_draft(request.user, request.POST, age if age == age else 0.0)
-    return HttpResponse(status=204 if kept else 409)
+    # No 4xx: browsers would note it as an error of the page.
+    return HttpResponse(status=204) if kept else HttpResponse("Something newer is kept.", content_type="text/plain")
 
 
 @login_required

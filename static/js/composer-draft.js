@@ -21,7 +21,7 @@
     store.set(DRAFT, JSON.stringify({ owner: form().dataset.owner, at: changedAt, entries }));
   }
 
-  /** Hand a form to the server, which keeps what was typed last; whether it kept this, or null where it did not answer. */
+  /** Hand a form to the server, which keeps what was typed last: whether it kept this; null where it did not answer. */
   async function send(data, at) {
     data.set("age", String(Math.max(0, Date.now() - at) / 1000));
     try {
@@ -31,7 +31,7 @@
         keepalive: true,
         redirect: "manual",
       });
-      return answer.status === 204 ? true : answer.status === 409 ? false : null;
+      return answer.ok ? answer.status === 204 : null;
     } catch {
       return null;
     }

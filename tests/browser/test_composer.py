@@ -53,9 +53,11 @@ def sign_in(member):
         page.locator("input[name=password]").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url("**/create/**")
-        if page.locator("#prompt").input_value():
+        # What another test left as a draft is put aside.
+        with page.expect_response("**/create/draft/clear/"):
             page.get_by_role("button", name="Start afresh").click()
-            expect(page.locator("#prompt")).to_have_value("")
+        expect(page.locator("#prompt")).to_have_value("")
+        expect(page.locator("[data-picture-card]")).to_have_count(0)
         return page
 
     return enter
@@ -159,6 +161,7 @@ def test_pictures_are_dropped_pasted_and_chosen_and_change_roles(open_page, sign
     expect(page.get_by_role("img", name="What is followed of it")).to_be_visible()
     page.evaluate(put, "paste")
     expect(cards).to_have_count(3)
+    page.locator("select[name='role_of.image']").focus()
     page.locator("select[name='role_of.image']").select_option("reference")
     expect(page.locator("[name='reference.image']")).to_have_count(1)
     assert page.evaluate("document.activeElement.name").startswith("role_of.")
