@@ -57,7 +57,6 @@ class UserAdmin(GuardsRights, DjangoUserAdmin):
     ordering = ["-date_joined"]
     list_display = ["email", "plan", "is_active", "is_staff", "locked_reason", "date_joined", "last_login"]
     list_filter = ["plan", "is_active", "is_staff"]
-    list_editable = ["plan"]
     search_fields = ["email", "first_name", "last_name"]
     readonly_fields = ["last_login", "date_joined"]
     fieldsets = [
@@ -73,17 +72,6 @@ class UserAdmin(GuardsRights, DjangoUserAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [*self.readonly_fields, *([] if is_superuser(request) else RIGHTS)]
-
-    def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
-        """The list's own fields change nothing of accounts with rights, unless a superuser does it."""
-        formset = super().get_changelist_formset(request, **kwargs)
-        guard = self
-
-        class GuardedFormSet(formset):
-            def save_existing(self, form: Any, obj: Any, commit: bool = True) -> Any:
-                return super().save_existing(form, obj, commit) if guard._may_touch(request, obj) else obj
-
-        return GuardedFormSet
 
 
 class SuperusersOnly:
