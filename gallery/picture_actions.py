@@ -14,6 +14,7 @@ from generation.catalog import catalog, model_named, remote_provider, upscalers
 from generation.engine.catalog.models import ModelSpec
 from generation.engine.catalog.upscalers import BUILT_IN, UPSCALERS
 from generation.engine.errors import InvalidRequest
+from generation.engine.request.fields import OPTIONS
 from generation.engine.request.options import picture_names
 from generation.engine.request.request import MAX_UPSCALED_SIDE
 from generation.models import GeneratedImage, Generation, Upload, Visibility
@@ -27,7 +28,7 @@ NOISE = {SUBTLE: 0.15, STRONG: 0.5}
 """How much of another seed's noise is mixed in: what stays is the composition, then only its outline."""
 CHANGE = {SUBTLE: 0.35, STRONG: 0.65}
 """How much of the picture is drawn anew, where its noise is not known."""
-CARRIED = ("steps", "guidance_scale", "sampler", "loras", "guidance_rescale", "tiling", "clip_skip", "quality")
+CARRIED = ("steps", "guidance_scale", "sampler", "loras", *(field.attribute for field in OPTIONS))
 """What a variation drawn over the picture keeps of how it was made."""
 
 

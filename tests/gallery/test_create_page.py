@@ -1,10 +1,13 @@
 """Create: the composer sends what was chosen, refusals name the field and keep the text."""
 
+import datetime as dt
+
 import pytest
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import DailyUsage
+from gallery.views import create
 from generation.models import Generation
 
 CREATE = "/create/"
@@ -225,11 +228,15 @@ def test_a_prompt_in_the_address_is_in_the_field(anna):
     assert "a red boat</textarea>" in anna.get(CREATE, {"prompt": "a red boat"}).content.decode()
 
 
-def test_active_jobs_and_todays_images_are_shown(anna, pro_user, make_image, make_generation):
+def test_active_jobs_and_todays_images_are_shown(anna, pro_user, make_image, make_generation, monkeypatch):
     image = make_image(pro_user)
     job = make_generation(pro_user, prompt="waiting for it")
     page = anna.get(CREATE).content.decode()
-    assert f'id="job-{job.pk}"' in page and f'id="image-{image.short_id}"' in page
+    assert f'id="job-{job.pk}"' in page and f'id="job-{image.generation_id}"' in page
+    assert f'id="image-{image.short_id}"' not in page, "it stands in its job's panel"
+    monkeypatch.setattr(create, "RECENT", dt.timedelta(0))
+    page = anna.get(CREATE).content.decode()
+    assert f'id="job-{image.generation_id}"' not in page and f'id="image-{image.short_id}"' in page
 
 
 def test_surprise_and_improve_change_the_prompt_and_keep_the_rest(anna, htmx):

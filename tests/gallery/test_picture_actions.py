@@ -257,7 +257,7 @@ def drawn_over(pro_user, make_image, image):
 def test_a_picture_is_compared_with_its_source(anna, stranger, drawn_over):
     page = anna.get(url("image-compare", drawn_over)).content.decode()
     assert "<ds-compare" in page and url("image-source", drawn_over) in page
-    assert "--left: 20.0%" in page and "--across: 80.0%" in page
+    assert "--left: 20.0%;" in page and "--across: 80.0%;" in page
     source = anna.get(url("image-source", drawn_over))
     assert source["Content-Type"] == "image/png" and source["Cache-Control"] == "private, no-cache"
     assert Image.open(io.BytesIO(source.content)).size == (256, 192)
