@@ -144,7 +144,8 @@
     if (!isComposer(event) || event.detail.ctx.response?.status !== 200) return;
     const job = $$("#jobs > .job:not(.sending)").find((card) => !before.has(card));
     if (sending?.isConnected && job) sending.replaceWith(job);
-    for (const message of $$("#composer-alerts .alert, #composer .field-error, #composer .changes")) message.remove();
+    const past = "#composer-alerts .alert, #composer [data-offer]:has(button), #composer :is(.field-error, .changes)";
+    for (const message of $$(past)) message.remove();
     for (const field of $$("#composer .invalid")) field.classList.remove("invalid");
     for (const control of $$("#composer [aria-invalid]")) control.removeAttribute("aria-invalid");
   });
