@@ -59,7 +59,7 @@ def seconds_per_step(model: str, width: int, height: int) -> float | None:
 
 def drawing_seconds(generation: Generation) -> float | None:
     """What drawing takes from claim to end if it began now; None where nothing is known."""
-    pace = _pace(generation.model, generation.width, generation.height, _at_work() + 1)
+    pace = _pace(generation.model, generation.width, generation.height, _count_at_work() + 1)
     return pace.seconds(generation.total_steps) if pace else None
 
 
