@@ -27,6 +27,8 @@ ALIKE = 5
 """How many of these, those in the most similar company, are enough."""
 CLOSE = 0.5
 """Company that differs by less is the same."""
+LEAST_SHARE = 0.6
+"""At least so much of a long run's time is for its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def seconds_per_step(model: str, width: int, height: int) -> float | None:
 
 def drawing_seconds(generation: Generation) -> float | None:
     """What drawing takes from claim to end if it began now; None where nothing is known."""
-    pace = _pace(generation.model, generation.width, generation.height, _at_work() + 1)
+    pace = _pace(generation.model, generation.width, generation.height, _count_at_work() + 1)
     return pace.seconds(generation.total_steps) if pace else None
 
 
@@ -99,13 +101,20 @@ def pace_of(runs: Sequence[Run], company: float) -> Pace:
         for run, other in itertools.combinations(chosen, 2)
         if other.steps != run.steps
     ]
-    # The median of all slopes (Theil & Sen): one run that loaded the model first does not tilt it.
-    per_step = statistics.median(slopes) if slopes else 0.0
-    if per_step > 0:
-        beside = statistics.median(run.seconds - per_step * run.steps for run in chosen)
-        if beside >= 0:
-            return Pace(per_step, beside)
-    return Pace(statistics.median(run.seconds / run.steps for run in chosen), 0.0)
+    ratio = statistics.median(run.seconds / run.steps for run in _longer(chosen))
+    if not slopes:
+        return Pace(ratio, 0.0)
+    # The median of all slopes (Theil & Sen): one run that loaded the model first does not tilt it. On a machine that
+    # was busy with other things it may say anything, and so stays near what the longer runs took for each step.
+    per_step = min(max(statistics.median(slopes), LEAST_SHARE * ratio), ratio)
+    beside = statistics.median(run.seconds - per_step * run.steps for run in chosen)
+    return Pace(per_step, max(0.0, beside))
+
+
+def _longer(runs: Sequence[Run]) -> list[Run]:
+    """Those with at least half as many steps as the longest: the less of a run is beside its steps, the better."""
+    most = max(run.steps for run in runs)
+    return [run for run in runs if 2 * run.steps >= most]
 
 
 def _last_runs(model: str, width: int, height: int) -> list[Run]:

@@ -394,7 +394,7 @@ def test_a_hub_that_is_away_is_said_plainly(hub, tmp_path):
 
 def test_a_hub_that_cannot_be_reached_is_no_riddle(tmp_path):
     result = fetch("http://127.0.0.1:9", tmp_path / "cache")
-    assert result.returncode and result.stderr.count("the Hub cannot be reached") == 2
+    assert result.returncode and result.stderr.splitlines()[-1].count("the Hub cannot be reached") == 2
 
 
 def test_a_download_that_is_not_what_the_hub_lists_is_refused_and_not_kept(hub, tmp_path):
