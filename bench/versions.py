@@ -82,10 +82,6 @@ def measure(part: str, sides: dict[str, Side], work: Callable[[httpx.Client], ob
     print_result(f"versions-{part}", result)
 
 
-def measure_pictures(sides: dict[str, Side], rounds: int) -> None:
-    measure("pictures", sides, draw, rounds)
-
-
 def measure_api(sides: dict[str, Side], rounds: int, calls: int) -> None:
     jobs = {side.client: submit(side.client) for side in sides.values()}
     page = "/api/images/history?perPage=50"
@@ -119,7 +115,7 @@ if __name__ == "__main__":
     checkout = options.before.resolve()
     if options.only != "api":
         with running_sides(checkout) as drawing_sides:
-            measure_pictures(drawing_sides, options.rounds)
+            measure("pictures", drawing_sides, draw, options.rounds)
     if options.only != "pictures":
         with running_sides(checkout, **FAKE) as fake_sides:
             measure_api(fake_sides, options.rounds, options.calls)

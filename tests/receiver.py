@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 
 @dataclass
@@ -12,6 +13,22 @@ class Message:
     path: str
     headers: dict[str, str]
     body: bytes
+
+
+def read_message(reader: BinaryIO) -> Message | None:
+    """The request on the connection; None if its sender was gone (killed, timed out) before it was whole."""
+    head = []
+    while line := reader.readline():
+        if line == b"\r\n":
+            break
+        head.append(line.decode().removesuffix("\r\n"))
+    else:
+        return None
+    _, path, _ = head[0].split(" ")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+    length = int(headers["content-length"])
+    body = reader.read(length)
+    return Message(path, headers, body) if len(body) == length else None
 
 
 @dataclass
@@ -53,13 +70,10 @@ class Receiver:
             if self.tls:
                 connection = self.tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as reader:
-                _, path, _ = reader.readline().decode().split(" ")
-                headers = {}
-                while line := reader.readline().strip():
-                    name, _, value = line.decode().partition(": ")
-                    headers[name.lower()] = value
-                body = reader.read(int(headers["content-length"]))
-                self.messages.append(Message(path, headers, body))
+                message = read_message(reader)
+                if message is None:
+                    return
+                self.messages.append(message)
                 if self.behave:
                     self.behave(connection)
                 else:
