@@ -75,12 +75,21 @@ def grid_page(request: PageRequest, grid: Grid) -> HttpResponse:
         "filters": grid.filters,
         "rows": page.rows,
         "days": page.days,
-        "last_day": f"{page.rows[-1].created_at:%Y-%m-%d}" if page.rows else "",
-        "next_load": load + 1,
         "automatic": load < AUTOMATIC_PAGES and not request.GET.get("upto"),
         "eager_images": EAGER_IMAGES if not request.GET.get("more") else 0,
         "trash_days": settings.TRASH_DAYS,
     }
+    if page.older:
+        context |= {
+            "older_url": grid.address(before=page.older),
+            "more_url": grid.address(
+                before=page.older,
+                day=f"{page.rows[-1].created_at:%Y-%m-%d}",
+                loads=str(load + 1),
+                more="1",
+                auto="1" if context["automatic"] else "",
+            ),
+        }
     if wants_fragment(request) and request.GET.get("more"):
         response = render(request, "gallery/_more.html", context)
         # So that a reload shows again what was loaded.

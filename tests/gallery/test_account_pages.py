@@ -1,6 +1,7 @@
 """Signing up, in and out, through the pages in our look."""
 
 import re
+from html import unescape
 
 import pytest
 from django.core import mail
@@ -28,9 +29,11 @@ def test_pages_for_visitors_have_our_frame(client, db, path):
 def test_a_prompt_survives_signing_up(client, db):
     start = client.get("/create/", {"prompt": "a red boat at sea"})
     form = client.get(start["Location"]).content.decode()
-    after = re.search(r'name="next" value="([^"]+)"', form)[1].replace("&amp;", "&")
+    form = form.partition('action="/accounts/signup/"')[2]
+    after = unescape(re.search(r'name="next" value="([^"]+)"', form)[1])
     sent = {"email": "new@example.com", "password1": PASSWORD, "next": after}
-    done = client.post("/accounts/signup/", sent, follow=True)
+    sign_in = client.post("/accounts/signup/", sent, follow=True).redirect_chain[-1][0]
+    done = client.post(sign_in, {"login": "new@example.com", "password": PASSWORD}, follow=True)
     assert done.redirect_chain[-1][0] == "/create/?prompt=a+red+boat+at+sea"
     assert "a red boat at sea</textarea>" in done.content.decode()
     assert User.objects.get(email="new@example.com").plan == "free"
