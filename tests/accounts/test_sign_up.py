@@ -30,7 +30,7 @@ def look(answer, email):
     headers = {
         name: value for name, value in answer.items() if name not in ("X-Request-Id", "Expires", "Content-Length")
     }
-    body = re.sub(r"csrfmiddlewaretoken.{0,120}", "", answer.content.decode()).replace(email, "")
+    body = re.sub(r"(csrfmiddlewaretoken|X-CSRFToken).{0,120}", "", answer.content.decode()).replace(email, "")
     return answer.status_code, headers, body, sorted(answer.cookies)
 
 

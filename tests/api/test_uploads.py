@@ -365,7 +365,7 @@ def test_the_largest_picture_takes_little_memory(tmp_path):
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    program = [sys.executable, "-I", str(sanitizing.PROGRAM), "picture", str(sanitizing.MAX_PIXELS), "JPEG"]
+    program = [sys.executable, "-I", str(sanitizing.PROGRAM), "picture", str(sanitizing.MAX_PIXELS), "JPEG", "0"]
     with source.open("rb") as data:
         measured = subprocess.run(
             [sys.executable, "-c", measure, *program], stdin=data, capture_output=True, check=True

@@ -191,7 +191,7 @@ def test_an_undo_brings_back_only_what_it_is_about(anna, three):
 def test_many_are_published_but_what_was_taken_down_stays_private(anna, three):
     from generation.services.images import take_down
 
-    take_down(GeneratedImage.objects.filter(pk=three[0].pk), "no")
+    take_down(GeneratedImage.objects.filter(pk=three[0].pk), "no", root="https://example.com")
     page = anna.post(BULK, {"action": "publish", "ids": [image.number for image in three]}, follow=True)
     assert "2 images now public" in page.content.decode() and "1 image stayed private" in page.content.decode()
     assert set(shown(anna.get(GALLERY, {"visibility": "public"}))) == {three[1].number, three[2].number}
