@@ -181,8 +181,11 @@ def fault_site(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that share a site run in one process of a parallel run."""
+    """Tests that share a site run in one process of a parallel run, and one after another those that open up to 64
+    connections (two of them would want more than Postgres has)."""
     for item in items:
+        if item.path.name in ("test_quotas.py", "test_limits.py"):
+            item.add_marker(pytest.mark.xdist_group("connections"))
         for name in ("site", "fault_site"):
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(name))

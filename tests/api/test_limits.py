@@ -74,7 +74,7 @@ def test_fifty_of_sixty_requests_are_accepted_in_an_hour(clients, plan):
     answers = at_once(clients, 60, {"prompt": "a boat"})
     assert codes(answers) == {"accepted": 50, "rate_limited": 10}
     assert Generation.objects.count() == QuotaHold.objects.count() == 50
-    Generation.objects.update(created_at=F("created_at") - dt.timedelta(minutes=61))
+    QuotaHold.objects.update(created_at=F("created_at") - dt.timedelta(minutes=61))
     assert clients[0].post("/api/generate", {"prompt": "a boat"}, JSON).status_code == 202
 
 

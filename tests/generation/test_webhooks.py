@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -108,7 +109,9 @@ def expire(generation):
 
 
 def lose(generation):
-    type(generation).objects.filter(pk=generation.pk).update(lease_until=timezone.now() - dt.timedelta(seconds=1))
+    type(generation).objects.filter(pk=generation.pk).update(
+        lease_until=timezone.now() - dt.timedelta(seconds=1), losses=settings.MAX_ATTEMPTS - 1
+    )
     jobs.sweep()
 
 

@@ -1,10 +1,12 @@
 """txt2img: what comes back, how its words become ours, and how several batches are drawn."""
 
 import json
+import uuid
 
 import pytest
 
 from accounts.models import ApiKey
+from accounts.quotas import hold
 from generation.engine.request.metadata import parse_parameters
 from generation.models import GeneratedImage, Generation
 
@@ -234,9 +236,9 @@ def test_failed_ones(caller, refused):
     refused(caller.post("txt2img", {"prompt": "a boat [fault:error]", "steps": 2}), 503, "not_finished")
 
 
-def test_what_was_drawn_before_a_refusal_is_given(caller, pro_user, make_generation):
+def test_what_was_drawn_before_a_refusal_is_given(caller, pro_user):
     for _ in range(48):
-        make_generation(pro_user, status="cancelled")
+        hold(user=pro_user, generation_id=uuid.uuid4(), images=1)
     answer = caller.drawn(batch_size=8, n_iter=2, seed=1)
     assert answer["info"]["all_seeds"] == list(range(1, 9)), "two more requests fit into this hour"
 
