@@ -465,6 +465,7 @@ SPECTACULAR_SETTINGS = {
         "HoldState": "accounts.models.QuotaHold.State",
         "ServiceState": ["ok", "away"],
         "HealthState": ["ok", "unavailable"],
+        "StoreState": ["ok", "full", "away"],
         "Success": ["success"],
         "CancelResult": ["cancelled", "cancelling", "already_finished"],
         "EngineResultStatus": [
