@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, F, Q, Value, When
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -39,6 +39,7 @@ from ..reuse import generation_values, image_values
 
 TODAY_IMAGES = 24
 Status = Generation.Status
+MOST_PANELS = 10
 RECENT = dt.timedelta(minutes=15)
 LINK_WINS = "link"
 """Value of `use` in an address whose prompt replaces what was typed."""
@@ -264,14 +265,13 @@ def _results_context(user: User) -> dict[str, Any]:
         Q(status__in=Generation.ACTIVE)
         | Q(status__in=(Status.COMPLETED, Status.FAILED, Status.BLOCKED, Status.EXPIRED), finished_at__gt=now - RECENT)
     )
-    # The running ones first, then those that wait in their order, then what ended.
+    # The running ones first, then those that wait in their order, then what ended, the last first.
     rank = Case(
         When(status=Status.PROCESSING, then=Value(0)), When(status=Status.QUEUED, then=Value(1)), default=Value(2)
     )
+    order = (rank, F("finished_at").desc(nulls_first=True), "created_at")
     shown = [
-        panel
-        for panel in panels(jobs.order_by(rank, "created_at")[:10])
-        if panel["tone"] != "done" or panel["pictures"]
+        panel for panel in panels(jobs.order_by(*order)[:MOST_PANELS]) if panel["tone"] != "done" or panel["pictures"]
     ]
     today = GeneratedImage.objects.owned_by(user).kept().filter(created_at__date=now.date())
     # Each picture once: those of a job that has just ended stand in its panel.

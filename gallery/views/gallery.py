@@ -98,7 +98,6 @@ def grid_page(request: PageRequest, grid: Grid) -> HttpResponse:
     count = grid.count()
     context |= {
         "count": count,
-        "has_images": bool(page.rows) or grid.images.exists(),
         "views": VIEWS,
         "days_choices": DAYS,
         "searches": SavedSearch.objects.owned_by(request.user),

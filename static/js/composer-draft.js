@@ -2,11 +2,12 @@
 (() => {
   "use strict";
 
-  const { $, store, DRAFT } = dreamsketch;
+  const { $, sourceOf, store, DRAFT } = dreamsketch;
   const DELAY_MS = 800;
   const form = () => $("#composer");
   let timer = 0;
   let changedAt = 0;
+  let recovering = false;
 
   /** What the form would send, without files and without what belongs to this page alone. */
   function fields() {
@@ -74,7 +75,7 @@
 
   document.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail || {};
-    const source = ctx?.sourceElement;
+    const source = sourceOf(event);
     if (source?.matches?.("[data-composer]")) forget();
     else if (source?.closest?.("#pictures, #prompt-field") || ctx?.target?.closest?.("#controls")) {
       // Pictures, models and prompts come from the server; the draft has them too.
@@ -102,8 +103,15 @@
     const answer = await send(data, kept.at);
     if (answer === null || changedAt) return;
     store.drop(DRAFT);
-    if (!linked) await htmx.ajax("GET", location.pathname, { target: "#composer", swap: "outerHTML" });
+    if (linked) return;
+    recovering = true;
+    await htmx.ajax("GET", location.pathname, { target: "#composer", swap: "outerHTML" });
+    recovering = false;
   }
+  document.addEventListener("htmx:before:swap", (event) => {
+    // What was typed meanwhile wins.
+    if (recovering && changedAt && event.detail?.ctx?.target?.id === "composer") event.preventDefault();
+  });
   if (form()) {
     if (store.get(DRAFT)) recover();
   }

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { $, $$, on, onReady, store, announce } = dreamsketch;
+  const { $, $$, on, onReady, sourceOf, store, announce } = dreamsketch;
   const FINE_TUNE = "dreamsketch.finetune";
   const prompt = () => $("[data-prompt]");
 
@@ -118,7 +118,7 @@
 
   // --- sending it off: the place of the new job is there at once, and nothing moves when it comes ---
 
-  const isComposer = (event) => event.detail?.ctx?.sourceElement?.matches?.("[data-composer]");
+  const isComposer = (event) => sourceOf(event)?.matches?.("[data-composer]");
   let sending = null;
   let before = new Set();
 

@@ -48,8 +48,17 @@ window.dreamsketch = (() => {
     for (const initialize of initializers) initialize(root);
   }
 
+  /** What began a request of htmx. After a swap that took it away, htmx itself names the target instead. */
+  const sources = new WeakMap();
+  const sourceOf = (event) => sources.get(event.detail?.ctx) ?? event.detail?.ctx?.sourceElement;
+  document.addEventListener(
+    "htmx:before:request",
+    ({ detail }) => sources.set(detail.ctx, detail.ctx.sourceElement),
+    true,
+  );
+
   document.documentElement.classList.add("js");
   document.addEventListener("htmx:after:swap", () => ready(document.body));
 
-  return { $, $$, on, store, onReady, ready, DRAFT: "dreamsketch.draft" };
+  return { $, $$, on, store, onReady, ready, sourceOf, DRAFT: "dreamsketch.draft" };
 })();

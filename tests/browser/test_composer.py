@@ -209,17 +209,18 @@ def test_nothing_moves_when_a_job_comes_and_ends(open_page, sign_in, size):
     page.locator("#prompt").fill("a lighthouse of folded paper")
     drawer(page)
     saved(page, lambda: page.get_by_label("Detail passes").first.fill("40"))
+    shown = page.locator("#jobs .job").count()
     page.evaluate(WATCH_SHIFTS)
     generate = page.get_by_role("button", name="Generate")
     generate.click()
     expect(page.locator("#jobs .tone-drawing")).to_have_count(1)
     expect(generate).to_be_focused()
     generate.click()
-    expect(page.locator("#jobs .job")).to_have_count(2)
+    expect(page.locator("#jobs .job")).to_have_count(shown + 2)
     first = page.locator("#jobs .job").first
     expect(first).not_to_have_class(re.compile("tone-waiting"))
     expect(first).to_be_in_viewport()
-    expect(page.locator("#jobs .tone-done")).to_have_count(2, timeout=60_000)
+    expect(page.locator("#jobs .tone-done")).to_have_count(shown + 2, timeout=60_000)
     shifts = page.evaluate("shifts")
     assert sum(value for value, _ in shifts) <= STILL, shifts
     page.get_by_role("button", name="Improve").click()
@@ -267,9 +268,10 @@ def test_without_scripts(open_page, sign_in, picture):
 
 def test_one_of_ones_own_images_is_chosen(open_page, sign_in):
     page = sign_in(open_page())
+    shown = page.locator("#jobs .tone-done").count()
     page.locator("#prompt").fill("first one to choose from")
     page.keyboard.press("Control+Enter")
-    expect(page.locator("#jobs .tone-done")).to_have_count(1, timeout=60_000)
+    expect(page.locator("#jobs .tone-done")).to_have_count(shown + 1, timeout=60_000)
     page.get_by_role("button", name="From the gallery").click()
     page.locator("#choose [data-pick]").first.click()
     expect(page.locator("[data-picture-card]")).to_have_count(1)

@@ -15,13 +15,15 @@ from tests.site import wait_for
 CONNECTIONS = 200
 PAGE_SECONDS = 0.06
 """Of a page while nothing else happens; where other work makes it longer, so may the page be under attack."""
+SPARE = 3
+"""The caller and other tests share the cores with the site. `bench/load.py` says how long it takes without them."""
 
 
 def under_attack(site, attack, seconds=5) -> dict:
     """Its figures, once what holds for all attacks is checked: pages, memory, connections, temporary files."""
     figures = attack(site, seconds, CONNECTIONS)
     print(figures)
-    busy = max(1.0, figures["page_calm"] / PAGE_SECONDS)
+    busy = SPARE * max(1.0, figures["page_calm"] / PAGE_SECONDS)
     assert figures["page_statuses"] == ["200"]
     assert figures["page_p95"] <= 0.5 * busy and figures["page_worst"] <= 2 * busy
     assert figures["memory_most"] <= 400

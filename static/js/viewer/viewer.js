@@ -283,8 +283,10 @@
   });
   document.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail || {};
-    if (isTrash(ctx?.sourceElement) && ctx.response?.status === 200) gone(ctx.sourceElement.dataset.trash);
-    else if (ctx?.sourceElement?.dataset?.viewerUndo && ctx.response?.status === 200) back(ctx.sourceElement);
+    const source = dreamsketch.sourceOf(event);
+    if (ctx?.response?.status !== 200) return;
+    if (isTrash(source)) gone(source.dataset.trash);
+    else if (source?.dataset?.viewerUndo) back(source);
   });
 
   function gone(id) {
