@@ -82,13 +82,15 @@
   });
 
   // A control that htmx replaces gets the focus back; one that goes away says where the focus goes.
-  let keepFocus = null;
-  document.addEventListener("htmx:before:swap", () => {
-    const { keepFocus: name, focusAfter } = document.activeElement?.dataset || {};
-    keepFocus = focusAfter || (name ? `[data-keep-focus="${CSS.escape(name)}"]` : null);
+  // Swaps overlap: each remembers its own.
+  const focusAfterSwap = new WeakMap();
+  document.addEventListener("htmx:before:swap", ({ detail }) => {
+    const { keepFocus, focusAfter } = document.activeElement?.dataset || {};
+    const selector = focusAfter || (keepFocus && `[data-keep-focus="${CSS.escape(keepFocus)}"]`);
+    if (selector && detail?.ctx) focusAfterSwap.set(detail.ctx, selector);
   });
-  document.addEventListener("htmx:after:swap", () => {
-    if (keepFocus && document.activeElement === document.body) $(keepFocus)?.focus();
-    keepFocus = null;
+  document.addEventListener("htmx:after:swap", ({ detail }) => {
+    const selector = focusAfterSwap.get(detail?.ctx);
+    if (selector && document.activeElement === document.body) $(selector)?.focus();
   });
 })();

@@ -179,9 +179,9 @@ def test_a_refused_form_says_why_and_keeps_what_was_typed(open_page, sign_up):
     expect(page.locator("#jobs .tone-done")).to_have_count(1, timeout=DRAWING_MS)
     page.get_by_label("Images", exact=True).fill("4")
     for jobs in (2, 3, 3):
-        page.get_by_role("button", name="Generate").click()
-        expect(page.get_by_role("button", name="Generate")).to_be_enabled()
-        expect(page.locator("#jobs .job")).to_have_count(jobs)
+        with page.expect_response(lambda response: response.request.method == "POST" and "/create/" in response.url):
+            page.get_by_role("button", name="Generate").click()
+        expect(page.locator("#jobs [data-job]")).to_have_count(jobs)
     expect(alert).to_contain_text("You have 1 of 10 images left today and asked for 4.")
 
 
