@@ -122,6 +122,14 @@
   let sending = null;
   let before = new Set();
 
+  /** What was said of the form before; the answer says what holds now. At once, for later it would move the page. */
+  function clearMessages() {
+    const past = "#composer-alerts .alert, #composer [data-offer]:has(button), #composer :is(.field-error, .changes)";
+    for (const message of $$(past)) message.remove();
+    for (const field of $$("#composer .invalid")) field.classList.remove("invalid");
+    for (const control of $$("#composer [aria-invalid]")) control.removeAttribute("aria-invalid");
+  }
+
   function reserve() {
     sending?.remove();
     before = new Set($$("#jobs > .job"));
@@ -133,7 +141,9 @@
     if (matchMedia("(max-width: 959px)").matches) $("#jobs").scrollIntoView({ block: "start" });
   }
   document.addEventListener("htmx:before:request", (event) => {
-    if (isComposer(event) && $("#jobs")) reserve();
+    if (!isComposer(event)) return;
+    clearMessages();
+    if ($("#jobs")) reserve();
   });
   document.addEventListener("htmx:finally:request", (event) => {
     if (!isComposer(event)) return;
@@ -144,10 +154,6 @@
     if (!isComposer(event) || event.detail.ctx.response?.status !== 200) return;
     const job = $$("#jobs > .job:not(.sending)").find((card) => !before.has(card));
     if (sending?.isConnected && job) sending.replaceWith(job);
-    const past = "#composer-alerts .alert, #composer [data-offer]:has(button), #composer :is(.field-error, .changes)";
-    for (const message of $$(past)) message.remove();
-    for (const field of $$("#composer .invalid")) field.classList.remove("invalid");
-    for (const control of $$("#composer [aria-invalid]")) control.removeAttribute("aria-invalid");
   });
 
   function showConnection() {
