@@ -186,6 +186,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name in ("test_quotas.py", "test_limits.py"):
             item.add_marker(pytest.mark.xdist_group("connections"))
+        if item.path.name == "test_sketch_training.py":
+            item.add_marker(pytest.mark.xdist_group("training"))  # its folder is made once
         for name in ("site", "fault_site"):
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(name))
